@@ -1,0 +1,498 @@
+// The one crossing between Python and the engine. Arguments are checked and converted here; the GIL is released
+// around everything that computes.
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+
+#include "backends.h"
+#include "build_info.h"
+#include "cpu/isa.h"
+#include "cpu/threads.h"
+#include "engine.h"
+#include "quantize.h"
+
+namespace py = pybind11;
+using namespace gptoss;
+
+namespace {
+
+[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
+
+// ---- Python values -> model data ---------------------------------------------------------------------------
+
+template <class T>
+T field(const py::dict& data, const char* name) {
+  if (!data.contains(name)) refuse(std::string("config: ") + name + " is missing");
+  try {
+    return data[name].cast<T>();
+  } catch (const py::cast_error&) {
+    refuse(std::string("config: ") + name + " has a wrong type or is too large: " + py::repr(data[name]).cast<std::string>());
+  }
+}
+
+Config to_config(const py::dict& data) {
+  Config c;
+  c.num_hidden_layers = field<int>(data, "num_hidden_layers");
+  c.num_local_experts = field<int>(data, "num_local_experts");
+  c.num_experts_per_tok = field<int>(data, "num_experts_per_tok");
+  c.hidden_size = field<int>(data, "hidden_size");
+  c.intermediate_size = field<int>(data, "intermediate_size");
+  c.head_dim = field<int>(data, "head_dim");
+  c.num_attention_heads = field<int>(data, "num_attention_heads");
+  c.num_key_value_heads = field<int>(data, "num_key_value_heads");
+  c.vocab_size = field<int>(data, "vocab_size");
+  for (const auto& type : field<std::vector<std::string>>(data, "layer_types")) {
+    if (type != "full_attention" && type != "sliding_attention") refuse("config: unknown layer type '" + type + "'");
+    c.layer_types.push_back(type == "full_attention" ? LayerType::full_attention : LayerType::sliding_attention);
+  }
+  c.sliding_window = field<int>(data, "sliding_window");
+  c.max_position_embeddings = field<int>(data, "max_position_embeddings");
+  c.rope_theta = field<double>(data, "rope_theta");
+  const auto scaling = field<py::dict>(data, "rope_scaling");
+  c.rope_scaling.yarn = field<std::string>(scaling, "rope_type") == "yarn";
+  c.rope_scaling.factor = field<double>(scaling, "factor");
+  c.rope_scaling.beta_fast = field<double>(scaling, "beta_fast");
+  c.rope_scaling.beta_slow = field<double>(scaling, "beta_slow");
+  c.rope_scaling.original_max_position_embeddings = field<int>(scaling, "original_max_position_embeddings");
+  c.rope_scaling.truncate = field<bool>(scaling, "truncate");
+  c.rms_norm_eps = field<float>(data, "rms_norm_eps");
+  c.swiglu_limit = field<float>(data, "swiglu_limit");
+  c.swiglu_alpha = field<float>(data, "swiglu_alpha");
+  return c;
+}
+
+// uint8 as it is, uint16 as the bits of bf16.
+Tensor to_tensor(const std::string& name, const py::array& array) {
+  Tensor t;
+  if (array.dtype().is(py::dtype::of<uint8_t>())) {
+    t.dtype = DType::u8;
+  } else if (array.dtype().is(py::dtype::of<uint16_t>())) {
+    t.dtype = DType::bf16;
+  } else {
+    refuse(name + ": expected uint8, or uint16 holding bf16, found " + py::str(array.dtype()).cast<std::string>());
+  }
+  if (array.ndim() > 4) refuse(name + ": expected at most 4 dimensions, found " + std::to_string(array.ndim()));
+  if (!(array.flags() & py::array::c_style)) refuse(name + ": expected a C-contiguous array");
+  t.rank = static_cast<int>(array.ndim());
+  for (int i = 0; i < t.rank; ++i) t.shape[i] = array.shape(i);
+  t.data = array.data();
+  return t;
+}
+
+using NamedArrays = std::map<std::string, py::array>;
+
+// The tensor of that name, or an empty one: what must be there is checked by validate().
+Tensor find(const NamedArrays& arrays, const std::string& name) {
+  const auto it = arrays.find(name);
+  return it == arrays.end() ? Tensor{} : to_tensor(name, it->second);
+}
+
+ExpertWeights experts(const NamedArrays& arrays, const std::string& name) {
+  return {find(arrays, name + "_blocks"), find(arrays, name + "_scales"), find(arrays, name), find(arrays, name + "_bias")};
+}
+
+HostLayer to_layer(int index, const NamedArrays& a) {
+  HostLayer l;
+  l.index = index;
+  l.input_layernorm = find(a, "input_layernorm");
+  l.q_proj_weight = find(a, "q_proj_weight");
+  l.q_proj_bias = find(a, "q_proj_bias");
+  l.k_proj_weight = find(a, "k_proj_weight");
+  l.k_proj_bias = find(a, "k_proj_bias");
+  l.v_proj_weight = find(a, "v_proj_weight");
+  l.v_proj_bias = find(a, "v_proj_bias");
+  l.sinks = find(a, "sinks");
+  l.o_proj_weight = find(a, "o_proj_weight");
+  l.o_proj_bias = find(a, "o_proj_bias");
+  l.post_attention_layernorm = find(a, "post_attention_layernorm");
+  l.router_weight = find(a, "router_weight");
+  l.router_bias = find(a, "router_bias");
+  l.gate_up_proj = experts(a, "gate_up_proj");
+  l.down_proj = experts(a, "down_proj");
+  return l;
+}
+
+Precision to_precision(const std::string& name) {
+  if (name == "exact") return Precision::exact;
+  if (name == "fast") return Precision::fast;
+  refuse("precision is 'exact' or 'fast', found '" + name + "'");
+}
+
+KvDType to_kv_dtype(const std::string& name) {
+  if (name == "bf16") return KvDType::bf16;
+  if (name == "f32") return KvDType::f32;
+  refuse("kv_dtype is 'bf16' or 'f32', found '" + name + "'");
+}
+
+// ---- the classes that Python sees --------------------------------------------------------------------------
+
+// Asks Python whether to go on: signal handlers first, so that Ctrl-C works in the middle of a step, then the
+// caller. What they raise is kept, and raised when the step has unwound.
+class PythonPoll {
+ public:
+  explicit PythonPoll(py::object interrupted) : interrupted_(std::move(interrupted)) {}
+  bool operator()() {
+    py::gil_scoped_acquire gil;
+    try {
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      return !interrupted_.is_none() && interrupted_().cast<bool>();
+    } catch (...) {
+      error_ = std::current_exception();
+      return true;
+    }
+  }
+  [[noreturn]] void raise() {
+    if (error_) std::rethrow_exception(error_);
+    PyErr_SetString(PyExc_InterruptedError, "the step was interrupted by its caller; nothing was added to the cache");
+    throw py::error_already_set();
+  }
+
+ private:
+  py::object interrupted_;
+  std::exception_ptr error_;
+};
+
+struct PyEngine {
+  std::shared_ptr<Engine> engine;   // shared with the calls that are under way in other threads
+  std::vector<py::object> arrays;  // whose memory the weights are
+  pid_t process = getpid();
+
+  std::shared_ptr<Engine> get() const {
+    if (!engine) refuse("the engine is closed");
+    if (getpid() != process)
+      throw std::runtime_error("the engine was made before fork() and its threads do not exist in this process; load it here");
+    return engine;
+  }
+};
+
+struct PySession {
+  std::shared_ptr<PyEngine> owner;
+  std::shared_ptr<Session> session;  // shared with a step that is under way
+
+  std::shared_ptr<Session> get() const {
+    owner->get();
+    if (!session) refuse("the session is closed");
+    return session;
+  }
+  void close() {
+    std::shared_ptr<Session> closing = std::move(session);
+    const std::shared_ptr<Engine> engine = owner->engine;
+    if (!closing || !engine || getpid() != owner->process) return;
+    py::gil_scoped_release release;
+    std::lock_guard lock(engine->mutex());
+    closing.reset();
+  }
+  ~PySession() { close(); }
+};
+
+struct PyWork {
+  std::shared_ptr<PySession> session;
+  std::vector<int32_t> tokens, rows;
+  std::optional<Sampling> sampling;
+};
+
+std::vector<int32_t> to_ids(const py::array_t<int32_t, py::array::c_style>& array, const char* what) {
+  if (array.ndim() != 1) refuse(std::string(what) + ": expected one dimension, found " + std::to_string(array.ndim()));
+  return {array.data(), array.data() + array.size()};
+}
+
+std::vector<Work> to_work(const PyEngine& engine, const std::vector<std::shared_ptr<PyWork>>& items) {
+  std::vector<Work> work;
+  for (const auto& item : items) {
+    if (item->session->owner.get() != &engine) refuse("a session of another engine");
+    work.push_back({item->session->get(), item->tokens, item->rows, item->sampling});
+  }
+  return work;
+}
+
+struct FieldShape {
+  Field field;
+  bool integer;
+  std::vector<py::ssize_t> shape;
+};
+
+FieldShape field_shape(const Engine& engine, const std::string& name, py::ssize_t tokens, py::ssize_t rows) {
+  const Config& c = engine.config();
+  if (name == "residual") return {Field::residual, false, {tokens, c.hidden_size}};
+  if (name == "attn") return {Field::attn, false, {tokens, c.num_attention_heads, c.head_dim}};
+  if (name == "lse") return {Field::lse, false, {tokens, c.num_attention_heads}};
+  if (name == "router_logits") return {Field::router_logits, false, {tokens, c.num_local_experts}};
+  if (name == "router_choice") return {Field::router_choice, true, {tokens, c.num_experts_per_tok}};
+  if (name == "router_weight") return {Field::router_weight, false, {tokens, c.num_experts_per_tok}};
+  if (name == "logits") return {Field::logits, false, {rows, c.vocab_size}};
+  refuse("no field is named '" + name + "'");
+}
+
+py::dict run_stages(PyEngine& self, const std::vector<std::string>& stages, int layer,
+                    const std::vector<std::shared_ptr<PyWork>>& items, const std::map<std::string, py::array>& write,
+                    const std::vector<std::string>& read) {
+  const std::shared_ptr<Engine> held = self.get();
+  Engine& engine = *held;
+  const std::vector<Work> work = to_work(self, items);
+  py::ssize_t tokens = 0, rows = 0;
+  for (const Work& w : work) {
+    tokens += static_cast<py::ssize_t>(w.tokens.size());
+    rows += static_cast<py::ssize_t>(w.rows.size()) + (w.sampling ? 1 : 0);
+  }
+  std::vector<Engine::FieldData> writes, reads;
+  for (const auto& [name, array] : write) {
+    const FieldShape f = field_shape(engine, name, tokens, rows);
+    const py::array values = f.integer ? py::array(py::array_t<int32_t, py::array::c_style | py::array::forcecast>(array))
+                                       : py::array(py::array_t<float, py::array::c_style | py::array::forcecast>(array));
+    if (std::vector<py::ssize_t>(values.shape(), values.shape() + values.ndim()) != f.shape) refuse(name + ": wrong shape");
+    const auto* bytes = static_cast<const uint8_t*>(values.data());
+    writes.push_back({f.field, {bytes, bytes + values.nbytes()}});
+  }
+  std::vector<py::array> results;
+  for (const auto& name : read) {
+    const FieldShape f = field_shape(engine, name, tokens, rows);
+    results.push_back(f.integer ? py::array(py::dtype::of<int32_t>(), f.shape) : py::array(py::dtype::of<float>(), f.shape));
+    reads.push_back({f.field, std::vector<uint8_t>(static_cast<size_t>(results.back().nbytes()))});
+  }
+  {
+    py::gil_scoped_release release;
+    engine.run_stages(stages, layer, work, writes, reads);
+  }
+  py::dict named;
+  for (size_t i = 0; i < read.size(); ++i) {
+    std::memcpy(results[i].mutable_data(), reads[i].bytes.data(), reads[i].bytes.size());
+    named[read[i].c_str()] = results[i];
+  }
+  return named;
+}
+
+struct PyOutput {
+  int32_t token;
+  py::array_t<float> logits;
+};
+
+std::vector<PyOutput> step(PyEngine& self, const std::vector<std::shared_ptr<PyWork>>& items, const py::object& interrupted) {
+  const std::shared_ptr<Engine> held = self.get();
+  Engine& engine = *held;
+  const std::vector<Work> work = to_work(self, items);
+  PythonPoll poll(interrupted);
+  std::vector<Output> outputs;
+  bool stopped = false;
+  {
+    py::gil_scoped_release release;
+    try {
+      outputs = engine.step(work, std::ref(poll));
+    } catch (const Interrupted&) {
+      stopped = true;
+    }
+  }
+  if (stopped) poll.raise();
+  std::vector<PyOutput> results;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const auto rows = static_cast<py::ssize_t>(work[i].rows.size());
+    py::array_t<float> logits({rows, static_cast<py::ssize_t>(engine.config().vocab_size)});
+    if (rows) std::memcpy(logits.mutable_data(), outputs[i].logits.data(), outputs[i].logits.size() * sizeof(float));
+    results.push_back({outputs[i].token, std::move(logits)});
+  }
+  return results;
+}
+
+py::dict device_facts(const PyEngine& self) {
+  const std::shared_ptr<Engine> held = self.get();
+  const Engine& engine = *held;
+  const DeviceFacts facts = engine.facts();
+  const StateBytes bytes = engine.bytes();
+  py::dict memory, d;
+  memory["kv"] = bytes.kv;
+  memory["activations"] = bytes.activations;
+  memory["logits"] = bytes.logits;
+  d["name"] = facts.name;
+  d["isa"] = facts.detail;
+  d["threads"] = facts.threads;
+  d["precision"] = facts.precision == Precision::exact ? "exact" : "fast";
+  d["kv_dtype"] = facts.kv_dtype == KvDType::f32 ? "f32" : "bf16";
+  d["memory"] = memory;
+  return d;
+}
+
+py::dict info() {
+  py::dict d;
+  d["version"] = build::kVersion;
+  d["compiler"] = build::kCompiler;
+  d["build_type"] = build::kBuildType;
+  d["usable_cores"] = cpu::usable_cores();
+  py::list isas;
+  for (const auto& isa : cpu::isas()) {
+    py::dict i;
+    i["name"] = isa.name;
+    i["usable"] = isa.present;
+    i["reason"] = isa.present ? "" : "this processor, or the system, does not have it";
+    isas.append(i);
+  }
+  d["cpu_isas"] = isas;
+  d["cpu_isa"] = cpu::choose_isa("").name;
+  py::list devices;
+  for (const auto& status : list_devices()) {
+    py::dict s;
+    s["name"] = status.name;
+    s["built"] = status.built;
+    s["present"] = status.present;
+    s["detail"] = status.detail;
+    devices.append(s);
+  }
+  d["devices"] = devices;
+  return d;
+}
+
+py::tuple quantize(const py::array_t<uint16_t, py::array::c_style>& weight) {
+  if (weight.ndim() != 2) refuse("weight: expected (in, out), found " + std::to_string(weight.ndim()) + " dimensions");
+  const py::ssize_t in = weight.shape(0), out = weight.shape(1);
+  if (in % 32 != 0) refuse("weight: expected the input dimension to be a multiple of 32, found " + std::to_string(in));
+  py::array_t<uint8_t> blocks({out, in / 32, py::ssize_t{16}}), scales({out, in / 32});
+  QuantizationError error;
+  {
+    const uint16_t* from = weight.data();
+    uint8_t *to_blocks = blocks.mutable_data(), *to_scales = scales.mutable_data();
+    py::gil_scoped_release release;
+    error = quantize_mxfp4(from, in, out, to_blocks, to_scales);
+  }
+  if (!error.finite) refuse("weight: expected finite values, found an infinity or a NaN");
+  return py::make_tuple(blocks, scales, error.squared_error, error.squared_weight);
+}
+
+// ---- the machine's own ceilings ----------------------------------------------------------------------------
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double measure_read_bandwidth(int threads, size_t megabytes, double seconds) {
+  const auto& kernels = cpu::choose_isa("");
+  cpu::Pool pool(threads > 0 ? threads : cpu::usable_cores());
+  const size_t slice = 4 << 20, tasks = std::max<size_t>(megabytes / 4, 1);
+  std::vector<float> data(tasks * slice / sizeof(float), 1.0f);
+  volatile float sink = 0;
+  size_t bytes = 0;
+  const auto start = std::chrono::steady_clock::now();
+  do {
+    std::vector<float> sums(tasks);
+    pool.run(static_cast<int>(tasks), [&](int task, int) {
+      sums[task] = kernels.read_sum(reinterpret_cast<const uint8_t*>(data.data()) + task * slice, slice);
+    });
+    for (float s : sums) sink = sink + s;
+    bytes += tasks * slice;
+  } while (seconds_since(start) < seconds);
+  return static_cast<double>(bytes) / seconds_since(start);
+}
+
+double measure_fma_rate(int threads, double seconds) {
+  const auto& kernels = cpu::choose_isa("");
+  cpu::Pool pool(threads > 0 ? threads : cpu::usable_cores());
+  volatile float sink = 0;
+  double flops = 0;
+  const auto start = std::chrono::steady_clock::now();
+  do {
+    std::vector<long> counts(static_cast<size_t>(pool.threads()));
+    std::vector<float> sums(counts.size());
+    pool.run(pool.threads(), [&](int task, int) { sums[task] = kernels.multiply_add(2'000'000, &counts[task]); });
+    for (size_t i = 0; i < counts.size(); ++i) {
+      flops += static_cast<double>(counts[i]);
+      sink = sink + sums[i];
+    }
+  } while (seconds_since(start) < seconds);
+  return flops / seconds_since(start);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The native module of gptoss_native.";
+  m.attr("__version__") = build::kVersion;
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p) std::rethrow_exception(p);
+    } catch (const OutOfPages& e) {
+      PyErr_SetString(PyExc_MemoryError, e.what());
+    }
+  });
+
+  m.def("info", &info);
+  m.def("register_device", &register_device, py::arg("name"), py::arg("path"));
+  m.def("quantize_mxfp4", &quantize, py::arg("weight"));
+  m.def("measure_read_bandwidth", &measure_read_bandwidth, py::arg("threads"), py::arg("megabytes"), py::arg("seconds"),
+        py::call_guard<py::gil_scoped_release>());
+  m.def("measure_fma_rate", &measure_fma_rate, py::arg("threads"), py::arg("seconds"),
+        py::call_guard<py::gil_scoped_release>());
+
+  py::class_<Sampling>(m, "Sampling")
+      .def(py::init([](double temperature, double top_p, uint64_t seed, uint32_t index) {
+             if (!(temperature >= 0 && temperature <= 1e6)) refuse("temperature: expected 0 to 1e6, found " + std::to_string(temperature));
+             if (!(top_p > 0 && top_p <= 1)) refuse("top_p: expected more than 0, at most 1, found " + std::to_string(top_p));
+             return Sampling{static_cast<float>(temperature), static_cast<float>(top_p), seed, index};
+           }),
+           py::kw_only(), py::arg("temperature"), py::arg("top_p"), py::arg("seed"), py::arg("index") = 0);
+
+  py::class_<PySession, std::shared_ptr<PySession>>(m, "Session")
+      .def_property_readonly("length", [](const PySession& s) { return s.get()->length(); })
+      .def("truncate",
+           [](PySession& s, int length) {
+             const std::shared_ptr<Session> session = s.get();
+             const std::shared_ptr<Engine> engine = s.owner->get();
+             py::gil_scoped_release release;
+             std::lock_guard lock(engine->mutex());
+             return session->truncate(length);
+           },
+           py::arg("length"))
+      .def("close", &PySession::close);
+
+  py::class_<PyWork, std::shared_ptr<PyWork>>(m, "Work")
+      .def(py::init([](std::shared_ptr<PySession> session, const py::array_t<int32_t, py::array::c_style>& tokens,
+                       const std::optional<py::array_t<int32_t, py::array::c_style>>& rows, std::optional<Sampling> sampling) {
+             return PyWork{std::move(session), to_ids(tokens, "tokens"), rows ? to_ids(*rows, "rows") : std::vector<int32_t>{}, sampling};
+           }),
+           py::arg("session").none(false), py::arg("tokens"), py::kw_only(), py::arg("rows") = py::none(), py::arg("sampling") = py::none());
+
+  py::class_<PyOutput>(m, "Output").def_readonly("token", &PyOutput::token).def_readonly("logits", &PyOutput::logits);
+
+  py::class_<PyEngine, std::shared_ptr<PyEngine>>(m, "Engine")
+      .def(py::init([](const py::dict& config, const std::string& device, const std::string& precision,
+                       const std::string& kv_dtype, int threads, int max_context, int max_sequences, int max_tokens, int max_outputs) {
+             auto self = std::make_shared<PyEngine>();
+             if (threads < 0 || threads > 1024) refuse("threads: expected 0 (the usable cores) to 1024, found " + std::to_string(threads));
+             const BackendOptions options{to_precision(precision), to_kv_dtype(kv_dtype), threads, ""};
+             self->engine = std::make_shared<Engine>(to_config(config), EngineLimits{max_context, max_sequences, max_tokens, max_outputs},
+                                                     create_backend(device, options));
+             return self;
+           }),
+           py::arg("config"), py::kw_only(), py::arg("device"), py::arg("precision"), py::arg("kv_dtype"), py::arg("threads"),
+           py::arg("max_context"), py::arg("max_sequences"), py::arg("max_tokens"), py::arg("max_outputs"))
+      .def("load_layer",
+           [](PyEngine& self, int index, const NamedArrays& tensors) {
+             self.get()->load(to_layer(index, tensors));
+             for (const auto& [name, array] : tensors) self.arrays.push_back(array);
+           },
+           py::arg("index"), py::arg("tensors"))
+      .def("load_ends",
+           [](PyEngine& self, const NamedArrays& tensors) {
+             self.get()->load(HostEnds{find(tensors, "embed_tokens"), find(tensors, "norm"), find(tensors, "lm_head")});
+             for (const auto& [name, array] : tensors) self.arrays.push_back(array);
+           },
+           py::arg("tensors"))
+      .def("start", [](PyEngine& self) { self.get()->start(); })
+      .def("session", [](std::shared_ptr<PyEngine> self) { return std::make_shared<PySession>(self, self->get()->session()); })
+      .def("step", &step, py::arg("work"), py::arg("interrupted") = py::none())
+      .def("run_stages", &run_stages, py::arg("stages"), py::arg("layer"), py::arg("work"), py::arg("write"), py::arg("read"))
+      .def_property_readonly("device", &device_facts)
+      .def_property_readonly("max_tokens", [](const PyEngine& self) { return self.get()->limits().max_tokens; })
+      .def_property_readonly("max_outputs", [](const PyEngine& self) { return self.get()->limits().max_outputs; })
+      .def_property_readonly("free_pages", [](const PyEngine& self) { return self.get()->free_pages(); })
+      .def("close", [](PyEngine& self) {
+        const std::shared_ptr<Engine> engine = std::move(self.engine);
+        if (!engine || getpid() != self.process) return;
+        {
+          py::gil_scoped_release release;
+          std::lock_guard lock(engine->mutex());  // a step that runs in another thread still reads the weights
+        }
+        self.arrays.clear();
+      });
+}

@@ -1,0 +1,273 @@
+#include "backend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "../numeric.h"
+#include "isa.h"
+#include "products.h"
+
+namespace gptoss::cpu {
+namespace {
+
+std::vector<float> floats(const Tensor& bf16) {
+  std::vector<float> values(bf16.count());
+  for (size_t i = 0; i < values.size(); ++i) values[i] = bf16_to_float(bf16.bf16()[i]);
+  return values;
+}
+
+Weight dense(const Kernels& kernels, const Tensor& matrix) {
+  const int rows = static_cast<int>(matrix.shape[0]), k = static_cast<int>(matrix.shape[1]);
+  return {.data = matrix.data, .row_bytes = k * sizeof(uint16_t), .rows = rows, .k = k, .dot = kernels.dot_bf16};
+}
+
+Experts experts(const Kernels& kernels, const ExpertWeights& weights, int count, int out, int in) {
+  Experts result;
+  for (int e = 0; e < count; ++e) {
+    const size_t first_row = static_cast<size_t>(e) * out;
+    Weight w{.rows = out, .k = in};
+    if (!weights.dense.empty()) {
+      w.data = weights.dense.bf16() + first_row * in;
+      w.row_bytes = out * sizeof(uint16_t);
+      w.transposed = true;
+      w.dot = kernels.dot_bf16_transposed;
+    } else {
+      w.row_bytes = static_cast<size_t>(in) / kMxfp4Group * kMxfp4GroupBytes;
+      w.scale_bytes = static_cast<size_t>(in) / kMxfp4Group;
+      w.data = weights.blocks.u8() + first_row * w.row_bytes;
+      w.scales = weights.scales.u8() + first_row * w.scale_bytes;
+      w.dot = kernels.dot_mxfp4;
+    }
+    result.weight.push_back(w);
+    result.bias.push_back(weights.bias.bf16() + first_row);
+  }
+  return result;
+}
+
+// Hands out cache-line aligned pieces of one block, or only counts them: plan() and state() cannot disagree.
+class Arena {
+ public:
+  explicit Arena(uint8_t* base) : base_(base) {}
+  template <class T>
+  void take(T*& pointer, size_t count) {
+    pointer = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
+    used_ += round_up(count * sizeof(T), 64);
+  }
+  size_t used() const { return used_; }
+
+ private:
+  uint8_t* base_;
+  size_t used_ = 0;
+};
+
+constexpr int kTileQueries = 64;  // queries that share one pass over the keys
+
+void set_shape(CpuState& s, const Config& c, const Limits& limits, int threads) {
+  s.config = c;
+  s.limits = limits;
+  s.padded_dim = static_cast<int>(round_up(c.head_dim, kMaxLanes));
+  s.tile_tokens = std::max(1, kTileQueries / c.group_size());
+  s.tile_queries = s.tile_tokens * c.group_size();
+  // Enough pieces that all threads share one long sequence; a few per thread, to be balanced.
+  s.split_tasks = std::min(4 * threads, 64);
+  s.splits = (limits.table_pages() + kSplitPages - 1) / kSplitPages;
+  s.packed_stride = round_up(std::max(c.hidden_size, c.q_size()), kPackGroup);
+  s.scratch.resize(static_cast<size_t>(threads));
+}
+
+void arrange_logits(CpuState& s, Arena& arena) {
+  arena.take(s.logits, static_cast<size_t>(s.limits.max_outputs) * s.config.vocab_size);
+}
+
+void arrange(CpuState& s, Arena& arena) {
+  const Config& c = s.config;
+  const size_t tokens = s.limits.max_tokens, sequences = s.limits.max_sequences, pages = s.limits.table_pages();
+  const size_t pairs = tokens * c.num_experts_per_tok;
+  arena.take(s.token, tokens);
+  arena.take(s.position, tokens);
+  arena.take(s.sequence, tokens);
+  arena.take(s.full_pages, sequences * pages);
+  arena.take(s.window_pages, sequences * pages);
+  arena.take(s.row, s.limits.max_outputs);
+  arena.take(s.sampling, sequences);
+  arena.take(s.next_token, sequences);
+  arena.take(s.residual, tokens * c.hidden_size);
+  arena.take(s.rope_cos, tokens * c.head_dim / 2);
+  arena.take(s.rope_sin, tokens * c.head_dim / 2);
+  arena.take(s.packed, tokens * s.packed_stride);
+  arena.take(s.packed_rows, tokens);
+  arena.take(s.qkv, tokens * (c.q_size() + 2 * c.kv_size()));
+  arena.take(s.attn, tokens * c.q_size());
+  arena.take(s.lse, tokens * c.num_attention_heads);
+  arena.take(s.partial, static_cast<size_t>(s.split_tasks) * s.splits * c.group_size() * (2 + s.padded_dim));
+  arena.take(s.tiles, tokens);
+  arena.take(s.router_logits, tokens * c.num_local_experts);
+  arena.take(s.router_choice, pairs);
+  arena.take(s.router_weight, pairs);
+  arena.take(s.expert_first, c.num_local_experts + 1);
+  arena.take(s.expert_pairs, pairs);
+  arena.take(s.expert_rows, pairs);
+  arena.take(s.expert_h, pairs * c.intermediate_size);
+  arena.take(s.expert_y, pairs * c.hidden_size);
+  const int longest = std::max({c.hidden_size, c.q_size(), c.intermediate_size});
+  for (Scratch& scratch : s.scratch) {
+    arena.take(scratch.y, tokens * kTaskRows);
+    arena.take(scratch.dot, dot_scratch_floats(longest));
+    arena.take(scratch.q, static_cast<size_t>(s.tile_queries) * c.head_dim);
+    arena.take(scratch.ml, 4 * static_cast<size_t>(s.tile_queries));
+    arena.take(scratch.acc, 2 * static_cast<size_t>(s.tile_queries) * s.padded_dim);
+    arena.take(scratch.attn, attn_scratch_floats(s.padded_dim));
+    arena.take(scratch.visible, 2 * static_cast<size_t>(s.tile_queries));
+    arena.take(scratch.sort, c.vocab_size);
+  }
+}
+
+struct Place {
+  void* data;
+  size_t capacity;
+};
+
+Place place(CpuState& s, Field field) {
+  const Config& c = s.config;
+  const size_t tokens = s.limits.max_tokens, sequences = s.limits.max_sequences, rows = s.limits.max_outputs;
+  const size_t table = sequences * s.limits.table_pages(), pairs = tokens * c.num_experts_per_tok;
+  switch (field) {
+    case Field::token: return {s.token, tokens * sizeof(int32_t)};
+    case Field::position: return {s.position, tokens * sizeof(int32_t)};
+    case Field::sequence: return {s.sequence, tokens * sizeof(int32_t)};
+    case Field::full_pages: return {s.full_pages, table * sizeof(int32_t)};
+    case Field::window_pages: return {s.window_pages, table * sizeof(int32_t)};
+    case Field::row: return {s.row, rows * sizeof(int32_t)};
+    case Field::sampling: return {s.sampling, sequences * sizeof(SampleParams)};
+    case Field::residual: return {s.residual, tokens * c.hidden_size * sizeof(float)};
+    case Field::attn: return {s.attn, tokens * c.q_size() * sizeof(float)};
+    case Field::lse: return {s.lse, tokens * c.num_attention_heads * sizeof(float)};
+    case Field::router_logits: return {s.router_logits, tokens * c.num_local_experts * sizeof(float)};
+    case Field::router_choice: return {s.router_choice, pairs * sizeof(int32_t)};
+    case Field::router_weight: return {s.router_weight, pairs * sizeof(float)};
+    case Field::logits: return {s.logits, rows * c.vocab_size * sizeof(float)};
+    case Field::next_token: return {s.next_token, sequences * sizeof(int32_t)};
+  }
+  throw std::logic_error("unknown field");
+}
+
+void check(const Place& place, size_t bytes) {
+  if (bytes > place.capacity)
+    throw std::logic_error("a field holds " + std::to_string(place.capacity) + " bytes, asked for " + std::to_string(bytes));
+}
+
+}  // namespace
+
+CpuBackend::CpuBackend(const BackendOptions& options)
+    : options_(options),
+      kernels_(choose_isa(options.isa)),
+      pool_(options.threads > 0 ? options.threads : usable_cores()) {}
+
+DeviceFacts CpuBackend::facts() const {
+  return {.name = "cpu",
+          .detail = kernels_.name,
+          .threads = pool_.threads(),
+          .precision = options_.precision,
+          .kv_dtype = options_.kv_dtype};
+}
+
+std::unique_ptr<Layer> CpuBackend::load(const Config& c, const HostLayer& host) {
+  auto layer = std::make_unique<CpuLayer>();
+  layer->q = dense(kernels_, host.q_proj_weight);
+  layer->k = dense(kernels_, host.k_proj_weight);
+  layer->v = dense(kernels_, host.v_proj_weight);
+  layer->o = dense(kernels_, host.o_proj_weight);
+  layer->router = dense(kernels_, host.router_weight);
+  layer->q_bias = floats(host.q_proj_bias);
+  layer->k_bias = floats(host.k_proj_bias);
+  layer->v_bias = floats(host.v_proj_bias);
+  layer->o_bias = floats(host.o_proj_bias);
+  layer->router_bias = floats(host.router_bias);
+  layer->input_layernorm = floats(host.input_layernorm);
+  layer->post_attention_layernorm = floats(host.post_attention_layernorm);
+  layer->sinks = floats(host.sinks);
+  layer->gate_up = experts(kernels_, host.gate_up_proj, c.num_local_experts, 2 * c.intermediate_size, c.hidden_size);
+  layer->down = experts(kernels_, host.down_proj, c.num_local_experts, c.hidden_size, c.intermediate_size);
+  return layer;
+}
+
+std::unique_ptr<Ends> CpuBackend::load(const Config&, const HostEnds& host) {
+  auto ends = std::make_unique<CpuEnds>();
+  ends->embed_tokens = host.embed_tokens.bf16();
+  ends->norm = floats(host.norm);
+  ends->lm_head = dense(kernels_, host.lm_head);
+  return ends;
+}
+
+size_t CpuBackend::page_bytes(const Config& c) const {
+  const size_t element = options_.kv_dtype == KvDType::f32 ? sizeof(float) : sizeof(uint16_t);
+  const size_t layers = std::max(c.layers_of(LayerType::full_attention), c.layers_of(LayerType::sliding_attention));
+  const size_t padded_dim = round_up(c.head_dim, kMaxLanes);
+  return layers * c.num_key_value_heads * kPageTokens * (c.head_dim + padded_dim) * element;
+}
+
+StateBytes CpuBackend::plan(const Config& c, const Limits& limits) const {
+  CpuState shape;
+  set_shape(shape, c, limits, pool_.threads());
+  Arena activations(nullptr), logits(nullptr);
+  arrange(shape, activations);
+  arrange_logits(shape, logits);
+  return {.kv = page_bytes(c) * limits.pages, .activations = activations.used(), .logits = logits.used()};
+}
+
+std::unique_ptr<State> CpuBackend::state(const Config& c, const Limits& limits) {
+  const StateBytes bytes = plan(c, limits);
+  auto s = std::make_unique<CpuState>();
+  set_shape(*s, c, limits, pool_.threads());
+  s->rope = make_rope(c);
+  s->products.resize(static_cast<size_t>(c.num_local_experts));
+  s->product_expert.resize(static_cast<size_t>(c.num_local_experts));
+  s->memory = Memory(bytes.activations + bytes.logits, "activations");
+  Arena arena(s->memory.data());
+  arrange(*s, arena);
+  arrange_logits(*s, arena);
+  s->kv = Memory(bytes.kv, "KV cache");
+  s->page_bytes = page_bytes(c);
+  const size_t layers = std::max(c.layers_of(LayerType::full_attention), c.layers_of(LayerType::sliding_attention));
+  s->page_layer_bytes = s->page_bytes / layers;
+  s->page_head_bytes = s->page_layer_bytes / c.num_key_value_heads;
+  return s;
+}
+
+void CpuBackend::write(State& state, Field field, const void* data, size_t bytes) {
+  const Place to = place(static_cast<CpuState&>(state), field);
+  check(to, bytes);
+  if (bytes) std::memcpy(to.data, data, bytes);
+}
+
+void CpuBackend::read(State& state, Field field, void* data, size_t bytes) {
+  const Place from = place(static_cast<CpuState&>(state), field);
+  check(from, bytes);
+  if (bytes) std::memcpy(data, from.data, bytes);
+}
+
+Ticket CpuBackend::submit(State&, const Batch&, const std::function<void()>& enqueue, const InterruptPoll& poll) {
+  struct Watch {
+    Pool& pool;
+    Watch(Pool& p, const InterruptPoll& poll) : pool(p) { pool.watch(poll ? &poll : nullptr); }
+    ~Watch() { pool.watch(nullptr); }
+  } watch(pool_, poll);
+  enqueue();
+  return 0;
+}
+
+void CpuBackend::norm(CpuState& s, const std::vector<float>& gain, const int32_t* tokens, int count) {
+  const int n = s.config.hidden_size;
+  const bool round = options_.precision == Precision::fast;
+  parallel(count, [&](int i, int) {
+    const float* x = s.residual + static_cast<size_t>(tokens ? tokens[i] : i) * n;
+    const float mean = kernels_.sum_squares(x, n) / static_cast<float>(n);
+    float* packed = s.packed + i * s.packed_stride;
+    kernels_.pack(x, gain.data(), 1.0f / std::sqrt(mean + s.config.rms_norm_eps), n, round, packed);
+    s.packed_rows[i] = packed;
+  });
+}
+
+}  // namespace gptoss::cpu

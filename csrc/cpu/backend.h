@@ -1,0 +1,52 @@
+// The CPU device: every stage is one or two parallel loops over the kernels of the ISA in use.
+#pragma once
+
+#include "../backend.h"
+#include "kernels.h"
+#include "state.h"
+#include "threads.h"
+
+namespace gptoss::cpu {
+
+class CpuBackend : public Backend {
+ public:
+  explicit CpuBackend(const BackendOptions& options);
+
+  DeviceFacts facts() const override;
+  std::unique_ptr<Layer> load(const Config& config, const HostLayer& layer) override;
+  std::unique_ptr<Ends> load(const Config& config, const HostEnds& ends) override;
+  size_t page_bytes(const Config& config) const override;
+  StateBytes plan(const Config& config, const Limits& limits) const override;
+  std::unique_ptr<State> state(const Config& config, const Limits& limits) override;
+  void write(State& state, Field field, const void* data, size_t bytes) override;
+  void read(State& state, Field field, void* data, size_t bytes) override;
+  Ticket submit(State& state, const Batch& batch, const std::function<void()>& enqueue,
+                const InterruptPoll& poll) override;
+  void wait(State&, Ticket, const InterruptPoll&) override {}
+
+  void embed(State& state, const Ends& ends, const Batch& batch) override;
+  void attn_qkv(State& state, const Layer& layer, const Batch& batch) override;
+  void attn(State& state, const Layer& layer, const Batch& batch) override;
+  void attn_out(State& state, const Layer& layer, const Batch& batch) override;
+  void moe_route(State& state, const Layer& layer, const Batch& batch) override;
+  void moe_up(State& state, const Layer& layer, const Batch& batch) override;
+  void moe_down(State& state, const Layer& layer, const Batch& batch) override;
+  void unembed(State& state, const Ends& ends, const Batch& batch) override;
+  void sample(State& state, const Ends& ends, const Batch& batch) override;
+
+ private:
+  // Runs the loop on all threads; throws Interrupted if the step was stopped.
+  template <class Body>
+  void parallel(int tasks, const Body& body) {
+    pool_.run(tasks, body);
+    if (pool_.stopped()) throw Interrupted();
+  }
+  // packed_rows = rmsnorm(residual) of `count` tokens, of `tokens[i]` or, without a list, of token i.
+  void norm(CpuState& s, const std::vector<float>& gain, const int32_t* tokens, int count);
+
+  BackendOptions options_;
+  const Kernels& kernels_;
+  Pool pool_;
+};
+
+}  // namespace gptoss::cpu

@@ -1,0 +1,55 @@
+// embed, unembed: what stands before the first and after the last layer.
+#include <cmath>
+
+#include "../numeric.h"
+#include "backend.h"
+#include "products.h"
+
+namespace gptoss::cpu {
+namespace {
+
+// Runs of consecutive tokens of one sequence, cut to tile_tokens.
+void find_tiles(CpuState& s, int tokens) {
+  s.tile_count = 0;
+  for (int t = 0; t < tokens; ++t) {
+    const bool same = t > 0 && s.sequence[t] == s.sequence[t - 1] && s.position[t] == s.position[t - 1] + 1;
+    if (same && s.tiles[s.tile_count - 1].count < s.tile_tokens)
+      ++s.tiles[s.tile_count - 1].count;
+    else
+      s.tiles[s.tile_count++] = {t, 1};
+  }
+}
+
+}  // namespace
+
+void CpuBackend::embed(State& state, const Ends& base, const Batch& batch) {
+  auto& s = static_cast<CpuState&>(state);
+  const auto& ends = static_cast<const CpuEnds&>(base);
+  const int hidden = s.config.hidden_size, half = s.config.head_dim / 2;
+  find_tiles(s, batch.tokens);
+  parallel(batch.tokens, [&](int t, int) {
+    const uint16_t* row = ends.embed_tokens + static_cast<size_t>(s.token[t]) * hidden;
+    float* x = s.residual + static_cast<size_t>(t) * hidden;
+    for (int i = 0; i < hidden; ++i) x[i] = bf16_to_float(row[i]);
+    for (int j = 0; j < half; ++j) {
+      // The product is rounded to float32, as in every reference; its cosine and sine are not.
+      const double angle = static_cast<float>(s.position[t]) * s.rope.inv_freq[j];
+      s.rope_cos[static_cast<size_t>(t) * half + j] = static_cast<float>(std::cos(angle) * s.rope.concentration);
+      s.rope_sin[static_cast<size_t>(t) * half + j] = static_cast<float>(std::sin(angle) * s.rope.concentration);
+    }
+  });
+}
+
+void CpuBackend::unembed(State& state, const Ends& base, const Batch& batch) {
+  auto& s = static_cast<CpuState&>(state);
+  const auto& ends = static_cast<const CpuEnds&>(base);
+  norm(s, ends.norm, s.row, batch.rows);
+  const Product product{&ends.lm_head, s.packed_rows, batch.rows};
+  run_products(pool_, s.scratch, &product, 1, [&](int, int row, int rows, const float* y, int) {
+    for (int t = 0; t < batch.rows; ++t)
+      for (int r = 0; r < rows; ++r) s.logits[static_cast<size_t>(t) * s.config.vocab_size + row + r] = y[t * kTaskRows + r];
+  });
+  if (pool_.stopped()) throw Interrupted();
+}
+
+}  // namespace gptoss::cpu

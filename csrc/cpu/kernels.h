@@ -1,0 +1,102 @@
+// The inner loops of the CPU, as one table of plain functions per instruction set.
+//
+// Two layouts are shared by all of them:
+//  - *packed activations*: K floats in groups of 32, the 16 at even places first, then the 16 at odd places,
+//    zero-padded to a whole group. So that weights are used as they lie in the file: the two bf16 of a 32-bit
+//    word, and the two nibbles of a byte, each meet a plain load.
+//  - a *KV page* of one head: keys (head_dim, 64), so that 64 scores are computed without a horizontal sum;
+//    values (64, padded head_dim).
+//
+// Order of sums: an element of a product is the sum over k in kLanes interleaved chains, then one fixed tree;
+// it depends on nothing but its row and its activations, whatever is computed beside it.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace gptoss::cpu {
+
+// static, not inline: an ISA file must not define anything that the linker could keep for all.
+constexpr int kPackGroup = 32;
+constexpr int kMaxLanes = 16;
+static_assert(kPackGroup == 2 * kMaxLanes, "a group is one pair of the widest registers");
+
+static constexpr size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// y[t * y_stride + r] = sum over k of w(r, k) * x[t](k)
+struct DotArgs {
+  const void* weight;     // row 0: bf16, or MXFP4 blocks
+  const uint8_t* scales;  // MXFP4: row 0
+  size_t row_bytes;       // from row to row of `weight`
+  size_t scale_bytes;     // from row to row of `scales`
+  int rows;
+  int k;
+  const float* const* x;  // (tokens) packed
+  int tokens;
+  float* y;
+  size_t y_stride;
+  float* scratch;         // dot_scratch_floats(k)
+};
+constexpr int kDotRows = 8;  // the most rows of one tile
+static constexpr size_t dot_scratch_floats(int k) { return kDotRows * round_up(static_cast<size_t>(k), kPackGroup); }
+
+// One KV head, one page, `queries` rows that share it. Partial sums of this page are computed from nothing and
+// then merged into the running m, l, acc.
+struct AttnPageArgs {
+  const float* q;        // (queries, head_dim)
+  int queries;
+  int head_dim;
+  int padded_dim;        // round_up(head_dim, 16): row length of values and acc
+  const void* keys;      // (head_dim, 64)
+  const void* values;    // (64, padded_dim)
+  bool bf16;             // dtype of keys and values; else f32
+  bool round_weights;    // softmax weights are rounded to bf16 before they meet the values
+  float scale;
+  const int* first;      // (queries) visible slots [first, last) of this page; empty: the page is not merged
+  const int* last;
+  float* m;              // (queries) running maximum
+  float* l;              // (queries) running sum of exp(score - m)
+  float* acc;            // (queries, padded_dim) running sum of exp(score - m) * value
+  float* scratch;        // attn_scratch_floats(padded_dim)
+};
+constexpr int kAttnTile = 6;  // queries that are computed together
+static constexpr size_t attn_scratch_floats(int padded_dim) { return kAttnTile * (64 + static_cast<size_t>(padded_dim)); }
+
+struct Kernels {
+  const char* name;
+  int lanes;
+  void (*dot_bf16)(const DotArgs&);   // weight rows of k
+  void (*dot_mxfp4)(const DotArgs&);  // k a multiple of 32
+  // Weights stored (k, rows), row_bytes from k to k, rows a multiple of 32: one ascending chain over k.
+  void (*dot_bf16_transposed)(const DotArgs&);
+
+  void (*attn_page)(const AttnPageArgs&);
+  // Merges the sums of a later split into those of an earlier one; `n` floats of acc.
+  void (*attn_merge)(float* m, float* l, float* acc, float m2, float l2, const float* acc2, int n);
+  // Adds the sink to m and l, and makes acc the attention output.
+  void (*attn_finish)(float* m, float* l, float* acc, float sink, int n);
+
+  float (*sum_squares)(const float* x, int n);
+  // packed = x * scale * gain (no gain: null), rounded to bf16 if asked.
+  void (*pack)(const float* x, const float* gain, float scale, int n, bool round, float* packed);
+  // u (2n): gate and up interleaved; bias bf16 (2n) -> packed swiglu (n); n a multiple of 32.
+  void (*swiglu_pack)(const float* u, const uint16_t* bias, int n, float limit, float alpha, bool round,
+                      float* packed);
+
+  // The machine's own ceilings, for benches: a plain read, and fused multiply-adds on registers.
+  float (*read_sum)(const void* data, size_t bytes);
+  float (*multiply_add)(long iterations, long* flops);
+};
+
+#define GPTOSS_KERNELS(isa)                                                                                   \
+  {#isa,            isa::kLanes,      isa::dot_bf16,  isa::dot_mxfp4,   isa::dot_bf16_transposed,              \
+   isa::attn_page,  isa::attn_merge,  isa::attn_finish, isa::sum_squares, isa::pack, isa::swiglu_pack,         \
+   isa::read_sum,   isa::multiply_add}
+
+// The tables of the ISA files; null where not compiled for this architecture.
+extern const Kernels* const kBaseline;
+extern const Kernels* const kAvx2;
+extern const Kernels* const kAvx512;
+extern const Kernels* const kNeon;
+
+}  // namespace gptoss::cpu

@@ -1,0 +1,464 @@
+// The kernels' bodies, once for every instruction set. See kernels.h for what they compute.
+//
+// Included by an ISA file inside its own namespace. Functions are static, the standard library is not used, and
+// contraction is off: what is written is what is rounded, in every instantiation of a template. That is what
+// makes a decode step equal a prefill bit for bit.
+
+static const float kE2m1[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+
+#include "vec.h"
+
+constexpr int kHalf = kPackGroup / 2;
+constexpr int kChunks = kHalf / kLanes;  // registers per half group
+// Tiles fill the registers: 32 of them on AVX-512 and aarch64, else 16.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kTileRows = 4, kTileKeys = 4;
+#else
+constexpr int kTileRows = 2, kTileKeys = 2;
+#endif
+constexpr int kTileTokens = 6;
+constexpr int kDecodeRows = kDotRows;  // one token: more rows, to have enough sums in flight
+constexpr int kTokenBlock = 48;        // activations that stay in L2 while rows stream past
+
+static inline float e8m0(uint8_t scale) {
+  const uint32_t bits = scale == 0 ? 0x00400000u : (uint32_t)scale << 23;
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+static inline float bf16(uint16_t half) {
+  const uint32_t bits = (uint32_t)half << 16;
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+static inline float round_one(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  bits = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u;
+  __builtin_memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+static inline int packed_index(int k) { return k / kPackGroup * kPackGroup + (k & 1) * kHalf + k % kPackGroup / 2; }
+
+// e^x to 1-2 ulp for x in [-87, 88], which it is clamped to. 2^n times a polynomial on [-ln2/2, ln2/2].
+static inline V exp(V x) {
+  x = min(set1(88.0f), max(set1(-87.0f), x));  // in this order a NaN stays one
+  const V n = round_nearest(mul(x, set1(1.44269504f)));
+  V r = fma(n, set1(-0.693145752f), x);  // ln 2 in two parts: the first product is exact
+  r = fma(n, set1(-1.42860677e-6f), r);
+  V p = set1(1.3888889e-3f);
+  p = fma(p, r, set1(8.3333338e-3f));
+  p = fma(p, r, set1(4.1666668e-2f));
+  p = fma(p, r, set1(1.6666667e-1f));
+  p = fma(p, r, set1(0.5f));
+  p = fma(p, r, set1(1.0f));
+  p = fma(p, r, set1(1.0f));
+  return mul(p, exp2_whole(n));
+}
+
+static inline float exp_one(float x) {
+  float lanes[kLanes];
+  store(lanes, exp(set1(x)));
+  return lanes[0];
+}
+
+// ---- products ----------------------------------------------------------------------------------------------
+// A weight format is a struct with the scale of a group and the registers of a chunk of it.
+
+struct Bf16Rows {
+  const uint8_t* weight;
+  size_t row_bytes;
+  struct Group {};
+  Group group(int, int) const { return {}; }
+  void fetch(int row, int group, int chunk, Group, V& even, V& odd) const {
+    const uint16_t* p = (const uint16_t*)(weight + row * row_bytes) + group * kPackGroup + chunk * 2 * kLanes;
+    load_bf16_pairs(p, even, odd);
+  }
+};
+
+struct Mxfp4Rows {
+  const uint8_t* weight;
+  const uint8_t* scales;
+  size_t row_bytes, scale_bytes;
+  using Group = Mxfp4;
+  Group group(int row, int group) const { return mxfp4(e8m0(scales[row * scale_bytes + group])); }
+  void fetch(int row, int group, int chunk, Group scale, V& even, V& odd) const {
+    load_mxfp4(weight + row * row_bytes + group * (kPackGroup / 2) + chunk * kLanes, scale, even, odd);
+  }
+};
+
+// Rows already turned into packed floats: worth it from the second tile of tokens on.
+struct FloatRows {
+  const float* weight;
+  size_t row_floats;
+  struct Group {};
+  Group group(int, int) const { return {}; }
+  void fetch(int row, int group, int chunk, Group, V& even, V& odd) const {
+    const float* p = weight + row * row_floats + group * kPackGroup + chunk * kLanes;
+    even = load(p);
+    odd = load(p + kHalf);
+  }
+};
+
+template <int R, int T, class Rows>
+static inline void dot_tile(const Rows rows, int groups, const float* const* x, float* y, size_t y_stride) {
+  V acc[R][T];
+  for (int r = 0; r < R; ++r)
+    for (int t = 0; t < T; ++t) acc[r][t] = zero();
+  for (int g = 0; g < groups; ++g) {
+    typename Rows::Group scale[R];
+    for (int r = 0; r < R; ++r) scale[r] = rows.group(r, g);
+    for (int c = 0; c < kChunks; ++c) {
+      V even[R], odd[R];
+      for (int r = 0; r < R; ++r) rows.fetch(r, g, c, scale[r], even[r], odd[r]);
+      for (int t = 0; t < T; ++t) {
+        const float* p = x[t] + g * kPackGroup + c * kLanes;
+        const V xe = load(p), xo = load(p + kHalf);
+        for (int r = 0; r < R; ++r) acc[r][t] = fma(even[r], xe, acc[r][t]);
+        for (int r = 0; r < R; ++r) acc[r][t] = fma(odd[r], xo, acc[r][t]);
+      }
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int t = 0; t < T; ++t) y[t * y_stride + r] = sum(acc[r][t]);
+}
+
+template <int R, class Rows>
+static inline void dot_tokens(const Rows rows, int groups, const float* const* x, int tokens, float* y, size_t stride) {
+  for (; tokens >= kTileTokens; tokens -= kTileTokens, x += kTileTokens, y += kTileTokens * stride)
+    dot_tile<R, kTileTokens>(rows, groups, x, y, stride);
+  switch (tokens) {
+    case 5: return dot_tile<R, 5>(rows, groups, x, y, stride);
+    case 4: return dot_tile<R, 4>(rows, groups, x, y, stride);
+    case 3: return dot_tile<R, 3>(rows, groups, x, y, stride);
+    case 2: return dot_tile<R, 2>(rows, groups, x, y, stride);
+    case 1: return dot_tile<R, 1>(rows, groups, x, y, stride);
+  }
+}
+
+static inline Bf16Rows advance(Bf16Rows rows, int r) {
+  return {rows.weight + r * rows.row_bytes, rows.row_bytes};
+}
+static inline Mxfp4Rows advance(Mxfp4Rows rows, int r) {
+  return {rows.weight + r * rows.row_bytes, rows.scales + r * rows.scale_bytes, rows.row_bytes, rows.scale_bytes};
+}
+
+// Rows [0, n) as packed floats, zero-padded to whole groups.
+template <class Rows>
+static inline FloatRows unpack(const Rows rows, int n, int k, float* panel) {
+  const size_t row_floats = round_up(k, kPackGroup);
+  for (int r = 0; r < n; ++r) {
+    float* out = panel + r * row_floats;
+    for (int g = 0; g < k / kPackGroup; ++g) {
+      const auto scale = rows.group(r, g);
+      for (int c = 0; c < kChunks; ++c) {
+        V even, odd;
+        rows.fetch(r, g, c, scale, even, odd);
+        store(out + g * kPackGroup + c * kLanes, even);
+        store(out + g * kPackGroup + kHalf + c * kLanes, odd);
+      }
+    }
+  }
+  return {panel, row_floats};
+}
+
+template <class Rows>
+static inline void dot(const Rows all, const DotArgs& a) {
+  const int groups = a.k / kPackGroup;
+  if (a.tokens == 1) {
+    int r = 0;
+    for (; r + kDecodeRows <= a.rows; r += kDecodeRows)
+      dot_tile<kDecodeRows, 1>(advance(all, r), groups, a.x, a.y + r, a.y_stride);
+    for (; r < a.rows; ++r) dot_tile<1, 1>(advance(all, r), groups, a.x, a.y + r, a.y_stride);
+    return;
+  }
+  for (int t = 0; t < a.tokens; t += kTokenBlock) {
+    const int tokens = a.tokens - t < kTokenBlock ? a.tokens - t : kTokenBlock;
+    const float* const* x = a.x + t;
+    float* y = a.y + t * a.y_stride;
+    int r = 0;
+    for (; r + kTileRows <= a.rows; r += kTileRows) {
+      const Rows rows = advance(all, r);
+      if (tokens > kTileTokens)
+        dot_tokens<kTileRows>(unpack(rows, kTileRows, a.k, a.scratch), groups, x, tokens, y + r, a.y_stride);
+      else
+        dot_tokens<kTileRows>(rows, groups, x, tokens, y + r, a.y_stride);
+    }
+    for (; r < a.rows; ++r) dot_tokens<1>(advance(all, r), groups, x, tokens, y + r, a.y_stride);
+  }
+}
+
+// K that is no multiple of 32 (small models only): rows go through a zero-padded copy, one by one.
+static void dot_bf16_ragged(const DotArgs& a) {
+  const int groups = (a.k + kPackGroup - 1) / kPackGroup;
+  for (int r = 0; r < a.rows; ++r) {
+    const uint16_t* row = (const uint16_t*)((const uint8_t*)a.weight + r * a.row_bytes);
+    for (int i = 0; i < groups * kPackGroup; ++i) a.scratch[i] = 0;
+    for (int k = 0; k < a.k; ++k) a.scratch[packed_index(k)] = bf16(row[k]);
+    dot_tokens<1>(FloatRows{a.scratch, 0}, groups, a.x, a.tokens, a.y + r, a.y_stride);
+  }
+}
+
+static void dot_bf16(const DotArgs& a) {
+  if (a.k % kPackGroup != 0) return dot_bf16_ragged(a);
+  dot(Bf16Rows{(const uint8_t*)a.weight, a.row_bytes}, a);
+}
+
+static void dot_mxfp4(const DotArgs& a) {
+  dot(Mxfp4Rows{(const uint8_t*)a.weight, a.scales, a.row_bytes, a.scale_bytes}, a);
+}
+
+template <int N, int T>  // N registers of columns, T tokens
+static inline void dot_columns(const uint8_t* weight, const DotArgs& a, const float* const* x, float* y) {
+  V acc[T][N];
+  for (int t = 0; t < T; ++t)
+    for (int n = 0; n < N; ++n) acc[t][n] = zero();
+  for (int k = 0; k < a.k; ++k) {
+    const uint16_t* row = (const uint16_t*)(weight + k * a.row_bytes);
+    const int packed = packed_index(k);
+    V w[N];
+    for (int n = 0; n < N; ++n) w[n] = load_bf16(row + n * kLanes);
+    for (int t = 0; t < T; ++t) {
+      const V xt = set1(x[t][packed]);
+      for (int n = 0; n < N; ++n) acc[t][n] = fma(w[n], xt, acc[t][n]);
+    }
+  }
+  for (int t = 0; t < T; ++t)
+    for (int n = 0; n < N; ++n) store(y + t * a.y_stride + n * kLanes, acc[t][n]);
+}
+
+template <int T>
+static inline void dot_all_columns(const DotArgs& a, const float* const* x, float* y) {
+  constexpr int kWide = T == 1 ? 2 * kTileKeys : kTileKeys;
+  int c = 0;
+  for (; c + kWide * kLanes <= a.rows; c += kWide * kLanes)
+    dot_columns<kWide, T>((const uint8_t*)a.weight + c * sizeof(uint16_t), a, x, y + c);
+  for (; c < a.rows; c += kLanes) dot_columns<1, T>((const uint8_t*)a.weight + c * sizeof(uint16_t), a, x, y + c);
+}
+
+static void dot_bf16_transposed(const DotArgs& a) {
+  const float* const* x = a.x;
+  float* y = a.y;
+  int tokens = a.tokens;
+  for (; tokens >= kTileTokens; tokens -= kTileTokens, x += kTileTokens, y += kTileTokens * a.y_stride)
+    dot_all_columns<kTileTokens>(a, x, y);
+  for (; tokens > 0; --tokens, ++x, y += a.y_stride) dot_all_columns<1>(a, x, y);
+}
+
+// ---- attention ---------------------------------------------------------------------------------------------
+
+static inline V load_kv(const float* p) { return load(p); }
+static inline V load_kv(const uint16_t* p) { return load_bf16(p); }
+
+constexpr int kPage = 64;
+
+// scores(q, slot) = scale * sum over d ascending of q(q, d) * keys(d, slot)
+template <int Q, class T>
+static inline void attn_scores(const float* q, const AttnPageArgs& a, float* scores) {
+  for (int slot = 0; slot < kPage; slot += kTileKeys * kLanes) {
+    const T* keys = (const T*)a.keys + slot;
+    V acc[Q][kTileKeys];
+    for (int i = 0; i < Q; ++i)
+      for (int j = 0; j < kTileKeys; ++j) acc[i][j] = zero();
+    for (int d = 0; d < a.head_dim; ++d) {
+      V key[kTileKeys];
+      for (int j = 0; j < kTileKeys; ++j) key[j] = load_kv(keys + d * kPage + j * kLanes);
+      for (int i = 0; i < Q; ++i) {
+        const V qd = set1(q[i * a.head_dim + d]);
+        for (int j = 0; j < kTileKeys; ++j) acc[i][j] = fma(qd, key[j], acc[i][j]);
+      }
+    }
+    for (int i = 0; i < Q; ++i)
+      for (int j = 0; j < kTileKeys; ++j)
+        store(scores + i * kPage + slot + j * kLanes, mul(acc[i][j], set1(a.scale)));
+  }
+}
+
+// out(q, d) = sum over slots [first, last) ascending of weights(q, slot) * values(slot, d)
+template <int Q, int N, class T>
+static inline void attn_values_tile(const float* weights, const T* values, int stride, int first, int last, float* out) {
+  V acc[Q][N];
+  for (int i = 0; i < Q; ++i)
+    for (int n = 0; n < N; ++n) acc[i][n] = zero();
+  for (int slot = first; slot < last; ++slot) {
+    V value[N];
+    for (int n = 0; n < N; ++n) value[n] = load_kv(values + slot * stride + n * kLanes);
+    for (int i = 0; i < Q; ++i) {
+      const V w = set1(weights[i * kPage + slot]);
+      for (int n = 0; n < N; ++n) acc[i][n] = fma(w, value[n], acc[i][n]);
+    }
+  }
+  for (int i = 0; i < Q; ++i)
+    for (int n = 0; n < N; ++n) store(out + i * stride + n * kLanes, acc[i][n]);
+}
+
+template <int Q, class T>
+static inline void attn_values(const float* weights, const AttnPageArgs& a, int first, int last, float* out) {
+  int d = 0;
+  for (; d + kTileKeys * kLanes <= a.padded_dim; d += kTileKeys * kLanes)
+    attn_values_tile<Q, kTileKeys>(weights, (const T*)a.values + d, a.padded_dim, first, last, out + d);
+  for (; d < a.padded_dim; d += kLanes)
+    attn_values_tile<Q, 1>(weights, (const T*)a.values + d, a.padded_dim, first, last, out + d);
+}
+
+static void attn_merge(float* m, float* l, float* acc, float m2, float l2, const float* acc2, int n) {
+  if (l2 == 0.0f) return;  // nothing was visible there
+  const float highest = *m > m2 ? *m : m2;
+  const float keep = exp_one(*m - highest), take = exp_one(m2 - highest);
+  *m = highest;
+  *l = *l * keep + l2 * take;
+  for (int i = 0; i < n; i += kLanes)
+    store(acc + i, add(mul(load(acc + i), set1(keep)), mul(load(acc2 + i), set1(take))));
+}
+
+static void attn_finish(float* m, float* l, float* acc, float sink, int n) {
+  const float highest = *m > sink ? *m : sink;
+  const float keep = exp_one(*m - highest);
+  *l = *l * keep + exp_one(sink - highest);
+  *m = highest;
+  const float factor = keep / *l;
+  for (int i = 0; i < n; i += kLanes) store(acc + i, mul(load(acc + i), set1(factor)));
+}
+
+// scores (64) -> softmax weights of the visible slots, 0 elsewhere; their maximum and their sum.
+static inline void attn_softmax(float* scores, int first, int last, bool round, float* maximum, float* total) {
+  const float lowest = -__builtin_inff();
+  for (int slot = 0; slot < first; ++slot) scores[slot] = lowest;
+  for (int slot = last; slot < kPage; ++slot) scores[slot] = lowest;
+  V highest = load(scores);
+  for (int slot = kLanes; slot < kPage; slot += kLanes) highest = max(highest, load(scores + slot));
+  float lanes[kLanes];
+  store(lanes, highest);
+  float m = lanes[0];
+  for (int i = 1; i < kLanes; ++i) m = lanes[i] > m ? lanes[i] : m;
+  for (int slot = 0; slot < kPage; slot += kLanes) store(scores + slot, exp(sub(load(scores + slot), set1(m))));
+  for (int slot = 0; slot < first; ++slot) scores[slot] = 0;  // exp() is clamped: never quite 0
+  for (int slot = last; slot < kPage; ++slot) scores[slot] = 0;
+  V l = load(scores);
+  for (int slot = kLanes; slot < kPage; slot += kLanes) l = add(l, load(scores + slot));
+  *maximum = m;
+  *total = sum(l);
+  if (round)
+    for (int slot = 0; slot < kPage; slot += kLanes) store(scores + slot, round_bf16(load(scores + slot)));
+}
+
+template <int Q, class T>
+static inline void attn_queries(const AttnPageArgs& a, int q) {
+  float* scores = a.scratch;
+  float* out = a.scratch + Q * kPage;
+  int first = kPage, last = 0;
+  float m[Q], l[Q];
+  attn_scores<Q, T>(a.q + (size_t)q * a.head_dim, a, scores);
+  for (int i = 0; i < Q; ++i) {
+    attn_softmax(scores + i * kPage, a.first[q + i], a.last[q + i], a.round_weights, &m[i], &l[i]);
+    first = a.first[q + i] < first ? a.first[q + i] : first;
+    last = a.last[q + i] > last ? a.last[q + i] : last;
+  }
+  attn_values<Q, T>(scores, a, first, last, out);
+  for (int i = 0; i < Q; ++i)
+    if (a.first[q + i] < a.last[q + i])
+      attn_merge(a.m + q + i, a.l + q + i, a.acc + (size_t)(q + i) * a.padded_dim, m[i], l[i], out + i * a.padded_dim,
+                 a.padded_dim);
+}
+
+template <class T>
+static inline void attn_all(const AttnPageArgs& a) {
+  int q = 0;
+  for (; q + kAttnTile <= a.queries; q += kAttnTile) attn_queries<kAttnTile, T>(a, q);
+  for (; q + 2 <= a.queries; q += 2) attn_queries<2, T>(a, q);
+  if (q < a.queries) attn_queries<1, T>(a, q);
+}
+
+static void attn_page(const AttnPageArgs& a) {
+  if (a.bf16)
+    attn_all<uint16_t>(a);
+  else
+    attn_all<float>(a);
+}
+
+// ---- elementwise -------------------------------------------------------------------------------------------
+
+static float sum_squares(const float* x, int n) {
+  V acc = zero();
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) acc = fma(load(x + i), load(x + i), acc);
+  float total = sum(acc);
+  for (; i < n; ++i) total = total + x[i] * x[i];
+  return total;
+}
+
+static inline V scaled(const float* x, const float* gain, float scale) {
+  const V y = mul(load(x), set1(scale));
+  return gain ? mul(y, load(gain)) : y;
+}
+
+static void pack(const float* x, const float* gain, float scale, int n, bool round, float* packed) {
+  int i = 0;
+  for (; i + kPackGroup <= n; i += kPackGroup)
+    for (int c = 0; c < kChunks; ++c) {
+      const int at = i + c * 2 * kLanes;
+      V even, odd;
+      deinterleave(scaled(x + at, gain ? gain + at : gain, scale),
+                   scaled(x + at + kLanes, gain ? gain + at + kLanes : gain, scale), even, odd);
+      store(packed + i + c * kLanes, round ? round_bf16(even) : even);
+      store(packed + i + kHalf + c * kLanes, round ? round_bf16(odd) : odd);
+    }
+  if (i == n) return;
+  for (int j = 0; j < kPackGroup; ++j) packed[i + j] = 0;
+  for (; i < n; ++i) {
+    const float y = gain ? x[i] * scale * gain[i] : x[i] * scale;
+    packed[packed_index(i)] = round ? round_one(y) : y;
+  }
+}
+
+// gate and up of kLanes neurons -> gate * sigmoid(alpha * gate) * (up + 1), both clamped (gate from above only)
+static inline V swiglu(const float* u, const uint16_t* bias, V limit, V alpha) {
+  V gate, up;
+  deinterleave(add(load(u), load_bf16(bias)), add(load(u + kLanes), load_bf16(bias + kLanes)), gate, up);
+  gate = min(limit, gate);
+  up = max(sub(zero(), limit), min(limit, up));
+  const V sigmoid = div(set1(1.0f), add(set1(1.0f), exp(mul(sub(zero(), alpha), gate))));
+  return mul(mul(gate, sigmoid), add(up, set1(1.0f)));
+}
+
+static void swiglu_pack(const float* u, const uint16_t* bias, int n, float limit, float alpha, bool round, float* packed) {
+  float h[kPackGroup];
+  for (int i = 0; i < n; i += kPackGroup) {
+    for (int j = 0; j < kPackGroup; j += kLanes)
+      store(h + j, swiglu(u + 2 * (i + j), bias + 2 * (i + j), set1(limit), set1(alpha)));
+    pack(h, nullptr, 1.0f, kPackGroup, round, packed + i);
+  }
+}
+
+// ---- ceilings ----------------------------------------------------------------------------------------------
+
+static float read_sum(const void* data, size_t bytes) {
+  const float* p = (const float*)data;
+  const size_t quarter = bytes / sizeof(float) / 4 / kLanes * kLanes;
+  V a = zero(), b = zero(), c = zero(), d = zero();
+  for (size_t i = 0; i < quarter; i += kLanes) {  // four streams: what the weight rows look like to the memory
+    a = add(a, load(p + i));
+    b = add(b, load(p + quarter + i));
+    c = add(c, load(p + 2 * quarter + i));
+    d = add(d, load(p + 3 * quarter + i));
+  }
+  return sum(add(add(a, b), add(c, d)));
+}
+
+static float multiply_add(long iterations, long* flops) {
+  constexpr int kChains = kTileRows * 3;
+  V acc[kChains];
+  for (int i = 0; i < kChains; ++i) acc[i] = set1((float)i);
+  const V x = set1(0.999f), y = set1(0.001f);
+  for (long n = 0; n < iterations; ++n)
+    for (int i = 0; i < kChains; ++i) acc[i] = fma(acc[i], x, y);
+  *flops = iterations * kChains * kLanes * 2;
+  V total = zero();
+  for (int i = 0; i < kChains; ++i) total = add(total, acc[i]);
+  return sum(total);
+}

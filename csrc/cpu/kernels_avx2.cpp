@@ -1,0 +1,20 @@
+// x86-64 with AVX2, FMA and F16C.
+#include "kernels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+namespace gptoss::cpu {
+namespace avx2 {
+#include "kernels.inl"
+}  // namespace avx2
+
+static const Kernels table = GPTOSS_KERNELS(avx2);
+const Kernels* const kAvx2 = &table;
+
+}  // namespace gptoss::cpu
+#else
+namespace gptoss::cpu {
+const Kernels* const kAvx2 = nullptr;
+}  // namespace gptoss::cpu
+#endif

@@ -1,0 +1,123 @@
+// moe_route, moe_up, moe_down: tokens are grouped by expert, so that each chosen expert is read once a step.
+#include <algorithm>
+#include <cmath>
+
+#include "../numeric.h"
+#include "backend.h"
+#include "products.h"
+
+namespace gptoss::cpu {
+namespace {
+
+// The `count` largest of `logits`, largest first, lowest index on ties; softmax over these alone.
+void choose(const float* logits, int experts, int count, int32_t* choice, float* weight) {
+  for (int rank = 0; rank < count; ++rank) {
+    int best = -1;
+    for (int e = 0; e < experts; ++e) {
+      const bool taken = std::find(choice, choice + rank, e) != choice + rank;
+      if (!taken && (best < 0 || logits[e] > logits[best])) best = e;
+    }
+    choice[rank] = best;
+  }
+  float sum = 0;
+  for (int rank = 0; rank < count; ++rank) {
+    weight[rank] = std::exp(logits[choice[rank]] - logits[choice[0]]);
+    sum += weight[rank];
+  }
+  for (int rank = 0; rank < count; ++rank) weight[rank] /= sum;
+}
+
+// expert_first, expert_pairs: a stable counting sort of the pairs by expert.
+void group_by_expert(CpuState& s, int pairs) {
+  const int experts = s.config.num_local_experts;
+  int32_t* first = s.expert_first;
+  std::fill_n(first, experts + 1, 0);
+  for (int p = 0; p < pairs; ++p) ++first[s.router_choice[p] + 1];
+  for (int e = 0; e < experts; ++e) first[e + 1] += first[e];
+  for (int p = 0; p < pairs; ++p) s.expert_pairs[first[s.router_choice[p]]++] = p;
+  for (int e = experts; e > 0; --e) first[e] = first[e - 1];
+  first[0] = 0;
+}
+
+// One product for every expert that was chosen; row i of expert e is x(pair).
+template <class X>
+int expert_products(CpuState& s, const Experts& experts, Product* products, int* expert_of, const X& x) {
+  int count = 0;
+  for (int e = 0; e < s.config.num_local_experts; ++e) {
+    const int first = s.expert_first[e], tokens = s.expert_first[e + 1] - first;
+    if (tokens == 0) continue;
+    for (int i = 0; i < tokens; ++i) s.expert_rows[first + i] = x(s.expert_pairs[first + i]);
+    expert_of[count] = e;
+    products[count++] = {&experts.weight[e], s.expert_rows + first, tokens};
+  }
+  return count;
+}
+
+}  // namespace
+
+void CpuBackend::moe_route(State& state, const Layer& base, const Batch& batch) {
+  auto& s = static_cast<CpuState&>(state);
+  const auto& layer = static_cast<const CpuLayer&>(base);
+  const int experts = s.config.num_local_experts, chosen = s.config.num_experts_per_tok;
+  norm(s, layer.post_attention_layernorm, nullptr, batch.tokens);
+  const Product product{&layer.router, s.packed_rows, batch.tokens};
+  run_products(pool_, s.scratch, &product, 1, [&](int, int row, int rows, const float* y, int) {
+    for (int t = 0; t < batch.tokens; ++t)
+      for (int r = 0; r < rows; ++r)
+        s.router_logits[static_cast<size_t>(t) * experts + row + r] = y[t * kTaskRows + r] + layer.router_bias[row + r];
+  });
+  parallel(batch.tokens, [&](int t, int) {
+    choose(s.router_logits + static_cast<size_t>(t) * experts, experts, chosen, s.router_choice + t * chosen,
+           s.router_weight + t * chosen);
+  });
+  group_by_expert(s, batch.tokens * chosen);
+}
+
+void CpuBackend::moe_up(State& state, const Layer& base, const Batch&) {
+  auto& s = static_cast<CpuState&>(state);
+  const auto& layer = static_cast<const CpuLayer&>(base);
+  const Config& c = s.config;
+  const int count = expert_products(s, layer.gate_up, s.products.data(), s.product_expert.data(), [&](int pair) {
+    return s.packed_rows[pair / c.num_experts_per_tok];
+  });
+  const bool round = options_.precision == Precision::fast;
+  // A block of kTaskRows interleaved gate and up rows is a whole number of packed groups of h.
+  static_assert(kTaskRows % (2 * kPackGroup) == 0);
+  run_products(pool_, s.scratch, s.products.data(), count, [&](int i, int row, int rows, const float* y, int) {
+    const int e = s.product_expert[i];
+    for (int t = 0; t < s.products[i].tokens; ++t) {
+      float* h = s.expert_h + static_cast<size_t>(s.expert_pairs[s.expert_first[e] + t]) * c.intermediate_size;
+      kernels_.swiglu_pack(y + t * kTaskRows, layer.gate_up.bias[e] + row, rows / 2, c.swiglu_limit, c.swiglu_alpha,
+                           round, h + row / 2);
+    }
+  });
+  if (pool_.stopped()) throw Interrupted();
+}
+
+void CpuBackend::moe_down(State& state, const Layer& base, const Batch& batch) {
+  auto& s = static_cast<CpuState&>(state);
+  const auto& layer = static_cast<const CpuLayer&>(base);
+  const int hidden = s.config.hidden_size, chosen = s.config.num_experts_per_tok;
+  const int count = expert_products(s, layer.down, s.products.data(), s.product_expert.data(), [&](int pair) {
+    return s.expert_h + static_cast<size_t>(pair) * s.config.intermediate_size;
+  });
+  run_products(pool_, s.scratch, s.products.data(), count, [&](int i, int row, int rows, const float* y, int) {
+    const int e = s.product_expert[i];
+    for (int t = 0; t < s.products[i].tokens; ++t) {
+      float* out = s.expert_y + static_cast<size_t>(s.expert_pairs[s.expert_first[e] + t]) * hidden + row;
+      for (int r = 0; r < rows; ++r) out[r] = y[t * kTaskRows + r] + bf16_to_float(layer.down.bias[e][row + r]);
+    }
+  });
+  parallel(batch.tokens, [&](int t, int) {
+    float* x = s.residual + static_cast<size_t>(t) * hidden;
+    const float* y = s.expert_y + static_cast<size_t>(t) * chosen * hidden;
+    const float* weight = s.router_weight + t * chosen;
+    for (int i = 0; i < hidden; ++i) {
+      float sum = weight[0] * y[i];
+      for (int rank = 1; rank < chosen; ++rank) sum += weight[rank] * y[static_cast<size_t>(rank) * hidden + i];
+      x[i] += sum;
+    }
+  });
+}
+
+}  // namespace gptoss::cpu

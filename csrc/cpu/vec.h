@@ -1,0 +1,204 @@
+// A register of float lanes: the only place where the kernels' bodies meet an instruction set.
+//
+// Included by one ISA file each, inside its own namespace: everything here is static, and nothing of the
+// standard library may be used, because an inline function compiled with wider flags can be the copy that the
+// linker keeps for the baseline. Operations round once each; only fma() is fused, and only where the ISA is.
+// max and min return their second operand where one is not a number.
+
+#if defined(__AVX512F__)
+
+using V = __m512;
+constexpr int kLanes = 16;
+static inline V zero() { return _mm512_setzero_ps(); }
+static inline V set1(float x) { return _mm512_set1_ps(x); }
+static inline V load(const float* p) { return _mm512_loadu_ps(p); }
+static inline void store(float* p, V x) { _mm512_storeu_ps(p, x); }
+static inline V add(V a, V b) { return _mm512_add_ps(a, b); }
+static inline V sub(V a, V b) { return _mm512_sub_ps(a, b); }
+static inline V mul(V a, V b) { return _mm512_mul_ps(a, b); }
+static inline V div(V a, V b) { return _mm512_div_ps(a, b); }
+static inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+static inline V max(V a, V b) { return _mm512_max_ps(a, b); }
+static inline V min(V a, V b) { return _mm512_min_ps(a, b); }
+
+static inline V bf16_from_bits(__m512i low_half) { return _mm512_castsi512_ps(_mm512_slli_epi32(low_half, 16)); }
+static inline V load_bf16(const uint16_t* p) {
+  return bf16_from_bits(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+}
+static inline __m512i bf16_bits(V x) {  // round to nearest even, in the high half
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  return _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+}
+static inline V round_bf16(V x) {
+  return _mm512_castsi512_ps(_mm512_and_si512(bf16_bits(x), _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+}
+// 2 * kLanes consecutive bf16 -> those at even and at odd places.
+static inline void load_bf16_pairs(const uint16_t* p, V& even, V& odd) {
+  const __m512i both = _mm512_loadu_si512(p);
+  even = bf16_from_bits(both);
+  odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+}
+static inline void deinterleave(V a, V b, V& even, V& odd) {
+  const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  even = _mm512_permutex2var_ps(a, index, b);
+  odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(index, _mm512_set1_epi32(1)), b);
+}
+// The sixteen E2M1 values times a group's scale: one look-up is then a whole dequantisation.
+struct Mxfp4 {
+  V values;
+};
+static inline Mxfp4 mxfp4(float scale) { return {_mm512_mul_ps(_mm512_loadu_ps(kE2m1), _mm512_set1_ps(scale))}; }
+// kLanes bytes -> the values of their low and of their high nibbles.
+static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
+  const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  low = _mm512_permutexvar_ps(bytes, m.values);  // looks at the low four bits only
+  high = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), m.values);
+}
+static inline float sum(V x) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x),
+                                     _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1)));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+// 2^n for whole n in [-126, 127].
+static inline V exp2_whole(V n) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+}
+static inline V round_nearest(V x) { return _mm512_roundscale_ps(x, 0); }
+
+#elif defined(__AVX2__)
+
+using V = __m256;
+constexpr int kLanes = 8;
+static inline V zero() { return _mm256_setzero_ps(); }
+static inline V set1(float x) { return _mm256_set1_ps(x); }
+static inline V load(const float* p) { return _mm256_loadu_ps(p); }
+static inline void store(float* p, V x) { _mm256_storeu_ps(p, x); }
+static inline V add(V a, V b) { return _mm256_add_ps(a, b); }
+static inline V sub(V a, V b) { return _mm256_sub_ps(a, b); }
+static inline V mul(V a, V b) { return _mm256_mul_ps(a, b); }
+static inline V div(V a, V b) { return _mm256_div_ps(a, b); }
+static inline V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+static inline V max(V a, V b) { return _mm256_max_ps(a, b); }
+static inline V min(V a, V b) { return _mm256_min_ps(a, b); }
+
+static inline V bf16_from_bits(__m256i low_half) { return _mm256_castsi256_ps(_mm256_slli_epi32(low_half, 16)); }
+static inline V load_bf16(const uint16_t* p) {
+  return bf16_from_bits(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+static inline V round_bf16(V x) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  return _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
+}
+static inline void load_bf16_pairs(const uint16_t* p, V& even, V& odd) {
+  const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  even = bf16_from_bits(both);
+  odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
+}
+static inline void deinterleave(V a, V b, V& even, V& odd) {
+  const auto ordered = [](V x) {  // the shuffles work per 128-bit half: put the quarters 0 2 1 3 back in order
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0b11011000));
+  };
+  even = ordered(_mm256_shuffle_ps(a, b, 0b10001000));
+  odd = ordered(_mm256_shuffle_ps(a, b, 0b11011101));
+}
+// Eight magnitudes times the scale; the sign is moved by a shift.
+struct Mxfp4 {
+  V values;
+};
+static inline Mxfp4 mxfp4(float scale) { return {_mm256_mul_ps(_mm256_loadu_ps(kE2m1), _mm256_set1_ps(scale))}; }
+static inline V mxfp4_lookup(__m256i codes, Mxfp4 m) {
+  const __m256i sign = _mm256_and_si256(_mm256_slli_epi32(codes, 28), _mm256_set1_epi32(static_cast<int>(0x80000000)));
+  return _mm256_xor_ps(_mm256_permutevar8x32_ps(m.values, codes), _mm256_castsi256_ps(sign));
+}
+static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
+  const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  low = mxfp4_lookup(bytes, m);
+  high = mxfp4_lookup(_mm256_srli_epi32(bytes, 4), m);
+}
+static inline float sum(V x) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+static inline V exp2_whole(V n) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+static inline V round_nearest(V x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+#else  // four lanes: NEON on aarch64, else the compiler's generic vectors (SSE2 on x86-64)
+
+using V = float __attribute__((vector_size(16)));
+using I = int32_t __attribute__((vector_size(16)));
+using U = uint32_t __attribute__((vector_size(16)));
+constexpr int kLanes = 4;
+static inline V zero() { return V{0, 0, 0, 0}; }
+static inline V set1(float x) { return V{x, x, x, x}; }
+static inline V load(const float* p) {
+  V x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return x;
+}
+static inline void store(float* p, V x) { __builtin_memcpy(p, &x, sizeof x); }
+static inline V add(V a, V b) { return a + b; }
+static inline V sub(V a, V b) { return a - b; }
+static inline V mul(V a, V b) { return a * b; }
+static inline V div(V a, V b) { return a / b; }
+#if defined(__aarch64__)
+static inline V fma(V a, V b, V c) { return (V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+#else
+static inline V fma(V a, V b, V c) { return a * b + c; }
+#endif
+static inline V max(V a, V b) { return a > b ? a : b; }
+static inline V min(V a, V b) { return a < b ? a : b; }
+
+static inline V load_bf16(const uint16_t* p) {
+  return (V)(U{p[0], p[1], p[2], p[3]} << 16);
+}
+static inline V round_bf16(V x) {
+  const U bits = (U)x;
+  return (V)((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u);
+}
+static inline void load_bf16_pairs(const uint16_t* p, V& even, V& odd) {
+  U both;
+  __builtin_memcpy(&both, p, sizeof both);
+  even = (V)(both << 16);
+  odd = (V)(both & 0xffff0000u);
+}
+static inline void deinterleave(V a, V b, V& even, V& odd) {
+  even = V{a[0], a[2], b[0], b[2]};
+  odd = V{a[1], a[3], b[1], b[3]};
+}
+struct Mxfp4 {
+  V scale;
+};
+static inline Mxfp4 mxfp4(float scale) { return {set1(scale)}; }
+static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
+#if defined(__aarch64__)
+  // Look up the high half of each value's float32 (its bf16 form), two byte tables side by side.
+  const uint8x16_t high_byte = {0x00, 0x3f, 0x3f, 0x3f, 0x40, 0x40, 0x40, 0x40,
+                                0x80, 0xbf, 0xbf, 0xbf, 0xc0, 0xc0, 0xc0, 0xc0};
+  const uint8x16_t low_byte = {0x00, 0x00, 0x80, 0xc0, 0x00, 0x40, 0x80, 0xc0,
+                               0x00, 0x00, 0x80, 0xc0, 0x00, 0x40, 0x80, 0xc0};
+  uint32_t word;
+  __builtin_memcpy(&word, p, sizeof word);
+  const uint8x8_t bytes = vreinterpret_u8_u32(vdup_n_u32(word));
+  const uint8x8_t codes = vext_u8(vand_u8(bytes, vdup_n_u8(15)), vshr_n_u8(bytes, 4), 4);  // 4 low, 4 high
+  const uint8x8x2_t halves = vzip_u8(vqtbl1_u8(low_byte, codes), vqtbl1_u8(high_byte, codes));
+  low = mul((V)vshll_n_u16(vreinterpret_u16_u8(halves.val[0]), 16), m.scale);
+  high = mul((V)vshll_n_u16(vreinterpret_u16_u8(halves.val[1]), 16), m.scale);
+#else
+  low = mul(V{kE2m1[p[0] & 15], kE2m1[p[1] & 15], kE2m1[p[2] & 15], kE2m1[p[3] & 15]}, m.scale);
+  high = mul(V{kE2m1[p[0] >> 4], kE2m1[p[1] >> 4], kE2m1[p[2] >> 4], kE2m1[p[3] >> 4]}, m.scale);
+#endif
+}
+static inline float sum(V x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+static inline V exp2_whole(V n) { return (V)((__builtin_convertvector(n, I) + 127) << 23); }
+// Exact for |x| < 2^22: adding 1.5 * 2^23 leaves no fraction bits.
+static inline V round_nearest(V x) { return (x + 12582912.0f) - 12582912.0f; }
+
+#endif

@@ -1,0 +1,90 @@
+// A model on a device, and the step: what several sequences do together, as one transaction.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend.h"
+#include "model.h"
+#include "pages.h"
+#include "session.h"
+
+namespace gptoss {
+
+struct Sampling {
+  float temperature = 0;
+  float top_p = 1;
+  uint64_t seed = 0;
+  uint32_t index = 0;
+};
+
+// What one session adds to a step: `tokens` follow its cached ones.
+struct Work {
+  std::shared_ptr<Session> session;
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> rows;         // of `tokens`, whose logits are wanted
+  std::optional<Sampling> sampling;  // draw the token after the last one
+};
+
+struct Output {
+  int32_t token = -1;
+  std::vector<float> logits;  // (rows, vocab_size)
+};
+
+struct EngineLimits {
+  int max_context = 0;
+  int max_sequences = 1;
+  int max_tokens = 512;
+  int max_outputs = 64;
+};
+
+class Engine {
+ public:
+  Engine(const Config& config, const EngineLimits& limits, std::unique_ptr<Backend> backend);
+
+  // Weights first, layer by layer; then start() allocates, once and for all.
+  void load(const HostLayer& layer);
+  void load(const HostEnds& ends);
+  void start();
+
+  std::shared_ptr<Session> session();
+  // Runs all of `work` or, if it throws, none of it. One thread at a time; others wait.
+  std::vector<Output> step(const std::vector<Work>& work, const InterruptPoll& poll = nullptr);
+
+  // For tests and benches: prepares the step of `work`, writes `fields`, runs the named stages on one layer,
+  // and reads. Nothing is committed. Throws std::invalid_argument for a name that is none.
+  struct FieldData {
+    Field field;
+    std::vector<uint8_t> bytes;
+  };
+  void run_stages(const std::vector<std::string>& stages, int layer, const std::vector<Work>& work,
+                  const std::vector<FieldData>& write, std::vector<FieldData>& read);
+
+  const Config& config() const { return model_.config; }
+  const EngineLimits& limits() const { return limits_; }
+  DeviceFacts facts() const { return backend_->facts(); }
+  StateBytes bytes() const { return bytes_; }
+  int free_pages() const { return pool_ ? pool_->free_pages() : 0; }
+  std::mutex& mutex() { return mutex_; }
+
+ private:
+  struct Inputs;
+  void check(const std::vector<Work>& work) const;
+  Inputs prepare(const std::vector<Work>& work) const;
+  void write(const Inputs& inputs);
+  void submit(const Batch& batch, const std::function<void()>& enqueue, const InterruptPoll& poll);
+
+  Model model_;
+  EngineLimits limits_;
+  Limits state_limits_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<State> state_;
+  std::shared_ptr<PagePool> pool_;
+  StateBytes bytes_;
+  std::mutex mutex_;
+};
+
+}  // namespace gptoss

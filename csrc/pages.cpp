@@ -1,0 +1,27 @@
+#include "pages.h"
+
+#include <string>
+
+namespace gptoss {
+
+PagePool::PagePool(int pages) : references_(static_cast<size_t>(pages), 0) {
+  for (int page = pages - 1; page >= 0; --page) free_.push_back(page);  // low pages first
+}
+
+int PagePool::take() {
+  if (free_.empty())
+    throw OutOfPages("the KV cache is full: all " + std::to_string(pages()) +
+                     " pages are in use; close a session or load with a larger max_context");
+  const int page = free_.back();
+  free_.pop_back();
+  references_[page] = 1;
+  return page;
+}
+
+void PagePool::retain(int page) { ++references_[page]; }
+
+void PagePool::release(int page) {
+  if (--references_[page] == 0) free_.push_back(page);
+}
+
+}  // namespace gptoss

@@ -1,0 +1,30 @@
+// KV pages and who holds them.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
+
+namespace gptoss {
+
+struct OutOfPages : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Counts references to the pages of one pool; what is in them is the device's.
+class PagePool {
+ public:
+  explicit PagePool(int pages);
+
+  int take();  // a page with one reference; throws OutOfPages
+  void retain(int page);
+  void release(int page);
+  int free_pages() const { return static_cast<int>(free_.size()); }
+  int pages() const { return static_cast<int>(references_.size()); }
+
+ private:
+  std::vector<int32_t> free_;
+  std::vector<int32_t> references_;
+};
+
+}  // namespace gptoss

@@ -1,0 +1,73 @@
+"""Which device an engine runs on, and what it says about itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gptoss_native.errors import DeviceError
+from gptoss_native.memory import gigabytes
+from gptoss_native.native import info
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """What an engine runs on, and how.
+
+    isa: the instruction set in use, or the name of the card. threads: 0 where it means nothing.
+    memory: bytes by class, as the device allocated them. quantization_error: relative RMS error
+    sqrt(sum (w - q)^2 / sum w^2) of each class of tensors that was quantised at load; empty where none was.
+    """
+
+    name: str
+    isa: str
+    threads: int
+    precision: str
+    kv_dtype: str
+    memory: Mapping[str, int]
+    quantization_error: Mapping[str, float]
+
+    def __str__(self) -> str:
+        threads = f", {self.threads} thread{'s' if self.threads != 1 else ''}" if self.threads else ""
+        memory = ", ".join(f"{name} {gigabytes(count)}" for name, count in self.memory.items())
+        errors = "".join(f"; {name} quantised to MXFP4 with {error:.2%} relative RMS error"
+                         for name, error in self.quantization_error.items())
+        return (f"{self.name} ({self.isa}{threads}), precision {self.precision}, kv {self.kv_dtype}"
+                f"{'; ' if memory else ''}{memory}{errors}")
+
+
+def device_facts(native: Mapping[str, Any], quantization_error: Mapping[str, float]) -> DeviceFacts:
+    """From the `device` of a native engine."""
+    return DeviceFacts(
+        name=native["name"], isa=native["isa"], threads=native["threads"], precision=native["precision"],
+        kv_dtype=native["kv_dtype"], memory=dict(native["memory"]), quantization_error=dict(quantization_error))
+
+
+def choose_device(asked: str) -> str:
+    """The name of a device that was built and is present.
+
+    "auto" is GPTOSS_BACKEND where it is set, else the first usable one in the order cuda, hip, metal, cpu. A
+    device asked for by name is never replaced by another: DeviceError says why it cannot be used.
+    """
+    devices = {device["name"]: device for device in info()["devices"]}
+    source = f"device={asked!r}"
+    if asked == "auto":
+        asked = os.environ.get("GPTOSS_BACKEND", "") or "auto"
+        source = f"GPTOSS_BACKEND={asked!r}"
+    if asked == "auto":
+        order = ("cuda", "hip", "metal", "cpu")
+        ranked = sorted(devices, key=lambda name: order.index(name) if name in order else len(order))
+        for name in ranked:
+            if devices[name]["built"] and devices[name]["present"]:
+                return name
+        reasons = "; ".join(f"{name}: {devices[name]['detail']}" for name in ranked)
+        raise DeviceError(f"no device can be used ({reasons})")
+    if asked not in devices:
+        raise DeviceError(f"{source} is not a device of this package; it knows {', '.join(sorted(devices))} and 'auto'")
+    device = devices[asked]
+    if not (device["built"] and device["present"]):
+        state = "is not present" if device["built"] else "was not built"
+        raise DeviceError(f"{source} cannot be used: it {state}: {device['detail']}")
+    return asked

@@ -1,0 +1,27 @@
+"""Every error the package raises on purpose. Each message says what was expected, what came and what to do."""
+
+from __future__ import annotations
+
+
+class GptOssError(Exception):
+    """Base of all errors of this package."""
+
+
+class CheckpointError(GptOssError, ValueError):
+    """A checkpoint folder, file, header, tensor or config is not what it should be."""
+
+
+class TokenizerError(GptOssError, ValueError):
+    """A tokenizer file is missing or broken, or a text or id cannot be handled."""
+
+
+class DeviceError(GptOssError, RuntimeError):
+    """A device was not built, is not present, or failed."""
+
+
+class OutOfMemory(GptOssError, MemoryError):
+    """The request does not fit; the message says how much is needed and what would fit."""
+
+
+class Cancelled(GptOssError):
+    """The work was stopped by its caller; the session holds what it held before the step."""

@@ -1,0 +1,75 @@
+"""What a generation in the Harmony format tells its caller while it runs.
+
+The texts of all deltas of one message add up to that message's text; all ReasoningDelta of a completion to
+`Done.reasoning`, all TextDelta to `Done.text`, and so on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from gptoss_native.harmony.messages import Message
+
+EndReason = Literal["stop", "tool_calls", "length"]
+"""stop: the model ended its answer. tool_calls: it ended in a tool call. length: it was cut off."""
+
+
+@dataclass(frozen=True)
+class ReasoningDelta:
+    """More of the analysis channel: the model's thoughts, not meant for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class PreambleDelta:
+    """More of a commentary message to no one in particular: meant for the user, comes before the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """More of the answer: the final channel, no channel, or one that does not exist."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ToolCallDelta:
+    """More of the arguments, raw, of a call to the tool `recipient`."""
+
+    recipient: str
+    text: str
+
+
+@dataclass(frozen=True)
+class OtherDelta:
+    """More of a message that the model wrote in the name of another `role`: an invented user turn or tool result."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True)
+class MessageDone:
+    """A message is complete; its deltas have all been given."""
+
+    message: Message
+
+
+@dataclass(frozen=True)
+class Done:
+    """The completion is over. The texts are those of all its messages of one kind, in order."""
+
+    reason: EndReason
+    text: str
+    reasoning: str
+    preamble: str
+    messages: tuple[Message, ...]
+
+
+Delta = ReasoningDelta | PreambleDelta | TextDelta | ToolCallDelta | OtherDelta
+Event = Delta | MessageDone | Done

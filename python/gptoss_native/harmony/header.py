@@ -1,0 +1,230 @@
+"""The header of a message, read with patience: role, channel, recipient and content type out of what the model wrote.
+
+A well-formed header is `ROLE`, ` to=RECIPIENT`, `<|channel|>CHANNEL`, ` to=RECIPIENT`, ` <|constrain|>TYPE` or ` TYPE`,
+in this order, each but the role optional. Models also glue, double, forget and misspell these, or write their text
+where a header belongs. What is no field of a header is text, and nothing but stray punctuation is thrown away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gptoss_native.harmony.controls import CONSTRAIN
+from gptoss_native.harmony.messages import CHANNELS, ROLES, Role
+
+Part = tuple[str, str]
+"""A marker ("", "channel" or "constrain") and the text after it. Bytes that are not UTF-8 are surrogate escapes."""
+
+MAX_WORDS = 6
+"""The longest headers, "assistant commentary to=functions.f constrain json", have fewer words: with more it is text."""
+MAX_BYTES = 256
+
+_NAMES = "|".join(CHANNELS)
+_PUNCTUATION = r"[\s!-/:;=?-@\[-`{-~\u2010-\u2015]"  # ASCII and dashes; without <, which begins a spelled marker
+_MARKER = re.compile(r"<\|(channel|constrain)\|>")
+_WORD = re.compile(r"\S+")
+_ROLE = re.compile(rf"({'|'.join(ROLES)})\1*(?::([^\s<]+))?(?={_NAMES}|to=|\s|$)")
+_TO = re.compile(r"to=([^\s<{]*)")
+_CHANNEL = re.compile(rf"{_PUNCTUATION}*({_NAMES})", re.IGNORECASE)
+_CHANNEL_WORD = re.compile(r"(\s*)([^\s<]*)")
+_TYPE_WORD = re.compile(r"(\s*)(?!to=)([^\s<{\[\"]*)")
+_TYPE = re.compile(r"[A-Za-z][\w/+.-]*")
+_TYPES = ("json", "code", "text")
+_TOOL = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+)+|python|browser")
+_NAME = re.compile(r"[A-Za-z_][\w.-]*")
+_NOISE = re.compile(rf"(?:{_PUNCTUATION}|{_NAMES})*")
+_NOISE_BEFORE_MESSAGE = re.compile(rf"(?:{_PUNCTUATION}|[0-9]|{_NAMES})*")
+
+
+@dataclass
+class Header:
+    """Fields of a header.
+
+    prose: text before the channel that belongs to no header: a message of its own, without a channel.
+    rest: text after the channel that belongs to no header: the beginning of the content.
+    closed: `<|message|>` came after it.
+    malformed: it was not well formed.
+    """
+
+    role: Role = "assistant"
+    name: str | None = None
+    channel: str | None = None
+    recipient: str | None = None
+    content_type: str | None = None
+    prose: str = ""
+    rest: str = ""
+    closed: bool = False
+    malformed: bool = False
+
+    @property
+    def blank(self) -> bool:
+        """Nothing was said but perhaps a role."""
+        return not (self.channel or self.recipient or self.content_type or self.has_text)
+
+    @property
+    def has_text(self) -> bool:
+        return bool(self.prose.strip() or self.rest.strip())
+
+    @property
+    def only_prose(self) -> bool:
+        """It was no header at all."""
+        fields = self.channel or self.recipient or self.content_type
+        return bool(self.prose) and not (fields or self.rest or self.closed)
+
+
+def parse_header(parts: Sequence[Part], *, role: Role | None, started: bool, closed: bool) -> Header:
+    """The fields of a header.
+
+    role: known beforehand, because `<|start|>` and the role were in the prompt; else None.
+    started: a `<|start|>` came before it.
+    closed: `<|message|>` came after it. If not, it was cut off or was never meant as a header, so only what cannot be
+    anything else counts as a field: the role, what a marker introduces, ` to=...` and a content type after it.
+    """
+    if closed:
+        parts = _split_spelled_markers(parts)
+    header = Header(role or "assistant", closed=closed)
+    lead = parts[0][1] if parts and not parts[0][0] else ""
+    lead = lead[_read_role(header, lead, role, started, closed):]
+    typed = any(marker == "constrain" for marker, _ in parts)
+    header.prose = _read_fields(header, lead, closed, before_channel=True, typed=typed)
+    for marker, text in parts:
+        if marker == "channel":
+            header.rest += _read_channel(header, text, closed, typed)
+        elif marker == "constrain":
+            header.rest += _read_type(header, text, closed)
+    if closed and _NOISE.fullmatch(header.prose) or not header.prose.strip():
+        header.malformed |= bool(header.prose.strip())
+        header.prose = ""
+    if (_NOISE_BEFORE_MESSAGE if closed else _NOISE).fullmatch(header.rest):
+        header.malformed |= bool(header.rest.strip())
+        header.rest = ""
+    header.malformed |= not closed or not (started or role) or bool(header.prose or header.rest)
+    if header.role == "tool" and header.name is None:
+        header.name = "tool"
+    return header
+
+
+def could_be_channel(text: str) -> bool:
+    """Whether `text`, after a channel marker in the middle of a message, is or may become a known channel's header."""
+    text = text.lstrip()
+    return any(channel.startswith(text) or text.startswith(channel) for channel in CHANNELS)
+
+
+def _split_spelled_markers(parts: Sequence[Part]) -> list[Part]:
+    """Markers written out in ordinary tokens are markers too: a name must never end in `<|channel|>commentary`."""
+    split: list[Part] = []
+    for marker, text in parts:
+        first, *others = _MARKER.split(text)
+        split += [(marker, first), *zip(others[::2], others[1::2], strict=True)]
+    return split
+
+
+def _read_role(header: Header, text: str, known: Role | None, started: bool, closed: bool) -> int:
+    """Sets role and name; returns where in `text` they end. A role said again is ignored; a missing one is assistant."""
+    allowed = (known,) if known else ROLES if started or closed else ("assistant",)
+    end, found = 0, known is not None
+    while True:
+        start = len(text) - len(text[end:].lstrip())
+        match = _ROLE.match(text, start)
+        if match is None or match[1] not in allowed or (match[2] and not closed):
+            break
+        header.role, header.name = match[1], match[2] or header.name
+        header.malformed |= found or match.end(1) - start > len(match[1])
+        allowed, end, found = (header.role,), match.end(), True
+        header.malformed |= end < len(text) and not text[end].isspace()
+    words = text.split()
+    if not found and started and closed and "to=assistant" in words[1:] and _NAME.fullmatch(words[0]):
+        header.role, header.name = "tool", words[0]
+        return text.index(words[0]) + len(words[0])
+    header.malformed |= not found
+    return end
+
+
+def _read_fields(
+    header: Header, text: str, closed: bool, *, before_channel: bool = False, typed: bool = False
+) -> str:
+    """Takes fields from the beginning of `text` and returns what is left.
+
+    Words without `to=` or a marker count as fields only if all of a closed section reads as fields. typed: a marker
+    follows.
+    """
+    if closed:
+        trial = replace(header)
+        if not _scan_fields(trial, text, True, before_channel, typed).strip():
+            header.__dict__.update(trial.__dict__)
+            return ""
+    return _scan_fields(header, text, False, before_channel, typed)
+
+
+def _scan_fields(header: Header, text: str, bare: bool, before_channel: bool, typed: bool) -> str:
+    end = 0
+    while True:
+        start = len(text) - len(text[end:].lstrip())
+        to = _TO.match(text, start)
+        word = to or _WORD.match(text, start)
+        if word is None:
+            return text[end:]
+        if to:
+            header.malformed |= header.recipient is not None or not to[1]
+            header.recipient = header.recipient or to[1] or None
+        elif not _take_word(header, word.group(), text[word.end():].split(), bare, before_channel, typed):
+            return text[end:]
+        end = word.end()
+
+
+def _take_word(
+    header: Header, word: str, following: list[str], bare: bool, before_channel: bool, typed: bool
+) -> bool:
+    """A word with no `to=` and no marker: channel, content type or recipient by what it is and where it stands."""
+    last = not following
+    if before_channel and bare and word in CHANNELS:
+        header.malformed = True
+        header.channel = header.channel or word
+    elif header.content_type is None and header.recipient is not None and (
+        word in _TYPES or bare and last and _TYPE.fullmatch(word)
+    ):
+        header.content_type = word
+    elif header.content_type is None and bare and (word in _TYPES or header.channel == "final" and last):
+        header.content_type = word
+    elif bare and header.recipient is None and header.channel != "final" and (
+        _TOOL.fullmatch(word) or _NAME.fullmatch(word) and (following[0] in _TYPES if following else typed)
+    ):
+        header.malformed = True
+        header.recipient = word
+    else:
+        return False
+    return True
+
+
+def _read_channel(header: Header, text: str, closed: bool, typed: bool) -> str:
+    """Sets the channel from the text after its marker, and returns the text that is no field."""
+    match = _CHANNEL_WORD.match(text)
+    assert match is not None  # both groups may be empty
+    space, word = match.groups()
+    known = _CHANNEL.match(word)
+    header.malformed |= bool(space) or word not in CHANNELS or header.channel is not None
+    if known:
+        header.channel = known[1].lower()
+        return _read_fields(header, word[known.end():] + text[match.end():], closed, typed=typed)
+    trial = replace(header, channel=header.channel or word or None)
+    rest = _read_fields(trial, text[match.end():], closed, typed=typed)
+    if word and (rest.strip() or not closed):
+        return text  # no channel that anyone knows, and more words: a sentence
+    header.__dict__.update(trial.__dict__)
+    return rest
+
+
+def _read_type(header: Header, text: str, closed: bool) -> str:
+    """Sets the content type from the text after its marker, and returns the text that is no field."""
+    match = _TYPE_WORD.match(text)
+    end = 0
+    if match and not (header.content_type or "").startswith(CONSTRAIN):
+        header.content_type = CONSTRAIN + match[2]
+        end = match.end()
+        header.malformed |= bool(match[1])
+    else:
+        header.content_type = header.content_type or CONSTRAIN
+        header.malformed = True
+    return _read_fields(header, text[end:], closed)

@@ -1,0 +1,96 @@
+"""The parts of a conversation in the Harmony format, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gptoss_native.errors import GptOssError
+
+Role = Literal["user", "assistant", "system", "developer", "tool"]
+Effort = Literal["low", "medium", "high"]
+Terminator = Literal["end", "return", "call", "eos", "implicit"]
+Kind = Literal["reasoning", "preamble", "text", "call", "other"]
+
+ROLES: tuple[Role, ...] = ("user", "assistant", "system", "developer", "tool")
+EFFORTS: tuple[Effort, ...] = ("low", "medium", "high")
+CHANNELS = ("analysis", "commentary", "final")
+
+
+class MessageError(GptOssError, ValueError):
+    """A message cannot be rendered; the sentence names the message and what was expected."""
+
+
+@dataclass(frozen=True)
+class SystemContent:
+    """What a Harmony system message says. None leaves a line out; an empty text keeps it, empty.
+
+    The dates are the caller's; today's is never filled in.
+    """
+
+    model_identity: str | None = "You are ChatGPT, a large language model trained by OpenAI."
+    reasoning_effort: Effort | None = "medium"
+    knowledge_cutoff: str | None = "2024-06"
+    conversation_start_date: str | None = None
+    valid_channels: tuple[str, ...] = CHANNELS
+    channel_required: bool = True
+
+
+@dataclass(frozen=True)
+class DeveloperContent:
+    """What a Harmony developer message says: instructions, which elsewhere are called the system prompt."""
+
+    instructions: str | None = None
+
+
+Item = str | SystemContent | DeveloperContent
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message, to be rendered or as parsed.
+
+    content: one item or several; each is tokenized on its own and nothing is put between them.
+    name: the user's or developer's, or of a tool whose result this is.
+    channel, recipient, content_type: header fields; None leaves them out. A content type that begins with
+    "<|constrain|>" is rendered with that special token.
+
+    The parser also says:
+    terminator: what ended the message. implicit: the next header, without an end; eos: the end of the tokens.
+    malformed: the tokens were not what the format asks for, and this is the parser's best reading.
+    tokens: all ids since the previous message ended.
+    """
+
+    role: Role
+    content: Item | tuple[Item, ...] = ""
+    name: str | None = None
+    channel: str | None = None
+    recipient: str | None = None
+    content_type: str | None = None
+    terminator: Terminator | None = None
+    malformed: bool = False
+    tokens: tuple[int, ...] = ()
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        return self.content if isinstance(self.content, tuple) else (self.content,)
+
+    @property
+    def text(self) -> str:
+        """The text items of the content."""
+        return "".join(item for item in self.items if isinstance(item, str))
+
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.role, self.channel, self.recipient)
+
+
+def kind_of(role: str, channel: str | None, recipient: str | None) -> Kind:
+    """What a message means to the user. The recipient decides before the channel, and no channel is an answer."""
+    if role != "assistant":
+        return "other"
+    if recipient is not None and recipient != "all" and recipient not in ROLES:
+        return "call"
+    if channel == "analysis":
+        return "reasoning"
+    return "preamble" if channel == "commentary" else "text"

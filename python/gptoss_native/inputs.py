@@ -1,0 +1,54 @@
+"""Checks of what callers hand in: token ids and row indices, as int32 arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int32]
+
+
+def token_ids(ids: Sequence[int] | npt.NDArray[np.integer[Any]], vocab_size: int, max_context: int) -> Ids:
+    """`ids` as int32 (tokens,). TypeError for what is not integers; ValueError when empty, too long, or out of range."""
+    array = _integers("token ids", ids)
+    if array.size == 0:
+        raise ValueError("the prompt is empty: at least one token is needed")
+    if array.size > max_context:
+        raise ValueError(
+            f"the prompt has {array.size} tokens, but the engine was loaded with max_context={max_context}; "
+            "shorten it, or load with a larger max_context")
+    wrong = np.flatnonzero((array < 0) | (array >= vocab_size))
+    if wrong.size:
+        raise ValueError(f"token id {array[wrong[0]]} at index {wrong[0]} is not between 0 and {vocab_size - 1}")
+    return array.astype(np.int32)
+
+
+def row_indices(rows: Sequence[int] | npt.NDArray[np.integer[Any]] | None, tokens: int) -> Ids:
+    """`rows` as int32 (rows,) in [0, tokens), negative ones counted from the end; None is every row."""
+    if rows is None:
+        return np.arange(tokens, dtype=np.int32)
+    array = _integers("rows", rows)
+    wrong = np.flatnonzero((array < -tokens) | (array >= tokens))
+    if wrong.size:
+        raise ValueError(f"row {array[wrong[0]]} does not exist: the prompt has {tokens} tokens, rows {-tokens} "
+                         f"to {tokens - 1}")
+    return np.where(array < 0, array + tokens, array).astype(np.int32)
+
+
+def _integers(what: str, values: Any) -> npt.NDArray[np.int64]:
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+            raise TypeError(f"{what} must be a one-dimensional array of integers, not {values.dtype} {values.shape}")
+        return values.astype(np.int64)
+    if isinstance(values, (str, bytes, bytearray)) or not isinstance(values, Sequence):
+        raise TypeError(f"{what} must be a sequence of integers, not {type(values).__name__}")
+    for index, value in enumerate(values):
+        if type(value) is not int and not isinstance(value, np.integer):
+            raise TypeError(f"{what} must be integers; the one at index {index} is {type(value).__name__} {value!r}")
+    try:
+        return np.array(values, np.int64)
+    except OverflowError:
+        raise ValueError(f"{what} hold an integer beyond 64 bits: {max(values, key=abs)}") from None

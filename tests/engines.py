@@ -1,0 +1,70 @@
+"""The native engine as the tests use it: open a folder, step a session, read every logit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gptoss_native import _core
+from gptoss_native.checkpoint import open_checkpoint
+
+Logits = npt.NDArray[np.float32]
+
+
+def open_engine(folder: Path, *, precision: str = "exact", kv_dtype: str = "f32", threads: int = 0,
+                max_context: int = 4096, max_tokens: int = 512, max_outputs: int = 512,
+                max_sequences: int = 1) -> _core.Engine:
+    checkpoint = open_checkpoint(folder)
+    engine = _core.Engine(checkpoint.config.to_dict(), device="cpu", precision=precision, kv_dtype=kv_dtype,
+                          threads=threads, max_context=max_context, max_sequences=max_sequences,
+                          max_tokens=max_tokens, max_outputs=max_outputs)
+    engine.load_ends(checkpoint.ends())
+    for layer in range(checkpoint.config.num_hidden_layers):
+        engine.load_layer(layer, checkpoint.layer(layer))
+    engine.start()
+    return engine
+
+
+def ids(tokens: Sequence[int] | npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    return np.asarray(tokens, dtype=np.int32)
+
+
+def chunks(tokens: npt.NDArray[Any], sizes: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
+    """Cut into pieces of these sizes, the last size over and over."""
+    start, turn = 0, 0
+    while start < len(tokens):
+        size = sizes[min(turn, len(sizes) - 1)]
+        yield tokens[start:start + size]
+        start, turn = start + size, turn + 1
+
+
+def all_logits(engine: _core.Engine, tokens: Sequence[int] | npt.NDArray[Any], sizes: Sequence[int] = (512,),
+               session: _core.Session | None = None) -> Logits:
+    """(tokens, vocab_size), computed in steps of the given sizes. The session is closed unless it was given."""
+    own = engine.session() if session is None else session
+    parts = []
+    for chunk in chunks(ids(tokens), sizes):
+        rows = np.arange(len(chunk), dtype=np.int32)
+        [output] = engine.step([_core.Work(own, chunk, rows=rows)])
+        parts.append(output.logits)
+    if session is None:
+        own.close()
+    return np.concatenate(parts)
+
+
+def some_logits(engine: _core.Engine, tokens: Sequence[int] | npt.NDArray[Any], rows: Sequence[int],
+                size: int = 512) -> Logits:
+    """(rows, vocab_size) of the tokens at these places of a long prompt."""
+    session = engine.session()
+    parts, start = [], 0
+    for chunk in chunks(ids(tokens), [size]):
+        here = ids([row - start for row in rows if start <= row < start + len(chunk)])
+        [output] = engine.step([_core.Work(session, chunk, rows=here)])
+        parts.append(output.logits)
+        start += len(chunk)
+    session.close()
+    return np.concatenate(parts)
