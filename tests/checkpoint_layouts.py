@@ -105,23 +105,27 @@ def header(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> tuple
     return len(text).to_bytes(8, "little") + text, order
 
 
-def write_safetensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | None = None) -> None:
+def write_safetensors(file: BinaryIO, tensors: Tensors, metadata: Mapping[str, str] | None = None) -> None:
     opening, order = header(tensors, metadata)
+    file.write(opening)
+    for name in order:
+        _write(file, tensors[name])
+
+
+def save(path: Path, tensors: Tensors) -> None:
     with path.open("wb") as file:
-        file.write(opening)
-        for name in order:
-            _write(file, tensors[name])
+        write_safetensors(file, tensors)
 
 
 def _write(file: BinaryIO, tensor: Tensor) -> None:
     if isinstance(tensor, np.ndarray):
-        file.write(memoryview(np.ascontiguousarray(tensor)).cast("B"))
+        file.write(np.ascontiguousarray(tensor).data)
     elif isinstance(tensor, Joined):
         for part in tensor.parts:
             _write(file, part)
     else:
         for chunk in tensor.chunks():
-            file.write(memoryview(chunk).cast("B"))
+            file.write(chunk.data)
 
 
 def split(tensors: Tensors, files: int | None = None) -> list[dict[str, Tensor]]:
@@ -144,6 +148,8 @@ def _released_order(name: str) -> tuple[str, str]:
     """The converter walked over the sorted names of original/, and split qkv into q, k, v on the way."""
     if name in ORIGINAL_ENDS:
         return ORIGINAL_ENDS[name], ""
+    if not name.startswith("model.layers."):
+        return name, ""
     _, _, layer, suffix = name.split(".", 3)
     for i, part in enumerate("qkv"):
         if suffix.startswith(f"self_attn.{part}_proj."):
@@ -153,14 +159,14 @@ def _released_order(name: str) -> tuple[str, str]:
 
 def write_hf(folder: Path, config: Mapping[str, Any], tensors: Tensors, *, files: int | None = None,
              ranks_file: Path | None = None, tokenizer: bool = True) -> None:
-    """The Hugging Face layout as released: shards counted from 0 with the last number as "of", index, configs."""
+    """The Hugging Face layout as released: shards counted from 0, "of" the last number; index, configs."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = split(tensors, files)
     place = {}
     for i, shard in enumerate(shards):
         path = folder / f"model-{i:05d}-of-{len(shards) - 1:05d}.safetensors"
-        write_safetensors(path, shard)
-        place |= {name: path.name for name in shard}
+        save(path, shard)
+        place |= dict.fromkeys(shard, path.name)
     _write_json(folder / "model.safetensors.index.json", {
         "metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())},
         "weight_map": dict(sorted(place.items()))})
@@ -176,7 +182,7 @@ def write_hf(folder: Path, config: Mapping[str, Any], tensors: Tensors, *, files
 
 def write_bf16(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Any], *, files: int | None = None,
                ranks_file: Path | None = None, tokenizer: bool = True) -> None:
-    """As transformers saves a dequantised model: experts in bf16, transposed to (E, in, out), no quantization_config."""
+    """As transformers saves a dequantised model: experts in bf16 and transposed, (E, in, out)."""
     dense: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name.endswith("_blocks"):
@@ -191,17 +197,18 @@ def write_bf16(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, An
 
 def write_original(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Any], *,
                    files: int | None = None) -> None:
-    """OpenAI's own layout in `folder`: their names, fused qkv, dtypes.json; one file, or several with a double dash."""
+    """OpenAI's own layout in `folder`: their names, fused qkv, dtypes.json. One file, or several whose names have
+    a double dash."""
     folder.mkdir(parents=True, exist_ok=True)
     named = original_tensors(tensors)
     if files is None or files == 1:
-        write_safetensors(folder / "model.safetensors", named)
+        save(folder / "model.safetensors", named)
     else:
         names = sorted(named)
         count = min(files, len(names))
         for i in range(count):
             part = {name: named[name] for name in names[len(names) * i // count:len(names) * (i + 1) // count]}
-            write_safetensors(folder / f"model--{i + 1:05d}-of-{count:05d}.safetensors", part)
+            save(folder / f"model--{i + 1:05d}-of-{count:05d}.safetensors", part)
     kinds = {"blocks": "FP4", "scales": "UE8"}
     _write_json(folder / "dtypes.json", {name: kinds.get(name.rpartition(".")[2], "BF16") for name in named})
     _write_json(folder / "config.json", config)

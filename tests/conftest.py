@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's products are small, and its threads fight the engine's
+
+# ruff: noqa: E402
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +22,7 @@ from make_checkpoint import hf_config, make_tensors, write_hf
 from shapes import Shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A checkpoint in `folder`, the same model for the reference, and a prompt."""
 

@@ -8,20 +8,39 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from gptoss_native import _core
 from gptoss_native.checkpoint import open_checkpoint
 
 Logits = npt.NDArray[np.float32]
+ISAS = [isa["name"] for isa in _core.info()["cpu_isas"]]
+"""Instruction sets that this build holds, best first; the last is the baseline."""
+
+
+def skip_unless_usable(isa: str) -> None:
+    [entry] = [entry for entry in _core.info()["cpu_isas"] if entry["name"] == isa]
+    if not entry["usable"]:
+        pytest.skip(f"{isa}: {entry['reason']}")
 
 
 def open_engine(folder: Path, *, precision: str = "exact", kv_dtype: str = "f32", threads: int = 0,
-                max_context: int = 4096, max_tokens: int = 512, max_outputs: int = 512,
-                max_sequences: int = 1) -> _core.Engine:
+                max_context: int = 4096, max_tokens: int = 512, max_outputs: int | None = None,
+                max_sequences: int = 1, isa: str | None = None) -> _core.Engine:
+    """The folder on the CPU; by default a step may ask for the logits of all its tokens."""
+    if isa is not None:
+        skip_unless_usable(isa)
+        with pytest.MonkeyPatch.context() as patch:  # which is read when an engine is made
+            patch.setenv("GPTOSS_CPU_ISA", isa)
+            engine = open_engine(folder, precision=precision, kv_dtype=kv_dtype, threads=threads,
+                                 max_context=max_context, max_tokens=max_tokens, max_outputs=max_outputs,
+                                 max_sequences=max_sequences)
+        assert engine.device["isa"] == isa
+        return engine
     checkpoint = open_checkpoint(folder)
     engine = _core.Engine(checkpoint.config.to_dict(), device="cpu", precision=precision, kv_dtype=kv_dtype,
                           threads=threads, max_context=max_context, max_sequences=max_sequences,
-                          max_tokens=max_tokens, max_outputs=max_outputs)
+                          max_tokens=max_tokens, max_outputs=max_tokens if max_outputs is None else max_outputs)
     engine.load_ends(checkpoint.ends())
     for layer in range(checkpoint.config.num_hidden_layers):
         engine.load_layer(layer, checkpoint.layer(layer))

@@ -10,6 +10,7 @@ safetensors package has to read it too.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import random
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 from checkpoint_damage import mutate_bytes, mutate_header, mutate_json
-from checkpoint_layouts import header, original_tensors
+from checkpoint_layouts import original_tensors, write_safetensors
 from make_checkpoint import hf_config, make_tensors, original_config, rope_parameters
 
 from gptoss_native.checkpoint_files import parse_index
@@ -83,9 +84,9 @@ def seeds() -> list[bytes]:
     some = {name: tensors[name] for name in list(tensors)[:6]}
     files = []
     for part in (some, original_tensors(tensors), {"x": np.zeros((2, 0, 3), np.uint8)}):
-        opening, order = header(part, metadata={"format": "np"} if part is some else None)
-        arrays = (part[name] for name in order)
-        files.append(opening + b"".join(a.tobytes() for a in arrays if isinstance(a, np.ndarray)))
+        file = io.BytesIO()
+        write_safetensors(file, part, metadata={"format": "np"} if part is some else None)
+        files.append(file.getvalue())
     index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(some, "model-00001-of-00001.safetensors")}
     configs = [config, rope_parameters(config), original_config(config)]
     return [*(b"\0" + file for file in files), b"\1" + json.dumps(index).encode(),

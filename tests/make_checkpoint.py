@@ -60,7 +60,7 @@ def hf_config(**fields: Any) -> Config:
         "layer_types": ["full_attention" if i % 2 else "sliding_attention" for i in range(layers)],
         "max_position_embeddings": 131072, "model_type": "gpt_oss", "num_attention_heads": 8,
         "num_experts_per_tok": top_k, "num_hidden_layers": layers, "num_key_value_heads": 2, "num_local_experts": 8,
-        "output_router_logits": False, "pad_token_id": vocab - 2 if first is None else first + 1,
+        "output_router_logits": False, "pad_token_id": max(vocab - 2, 0) if first is None else first + 1,
         "quantization_config": {"modules_to_not_convert": [
             "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
             "quant_method": "mxfp4"},
@@ -161,8 +161,9 @@ def make_tensors(config: Config, seed: int = 0, *, random_nibbles: bool = False,
     return tensors
 
 
-POOL = 16_777_213
-"""Elements of a pool; a prime, so that walking round it no two rows begin at the same place."""
+POOL = 67_108_859
+"""Bytes of a pool of uint8; a prime, so that fewer rows than that, walking round it, begin at different places.
+A pool of bfloat16 has a quarter of the elements, still far more than there are rows."""
 
 
 def stream_tensors(config: Config, seed: int = 0) -> dict[str, npt.NDArray[Any] | Stream]:
@@ -175,7 +176,7 @@ def stream_tensors(config: Config, seed: int = 0) -> dict[str, npt.NDArray[Any] 
         key = (dtype, low, high, shape[-1])
         if key not in pools:
             pools[key] = (rng.integers(int(low), int(high), POOL, dtype=np.uint8) if dtype is np.uint8 else
-                          bf16_round(high * rng.standard_normal(POOL, dtype=np.float32)))
+                          bf16_round(high * rng.standard_normal(POOL // 4, dtype=np.float32)))
         start = used.get(key, 0)
         used[key] = start + math.prod(shape)
         return Stream(shape, pools[key], start)

@@ -59,6 +59,12 @@ MODELS = (
            sliding_window=128, prompt=2500),
 )
 
+
+def shape_named(name: str) -> Shape:
+    [shape] = [shape for shape in MODELS if shape.name == name]
+    return shape
+
+
 RELEASED_LAYER: Mapping[str, Any] = {
     "hidden_size": 2880, "intermediate_size": 2880, "num_attention_heads": 64, "num_key_value_heads": 8,
     "head_dim": 64, "sliding_window": 128}

@@ -69,7 +69,7 @@ def test_isa_files_leave_nothing_for_the_linker_to_pick(x86_program: Path) -> No
     """An inline function compiled with AVX-512 flags could be the copy that the linker keeps for all callers."""
     objects = sorted(x86_program.parent.rglob("kernels_*.cpp.o"))
     isa_objects = [path for path in objects if "kernels_test" not in path.name]
-    assert len(isa_objects) == 3
+    assert len(isa_objects) >= 3
     for path in isa_objects:
         symbols = subprocess.run(["nm", "--defined-only", path], check=True, capture_output=True, text=True)
         shared = [line for line in symbols.stdout.splitlines() if line.split()[-2] in "WVu"]

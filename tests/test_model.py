@@ -11,10 +11,10 @@ import pytest
 import reference
 import tolerances
 from conftest import Case, CaseMaker
-from engines import all_logits, ids, open_engine, some_logits
+from engines import ISAS, all_logits, ids, open_engine, some_logits
 from gptoss_native import _core
 from make_checkpoint import hf_config, make_tensors, original_config, rope_parameters, write_bf16, write_hf, write_original
-from shapes import DEFAULT, LONG, MODELS, REAL_DIMENSIONS, Shape
+from shapes import DEFAULT, LONG, MODELS, REAL_DIMENSIONS, Shape, shape_named
 
 CHOICES = [("exact", "f32"), ("exact", "bf16"), ("fast", "f32"), ("fast", "bf16")]
 
@@ -67,25 +67,35 @@ def test_rounded_logits_err_like_the_model_of_their_roundings(tmp_path: Path, pr
 
 
 @pytest.mark.parametrize(("precision", "kv_dtype"), CHOICES)
-@pytest.mark.parametrize("shape", [shape for shape in MODELS if shape.name in
-                                   ("default", "released_window", "window_of_one", "head_dim_24_three_kv_heads",
-                                    "several_splits")], ids=str)
-def test_a_prompt_whole_in_chunks_or_one_by_one(case_of: CaseMaker, shape: Shape, precision: str, kv_dtype: str) -> None:
-    case = case_of(shape)
-    engine = open_engine(case.folder, precision=precision, kv_dtype=kv_dtype, max_tokens=4096, max_outputs=4096)
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", ["default", "released_window", "window_of_one", "head_dim_24_three_kv_heads",
+                                  "several_splits"])
+def test_a_prompt_whole_in_chunks_or_one_by_one(case_of: CaseMaker, name: str, isa: str, precision: str,
+                                                kv_dtype: str) -> None:
+    case = case_of(shape_named(name))
+    engine = open_engine(case.folder, precision=precision, kv_dtype=kv_dtype, max_tokens=4096, isa=isa)
     whole = all_logits(engine, case.tokens, [4096])
     for sizes in ([1], [7], [64], [63, 1, 65, 128], [127, 1, 1, 500]):
         assert np.array_equal(all_logits(engine, case.tokens, sizes), whole), f"steps of {sizes} tokens"
 
 
 @pytest.mark.parametrize(("precision", "kv_dtype"), [CHOICES[0], CHOICES[-1]])
-@pytest.mark.parametrize("shape", [DEFAULT, *(s for s in MODELS if s.name in ("several_splits", "many_experts"))], ids=str)
-def test_any_number_of_threads(case_of: CaseMaker, shape: Shape, precision: str, kv_dtype: str) -> None:
-    case = case_of(shape)
+@pytest.mark.parametrize("name", ["default", "several_splits", "many_experts"])
+def test_any_number_of_threads(case_of: CaseMaker, name: str, precision: str, kv_dtype: str) -> None:
+    case = case_of(shape_named(name))
     results = [all_logits(open_engine(case.folder, precision=precision, kv_dtype=kv_dtype, threads=threads),
                           case.tokens, [500, 1]) for threads in (1, 2, 3, 5)]
     for threads, result in zip((2, 3, 5), results[1:], strict=True):
         assert np.array_equal(result, results[0]), f"{threads} threads against 1"
+
+
+@pytest.mark.parametrize("isa", ISAS[:-1])
+@pytest.mark.parametrize("shape", MODELS, ids=str)
+def test_every_instruction_set_agrees_with_the_baseline(case_of: CaseMaker, shape: Shape, isa: str) -> None:
+    case = case_of(shape)
+    got, baseline = (all_logits(open_engine(case.folder, isa=name), case.tokens) for name in (isa, ISAS[-1]))
+    assert largest_error(got, baseline) <= tolerances.ISA_DIFFERENCE
+    assert largest_error(baseline, case.trace.logits) <= tolerances.LOGITS
 
 
 def test_the_last_row_alone_equals_the_last_of_all_rows(case_of: CaseMaker) -> None:
@@ -131,8 +141,8 @@ def test_a_session_cut_back_goes_on_as_if_it_had_never_gone_further(case_of: Cas
 
 
 def test_a_step_that_was_interrupted_changed_nothing(case_of: CaseMaker) -> None:
-    case = case_of(next(shape for shape in MODELS if shape.name == "several_splits"))
-    engine = open_engine(case.folder, max_tokens=4096, max_outputs=4096)
+    case = case_of(shape_named("several_splits"))
+    engine = open_engine(case.folder, max_tokens=4096)
     session = engine.session()
     first = all_logits(engine, case.tokens[:100], session=session)
     with pytest.raises(InterruptedError):
@@ -163,7 +173,7 @@ def test_both_spellings_of_the_rope_config_give_the_same_bits(hf: Case, tmp_path
 @pytest.mark.parametrize("name", ["default", "top_one_of_seven", "wide_intermediate", "narrow_odd_vocab"])
 def test_experts_in_bf16(case_of: CaseMaker, tmp_path: Path, name: str) -> None:
     """The same weights, dequantised and transposed, as transformers saves them."""
-    case = case_of(next(shape for shape in MODELS if shape.name == name))
+    case = case_of(shape_named(name))
     write_bf16(tmp_path, case.model.config, case.model.tensors, tokenizer=False)
     engine = open_engine(tmp_path)
     got = all_logits(engine, case.tokens)

@@ -41,7 +41,8 @@ def test_sinks_far_above_and_below_the_scores(case_of: CaseMaker, sink: float) -
         return check_attention(bench, 0, 150)
     config = bench.case.model.config
     got = bench.run(["attn_qkv", "attn"], 0, {"residual": single(bench.case.trace.residual[0])}, ["attn", "lse"], 150)
-    assert np.abs(got["attn"]).max() == 0 and np.array_equal(got["lse"], np.full((150, config["num_attention_heads"]), sink))
+    assert np.abs(got["attn"]).max() < 1e-30
+    assert np.array_equal(got["lse"], np.full((150, config["num_attention_heads"]), sink))
     return None
 
 

@@ -45,9 +45,9 @@ static inline float round_one(float x) {
 
 static inline int packed_index(int k) { return k / kPackGroup * kPackGroup + (k & 1) * kHalf + k % kPackGroup / 2; }
 
-// e^x to 1-2 ulp for x in [-87, 88], which it is clamped to. 2^n times a polynomial on [-ln2/2, ln2/2].
-static inline V exp(V x) {
-  x = min(set1(88.0f), max(set1(-87.0f), x));  // in this order a NaN stays one
+// e^x to 1-2 ulp; 0 below -87, e^88 above 88. 2^n times a polynomial on [-ln2/2, ln2/2].
+static inline V exp(V unclamped) {
+  const V x = min(set1(88.0f), max(set1(-87.0f), unclamped));  // in this order a NaN stays one
   const V n = round_nearest(mul(x, set1(1.44269504f)));
   V r = fma(n, set1(-0.693145752f), x);  // ln 2 in two parts: the first product is exact
   r = fma(n, set1(-1.42860677e-6f), r);
@@ -58,7 +58,7 @@ static inline V exp(V x) {
   p = fma(p, r, set1(0.5f));
   p = fma(p, r, set1(1.0f));
   p = fma(p, r, set1(1.0f));
-  return mul(p, exp2_whole(n));
+  return zero_below(mul(p, exp2_whole(n)), unclamped, set1(-87.0f));
 }
 
 static inline float exp_one(float x) {
@@ -337,8 +337,6 @@ static inline void attn_softmax(float* scores, int first, int last, bool round, 
   float m = lanes[0];
   for (int i = 1; i < kLanes; ++i) m = lanes[i] > m ? lanes[i] : m;
   for (int slot = 0; slot < kPage; slot += kLanes) store(scores + slot, exp(sub(load(scores + slot), set1(m))));
-  for (int slot = 0; slot < first; ++slot) scores[slot] = 0;  // exp() is clamped: never quite 0
-  for (int slot = last; slot < kPage; ++slot) scores[slot] = 0;
   V l = load(scores);
   for (int slot = kLanes; slot < kPage; slot += kLanes) l = add(l, load(scores + slot));
   *maximum = m;

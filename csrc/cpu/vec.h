@@ -67,6 +67,10 @@ static inline V exp2_whole(V n) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
 static inline V round_nearest(V x) { return _mm512_roundscale_ps(x, 0); }
+// `value` where x >= limit or x is no number, else 0.
+static inline V zero_below(V value, V x, V limit) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), value);
+}
 
 #elif defined(__AVX2__)
 
@@ -129,6 +133,7 @@ static inline V exp2_whole(V n) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
 static inline V round_nearest(V x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline V zero_below(V value, V x, V limit) { return _mm256_and_ps(value, _mm256_cmp_ps(x, limit, _CMP_NLT_UQ)); }
 
 #else  // four lanes: NEON on aarch64, else the compiler's generic vectors (SSE2 on x86-64)
 
@@ -200,5 +205,6 @@ static inline float sum(V x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 static inline V exp2_whole(V n) { return (V)((__builtin_convertvector(n, I) + 127) << 23); }
 // Exact for |x| < 2^22: adding 1.5 * 2^23 leaves no fraction bits.
 static inline V round_nearest(V x) { return (x + 12582912.0f) - 12582912.0f; }
+static inline V zero_below(V value, V x, V limit) { return x < limit ? zero() : value; }
 
 #endif

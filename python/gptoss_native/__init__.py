@@ -1,1 +1,81 @@
+"""gpt-oss-20b and gpt-oss-120b, run natively.
+
+    import gptoss_native as gptoss
+
+    with gptoss.load("path/to/gpt-oss-20b") as engine:
+        print(engine.chat([{"role": "user", "content": "Why is the sky blue?"}]).text)
+"""
+
 __version__ = "0.1.0"
+
+from gptoss_native.chat_stream import ChatStream
+from gptoss_native.checkpoint import Checkpoint, open_checkpoint
+from gptoss_native.config import Config, RopeScaling
+from gptoss_native.devices import DeviceFacts
+from gptoss_native.driver import Progress
+from gptoss_native.engine import Engine
+from gptoss_native.errors import (
+    Cancelled,
+    CheckpointError,
+    DeviceError,
+    GptOssError,
+    OutOfMemory,
+    TokenizerError,
+)
+from gptoss_native.events import (
+    Delta,
+    Done,
+    Event,
+    MessageDone,
+    OtherDelta,
+    PreambleDelta,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from gptoss_native.harmony import DeveloperContent, Message, MessageError, SystemContent
+from gptoss_native.loading import load
+from gptoss_native.native import info
+from gptoss_native.results import Completion, Reply, StreamToken
+from gptoss_native.sampling import SamplingParams
+from gptoss_native.stream import TokenStream
+from gptoss_native.tokenizer import TextStream, Tokenizer
+
+__all__ = [
+    "Cancelled",
+    "ChatStream",
+    "Checkpoint",
+    "CheckpointError",
+    "Completion",
+    "Config",
+    "Delta",
+    "DeveloperContent",
+    "DeviceError",
+    "DeviceFacts",
+    "Done",
+    "Engine",
+    "Event",
+    "GptOssError",
+    "Message",
+    "MessageDone",
+    "MessageError",
+    "OtherDelta",
+    "OutOfMemory",
+    "PreambleDelta",
+    "Progress",
+    "ReasoningDelta",
+    "Reply",
+    "RopeScaling",
+    "SamplingParams",
+    "StreamToken",
+    "SystemContent",
+    "TextDelta",
+    "TextStream",
+    "TokenStream",
+    "Tokenizer",
+    "TokenizerError",
+    "ToolCallDelta",
+    "info",
+    "load",
+    "open_checkpoint",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from types import TracebackType
 
-from gptoss_native.errors import Cancelled, GptOssError
+from gptoss_native.errors import GptOssError
 from gptoss_native.events import Done, EndReason, Event
 from gptoss_native.harmony import Parser
 from gptoss_native.results import Reply

@@ -51,7 +51,7 @@ def choose_device(asked: str) -> str:
     "auto" is GPTOSS_BACKEND where it is set, else the first usable one in the order cuda, hip, metal, cpu. A
     device asked for by name is never replaced by another: DeviceError says why it cannot be used.
     """
-    devices = {device["name"]: device for device in info()["devices"]}
+    devices: dict[str, dict[str, Any]] = {device["name"]: device for device in info()["devices"]}
     source = f"device={asked!r}"
     if asked == "auto":
         asked = os.environ.get("GPTOSS_BACKEND", "") or "auto"

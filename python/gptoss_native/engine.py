@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from threading import Event
 from types import TracebackType
@@ -128,7 +128,7 @@ class Engine:
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         return token_ids(ids, self.config.vocab_size, self.max_context)
 
-    def _stream(self, prompt: npt.NDArray[np.int32], params: SamplingParams | None, stop: Sequence[int] | frozenset[int],
+    def _stream(self, prompt: npt.NDArray[np.int32], params: SamplingParams | None, stop: Iterable[int],
                 tokenizer: Tokenizer | None) -> TokenStream:
         params = SamplingParams() if params is None else params
         if not isinstance(params, SamplingParams):

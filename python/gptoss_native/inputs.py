@@ -12,7 +12,7 @@ Ids = npt.NDArray[np.int32]
 
 
 def token_ids(ids: Sequence[int] | npt.NDArray[np.integer[Any]], vocab_size: int, max_context: int) -> Ids:
-    """`ids` as int32 (tokens,). TypeError for what is not integers; ValueError when empty, too long, or out of range."""
+    """`ids` as int32 (tokens,). TypeError if they are not integers, ValueError if empty, too long or out of range."""
     array = _integers("token ids", ids)
     if array.size == 0:
         raise ValueError("the prompt is empty: at least one token is needed")

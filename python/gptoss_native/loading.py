@@ -57,7 +57,7 @@ def load(
     if not isinstance(device, str):
         raise TypeError(f"device must be a name such as 'auto' or 'cpu', not {type(device).__name__} {device!r}")
     max_context = integer("max_context", max_context, 1)
-    threads = None if threads is None else integer("threads", threads, 1, 4096)
+    threads = None if threads is None else integer("threads", threads, 1, 1024)
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, not {type(progress).__name__}")
 

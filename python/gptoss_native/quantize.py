@@ -23,8 +23,8 @@ class ExpertQuantizer:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._errors = {name: 0.0 for name in EXPERT_TENSORS}  # sums of squared errors
-        self._weights = {name: 0.0 for name in EXPERT_TENSORS}  # sums of squared weights
+        self._errors = dict.fromkeys(EXPERT_TENSORS, 0.0)  # sums of squared errors
+        self._weights = dict.fromkeys(EXPERT_TENSORS, 0.0)  # sums of squared weights
 
     def layer(self, index: int, tensors: Mapping[str, npt.NDArray[Any]]) -> Tensors:
         """The tensors of a layer with `name` (experts, in, out) replaced by its blocks and scales."""

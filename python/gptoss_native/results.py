@@ -53,8 +53,8 @@ class Reply:
     """A finished turn of a conversation.
 
     text: the answer; empty when finish_reason is "length" and the reasoning had no end. reasoning: the analysis
-    channel. preamble: what was said to the user before a tool call. messages: all of it, as the model ordered it;
-    [*messages, *reply.messages, {"role": "user", "content": ...}] is how the conversation goes on.
+    channel. preamble: what was said to the user before a tool call. messages: all of it, in the model's order.
+    The conversation goes on with [*messages, {"role": "assistant", "content": reply.text}, {"role": "user", ...}].
     finish_reason: "stop", "length", or "tool_calls" when the model ended in a call. The others: see Completion.
     """
 

@@ -63,25 +63,26 @@ def map_file(path: Path) -> MappedFile:
     Renaming another file over it leaves the map as it is; writing into it changes the arrays, and shortening
     it ends the process with SIGBUS when they are read. CheckpointError names file and tensor.
     """
+    data = _map(path)
+    length = header_length(data[:64].tobytes(), len(data), str(path))
+    return MappedFile(path, parse_header(data[8:8 + length].tobytes(), len(data), str(path)), data)
+
+
+def _map(path: Path) -> npt.NDArray[np.uint8]:
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for a writer
             raise CheckpointError(f"{path}: a safetensors file is expected, but it is not a regular file.")
-        if status.st_size < 8:
-            raise CheckpointError(f"{path}: {status.st_size} bytes are too few for a safetensors file; "
-                                  "download it again.")
         with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            size = file.seek(0, 2)
+            if size < 8:
+                raise CheckpointError(f"{path}: {size} bytes are too few for a safetensors file; download it again.")
+            return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), dtype=np.uint8)
     except OSError as error:
         if error.errno == errno.ENOMEM:
             raise OutOfMemory(f"{path}: no room in the address space to map its {status.st_size:,} bytes; "
                               "raise the limit (ulimit -v).") from None
         raise CheckpointError(f"{path}: cannot be opened ({error.strerror or error}).") from None
-    except ValueError:  # mmap's word for a file that was emptied since stat
-        raise CheckpointError(f"{path}: the file is empty; download it again.") from None
-    data = np.frombuffer(mapped, dtype=np.uint8)
-    length = header_length(data[:64].tobytes(), len(data), str(path))
-    return MappedFile(path, parse_header(data[8:8 + length].tobytes(), len(data), str(path)), data)
 
 
 def header_length(start: bytes, file_bytes: int, source: str) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_SEED = 2**64 - 1
+MAX_TEMPERATURE = 1e6
 GREEDY_BELOW = 1e-6
 """Below this temperature softmax(logits / temperature) is one-hot in float32, and the quotient may overflow."""
 
@@ -35,8 +36,8 @@ class SamplingParams:
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # the dataclass is frozen; these are only normalised, not changed
         temperature = _number("temperature", self.temperature)
-        if not (math.isfinite(temperature) and temperature >= 0):
-            raise ValueError(f"temperature must be a finite number, 0 (greedy) or more, not {self.temperature!r}")
+        if not 0 <= temperature <= MAX_TEMPERATURE:
+            raise ValueError(f"temperature must be between 0 (greedy) and {MAX_TEMPERATURE:g}, not {self.temperature!r}")
         top_p = _number("top_p", self.top_p)
         if not 0 < top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p!r}")

@@ -6,15 +6,17 @@ so they are skipped where that is provably the same as reading them.
 
 from __future__ import annotations
 
+import json
 import mmap
 import re
 import stat
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptoss_native.errors import CheckpointError, TokenizerError
-from gptoss_native.strict_json import parse_object, shown
+from gptoss_native.errors import TokenizerError
+from gptoss_native.strict_json import shown
 
 LARGEST_FILE = 512 << 20
 """The released file has 27.9 MB; parsing takes several times the size of a file, so a far larger one is not tried."""
@@ -61,14 +63,35 @@ def _load(path: Path) -> dict[str, Any]:
                                  f"it has {status.st_size:,}; copy the file again")
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             document = _without_merges(data)
-            return parse_object(data[:], str(path)) if document is None else document
-    except CheckpointError as error:
-        raise TokenizerError(f"{error} Copy the file again.") from None
+            return _parse(data[:]) if document is None else document
+    except _Wrong as wrong:
+        raise TokenizerError(f"{path}: {wrong}; copy the file again") from None
     except (OSError, ValueError) as error:  # ValueError: the file became empty after stat
         if isinstance(error, TokenizerError):
             raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise TokenizerError(f"{path}: the tokenizer file cannot be read ({reason})") from None
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    """The JSON object in `data`; a key that occurs twice is refused."""
+    try:
+        document = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+    except UnicodeDecodeError as error:
+        raise _Wrong(f"expected UTF-8, byte {error.start} is not") from None
+    except ValueError as error:  # also an integer with more digits than Python converts
+        raise _Wrong(f"expected JSON, found a damaged or truncated file ({error})") from None
+    except RecursionError:
+        raise _Wrong("expected JSON of a few levels, found it nested too deeply") from None
+    return _object(document, "the file")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise _Wrong(f"expected each key once, {shown(key)} occurs twice")
+    return result
 
 
 _MERGES_KEY = re.compile(rb'"merges"\s*:\s*\[')
@@ -93,8 +116,8 @@ def _without_merges(data: bytes | mmap.mmap) -> dict[str, Any] | None:
     if match is None or last < match.end() or _END_OF_FILE.fullmatch(data, last) is None:
         return None
     try:
-        document = parse_object(data[: match.end()] + data[last:], "")
-    except CheckpointError:
+        document = _parse(data[: match.end()] + data[last:])
+    except _Wrong:
         return None
     model = document.get("model")
     seen = isinstance(model, dict) and model.get("merges") == [] and all(key in model for key in _READ_FROM_MODEL)

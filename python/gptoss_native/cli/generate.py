@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from gptoss_native.cli.options import add_model_options, add_sampling_options, load_model, sampling_params, text_argument
+from gptoss_native.cli.options import (
+    add_model_options,
+    add_sampling_options,
+    load_model,
+    sampling_params,
+    text_argument,
+    usage_error,
+)
 from gptoss_native.cli.terminal import Printer, ProgressLine
 
 if TYPE_CHECKING:
@@ -25,7 +32,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if (arguments.text is None) == (arguments.ids is None):
-        arguments.parser.error("give either a text or --ids")
+        usage_error(arguments, "give either a text or --ids")
     params = sampling_params(arguments)
     prompt = arguments.ids if arguments.text is None else text_argument(arguments.text)
     progress, printer = ProgressLine(), Printer()

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gptoss_native import __version__
-from gptoss_native.errors import GptOssError
 from gptoss_native.cli import chat, generate, info
 from gptoss_native.cli.terminal import make_streams_safe
+from gptoss_native.errors import GptOssError
 
 PROGRAM = "gptoss-native"
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import NoReturn
 
+from gptoss_native.cli.terminal import ProgressLine
 from gptoss_native.engine import Engine
 from gptoss_native.loading import load
 from gptoss_native.sampling import SamplingParams
-from gptoss_native.cli.terminal import ProgressLine
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,13 @@ def sampling_params(arguments: argparse.Namespace) -> SamplingParams:
         return SamplingParams(temperature=arguments.temperature, top_p=arguments.top_p, seed=arguments.seed,
                               max_tokens=arguments.max_tokens)
     except ValueError as error:
-        arguments.parser.error(str(error))
+        usage_error(arguments, str(error))
+
+
+def usage_error(arguments: argparse.Namespace, message: str) -> NoReturn:
+    """One line on stderr and exit status 2."""
+    parser: argparse.ArgumentParser = arguments.parser
+    parser.error(message)
 
 
 def load_model(arguments: argparse.Namespace, progress: ProgressLine) -> Engine:

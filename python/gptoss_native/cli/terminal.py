@@ -39,6 +39,11 @@ class Printer:
         sys.stdout.flush()
         self._line_open = not text.endswith("\n")
 
+    def paragraph(self) -> None:
+        """Begin a new one: undim, finish the line, leave a blank one."""
+        self.end()
+        sys.stdout.write("\n")
+
     def end(self) -> None:
         """Undim and finish the line, also after an interrupt."""
         if self._dimmed and self._colour:

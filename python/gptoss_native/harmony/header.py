@@ -73,6 +73,12 @@ class Header:
         fields = self.channel or self.recipient or self.content_type
         return bool(self.prose) and not (fields or self.rest or self.closed)
 
+    def drop_noise(self) -> None:
+        """Forgets punctuation and doubled channel names after the channel, as in `<|channel|>commentary?commentary?`."""
+        if self.rest and (_NOISE_BEFORE_MESSAGE if self.closed else _NOISE).fullmatch(self.rest):
+            self.malformed |= not self.rest.isspace()
+            self.rest = ""
+
 
 def parse_header(parts: Sequence[Part], *, role: Role | None, started: bool, closed: bool) -> Header:
     """The fields of a header.
@@ -94,20 +100,18 @@ def parse_header(parts: Sequence[Part], *, role: Role | None, started: bool, clo
             header.rest += _read_channel(header, text, closed, typed)
         elif marker == "constrain":
             header.rest += _read_type(header, text, closed)
-    if closed and _NOISE.fullmatch(header.prose) or not header.prose.strip():
-        header.malformed |= bool(header.prose.strip())
+    header.malformed |= not closed or not (started or role) or bool(header.prose.strip() or header.rest.strip())
+    if closed:
+        header.drop_noise()
+    if not header.prose.strip() or closed and _NOISE.fullmatch(header.prose):
         header.prose = ""
-    if (_NOISE_BEFORE_MESSAGE if closed else _NOISE).fullmatch(header.rest):
-        header.malformed |= bool(header.rest.strip())
-        header.rest = ""
-    header.malformed |= not closed or not (started or role) or bool(header.prose or header.rest)
     if header.role == "tool" and header.name is None:
         header.name = "tool"
     return header
 
 
 def could_be_channel(text: str) -> bool:
-    """Whether `text`, after a channel marker in the middle of a message, is or may become a known channel's header."""
+    """Whether `text`, after a channel marker inside a message, is or may become the header of a known channel."""
     text = text.lstrip()
     return any(channel.startswith(text) or text.startswith(channel) for channel in CHANNELS)
 
@@ -122,7 +126,7 @@ def _split_spelled_markers(parts: Sequence[Part]) -> list[Part]:
 
 
 def _read_role(header: Header, text: str, known: Role | None, started: bool, closed: bool) -> int:
-    """Sets role and name; returns where in `text` they end. A role said again is ignored; a missing one is assistant."""
+    """Sets role and name; returns where they end. A role said again is ignored, a missing one is assistant."""
     allowed = (known,) if known else ROLES if started or closed else ("assistant",)
     end, found = 0, known is not None
     while True:
@@ -219,12 +223,11 @@ def _read_channel(header: Header, text: str, closed: bool, typed: bool) -> str:
 def _read_type(header: Header, text: str, closed: bool) -> str:
     """Sets the content type from the text after its marker, and returns the text that is no field."""
     match = _TYPE_WORD.match(text)
-    end = 0
-    if match and not (header.content_type or "").startswith(CONSTRAIN):
-        header.content_type = CONSTRAIN + match[2]
-        end = match.end()
-        header.malformed |= bool(match[1])
-    else:
+    marked = header.content_type is not None and header.content_type.startswith(CONSTRAIN)
+    if match is None or marked or not (closed or match[2] in _TYPES):
         header.content_type = header.content_type or CONSTRAIN
         header.malformed = True
-    return _read_fields(header, text[end:], closed)
+        return _read_fields(header, text, closed)
+    header.content_type = CONSTRAIN + match[2]
+    header.malformed |= bool(match[1])
+    return _read_fields(header, text[match.end():], closed)

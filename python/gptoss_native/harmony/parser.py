@@ -46,7 +46,9 @@ class Parser:
     def feed(self, tokens: int | Iterable[int]) -> list[Event]:
         """Reads one token id or several and returns what became known: deltas, and messages that ended."""
         events: list[Event] = []
-        for token in map(index, tokens if isinstance(tokens, Iterable) else (tokens,)):
+        if isinstance(tokens, int) or not isinstance(tokens, Iterable):
+            tokens = (tokens,)
+        for token in map(index, tokens):
             self._tokens.append(token)
             self._last_token = token
             control = self._controls.get(token)
@@ -164,6 +166,7 @@ class Parser:
             self._finish_open(terminator, events)
         elif self._draft is not None:
             header = self._draft.parse(closed=False)
+            header.drop_noise()
             if not header.blank and (header.has_text or terminator != "implicit"):
                 self._open_message(header, events)
                 self._finish_open(terminator, events)

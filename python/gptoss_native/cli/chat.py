@@ -1,0 +1,107 @@
+"""gptoss-native chat: one question, or a conversation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from gptoss_native.cli.options import (
+    add_model_options,
+    add_sampling_options,
+    load_model,
+    sampling_params,
+    text_argument,
+)
+from gptoss_native.cli.terminal import Printer, ProgressLine
+from gptoss_native.engine import Engine
+from gptoss_native.events import PreambleDelta, ReasoningDelta, TextDelta, ToolCallDelta
+from gptoss_native.harmony import ChatMessage
+from gptoss_native.results import Reply
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+
+def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("chat", help="ask a question, or hold a conversation", description=(
+        "Ask one question and stream the answer, its reasoning first; without a question, hold a conversation: a "
+        "line is a message, Ctrl-C stops an answer, Ctrl-D ends."))
+    parser.add_argument("question", nargs="?", help='the question; "-" reads stdin')
+    parser.add_argument("--system", "--developer", metavar="TEXT", help="instructions to the model")
+    parser.add_argument("--reasoning", choices=["low", "medium", "high"], default="medium",
+                        help="how much the model thinks before it answers (medium)")
+    parser.add_argument("--quiet", action="store_true", help="do not show the reasoning")
+    add_model_options(parser)
+    add_sampling_options(parser)
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    sampling_params(arguments)  # before the model is loaded
+    messages: list[ChatMessage] = []
+    if arguments.system is not None:
+        messages.append({"role": "developer", "content": arguments.system})
+    question = None if arguments.question is None else text_argument(arguments.question)
+    progress = ProgressLine()
+    with load_model(arguments, progress) as engine:
+        if question is None:
+            _converse(engine, messages, arguments, progress)
+        else:
+            _answer(engine, [*messages, {"role": "user", "content": question}], arguments, progress)
+    return 0
+
+
+def _converse(engine: Engine, messages: list[ChatMessage], arguments: argparse.Namespace,
+              progress: ProgressLine) -> None:
+    while (question := _ask()) is not None:
+        asked: list[ChatMessage] = [*messages, {"role": "user", "content": question}]
+        try:
+            reply = _answer(engine, asked, arguments, progress)
+        except KeyboardInterrupt:
+            continue  # the question and what there was of an answer are forgotten
+        messages = [*asked, {"role": "assistant", "content": reply.text}]
+
+
+def _ask() -> str | None:
+    """The next line that is not blank; None at the end of the input."""
+    if sys.stdin.isatty():
+        try:
+            import readline  # noqa: F401  gives input() editing and a history
+        except ImportError:
+            pass
+    try:
+        while True:
+            line = input("> " if sys.stdin.isatty() else "").strip()
+            if line:
+                return line
+    except EOFError:
+        if sys.stdin.isatty():
+            print()
+        return None
+
+
+def _answer(engine: Engine, messages: list[ChatMessage], arguments: argparse.Namespace,
+            progress: ProgressLine) -> Reply:
+    printer = Printer()
+    thinking = False
+    with engine.stream_chat(messages, arguments.reasoning, sampling_params(arguments)) as stream:
+        try:
+            for event in stream:
+                progress.clear()
+                if isinstance(event, ReasoningDelta):
+                    if not arguments.quiet:
+                        printer.write(event.text, dim=True)
+                        thinking = True
+                elif isinstance(event, (PreambleDelta, TextDelta, ToolCallDelta)):
+                    if thinking:
+                        printer.paragraph()
+                        thinking = False
+                    printer.write(event.text)
+        finally:
+            progress.clear()
+            printer.end()
+        reply = stream.reply
+    if reply.finish_reason == "length" and sys.stderr.isatty():
+        print(f"(stopped after {len(reply.tokens)} tokens)", file=sys.stderr)
+    return reply

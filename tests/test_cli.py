@@ -1,0 +1,302 @@
+"""The command line: what is printed where, exit statuses, and what happens when it is interrupted."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import gptoss_native as gptoss
+from checkpoint_layouts import write_hf
+from gptoss_native.cli import main
+from make_checkpoint import hf_config, make_tensors
+
+COMMAND = [sys.executable, "-m", "gptoss_native"]
+FAST = ["--max-context", "2048", "--max-tokens", "20"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli")
+    config = hf_config(num_hidden_layers=2)
+    write_hf(path, config, make_tensors(config))
+    return path
+
+
+@pytest.fixture(scope="module")
+def ids_only(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ids_only")
+    for file in folder.iterdir():
+        if file.name != "tokenizer.json":
+            (path / file.name).symlink_to(file)
+    return path
+
+
+def environment(**changes: str) -> dict[str, str]:
+    python_path = os.pathsep.join(filter(None, [str(Path(gptoss.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": python_path} | changes
+
+
+def run(*arguments: str | Path, stdin: bytes = b"", **changes: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*COMMAND, *map(str, arguments)], input=stdin, capture_output=True, timeout=120,
+                          env=environment(**changes))  # fmt: skip
+
+
+# generate
+
+
+def test_generate_prints_the_continuation_and_nothing_else(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "--model", str(folder), "The quick", "--temperature", "0", *FAST]) == 0
+    with gptoss.load(folder, max_context=2048) as engine:
+        whole = engine.generate("The quick", gptoss.SamplingParams(temperature=0, max_tokens=20)).text
+    out, err = capfd.readouterr()
+    assert (out, err) == (f"{whole}\n", "")
+
+
+def test_generate_takes_stdin_and_token_ids(folder: Path, ids_only: Path) -> None:
+    options = ["--seed", "3", "--top-p", "0.9", "--threads", "1", "--precision", "exact", "--kv-dtype", "f32", *FAST]
+    text = run("generate", "--model", folder, *options, "The quick")
+    piped = run("generate", "--model", folder, *options, "-", stdin=b"The quick")
+    with gptoss.load(folder, max_context=2048) as engine:
+        ids = ",".join(map(str, engine.tokenizer.encode("The quick")))
+    from_ids = run("generate", "--model", folder, *options, "--ids", ids)
+    assert text.returncode == 0 and text.stdout.strip()
+    assert text.stdout == piped.stdout == from_ids.stdout
+    bare = run("generate", "--model", ids_only, *options, "--ids", ids)
+    assert bare.returncode == 0 and len([int(word) for word in bare.stdout.split()]) <= 20
+
+
+def test_stdin_that_is_not_utf8_is_one_line(folder: Path) -> None:
+    result = run("generate", "--model", folder, "-", stdin=b"ab\xff")
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert result.stderr == b"gptoss-native: error: stdin is not UTF-8: byte 0xff at offset 2\n"
+
+
+def test_text_that_the_terminal_cannot_show_is_replaced(folder: Path) -> None:
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        result = run("generate", "--model", folder, "The quick", "--seed", "3", *FAST, PYTHONIOENCODING=encoding)
+        assert (result.returncode, result.stderr) == (0, b"")
+        assert result.stdout.decode(encoding)
+
+
+# chat
+
+
+def test_chat_answers_one_question(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["chat", "--model", str(folder), "hello", "--seed", "1", "--reasoning", "low", "--system", "Be brief."]
+    assert main([*arguments, *FAST]) == 0
+    with gptoss.load(folder, max_context=2048) as engine:
+        reply = engine.chat([{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "hello"}],
+                            reasoning="low", params=gptoss.SamplingParams(seed=1, max_tokens=20))  # fmt: skip
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert reply.text in out and reply.reasoning in out
+    assert main([*arguments, "--developer", "Be brief.", "--quiet", *FAST]) == 0
+    assert capfd.readouterr().out.rstrip("\n") == (reply.preamble + reply.text).rstrip("\n")
+
+
+def test_chat_without_a_question_holds_a_conversation(folder: Path) -> None:
+    result = run("chat", "--model", folder, "--seed", "1", *FAST, stdin=b"hello\n\n  \nmore\n")
+    assert (result.returncode, result.stderr) == (0, b"")
+    params = gptoss.SamplingParams(seed=1, max_tokens=20)
+    with gptoss.load(folder, max_context=2048) as engine:
+        messages: list[dict[str, str]] = []
+        for question in ("hello", "more"):
+            messages.append({"role": "user", "content": question})
+            text = engine.chat(messages, params=params).text
+            assert text.strip("\n") in result.stdout.decode()
+            messages.append({"role": "assistant", "content": text})
+
+
+class Events:
+    """An engine that says what it is told, to see what is made of it."""
+
+    def __init__(self, *events: gptoss.Event) -> None:
+        self.events = events
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def stream_chat(self, *_: object) -> Events:
+        return self
+
+    def __iter__(self) -> object:
+        return iter(self.events)
+
+    @property
+    def reply(self) -> gptoss.Reply:
+        return gptoss.Reply("", "", "", "stop", (), (), 0, 0, 0, 0.0, 0.0)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("options", "out", "colour", "expected"), [
+    ([], io.StringIO(), True, "think\n\nHi \x1b[1mthere\n"),
+    (["--quiet"], io.StringIO(), True, "Hi \x1b[1mthere\n"),
+    ([], Terminal(), True, "\x1b[2mthink\x1b[0m\n\nHi \ufffd[1mthere\n"),
+    ([], Terminal(), False, "think\n\nHi \ufffd[1mthere\n"),
+    (["--quiet"], Terminal(), True, "Hi \ufffd[1mthere\n"),
+], ids=["pipe", "quiet pipe", "terminal", "NO_COLOR", "quiet terminal"])  # fmt: skip
+def test_reasoning_is_dimmed_on_a_terminal_and_control_characters_are_shown_not_obeyed(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], out: io.StringIO, colour: bool, expected: str
+) -> None:
+    said = Events(gptoss.ReasoningDelta("thi"), gptoss.ReasoningDelta("nk"), gptoss.TextDelta("Hi "),
+                  gptoss.TextDelta("\x1b[1mthere"))  # fmt: skip
+    monkeypatch.setattr("gptoss_native.cli.chat.load_model", lambda *_: said)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if not colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["chat", "--model", "any", *options, "question"]) == 0
+    assert out.getvalue() == expected
+
+
+# info
+
+
+def test_info_shows_what_was_built_and_what_is_present(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    text = capfd.readouterr().out
+    for device in gptoss.info()["devices"]:
+        assert device["name"] in text and device["detail"] in text
+    assert main(["info", "--json"]) == 0
+    facts = json.loads(capfd.readouterr().out)
+    assert facts["devices"] == gptoss.info()["devices"] and "model" not in facts
+
+
+def test_info_of_a_model_reads_its_headers(folder: Path, ids_only: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--model", str(folder), "--json"]) == 0
+    model = json.loads(capfd.readouterr().out)["model"]
+    assert (model["expert_format"], model["config"]["num_hidden_layers"]) == ("mxfp4", 2)
+    assert model["tensor_bytes"] == gptoss.open_checkpoint(folder).nbytes
+    assert main(["info", "--model", str(ids_only)]) == 0
+    text = capfd.readouterr().out
+    assert "none: this folder works with token ids" in text and "1 sliding, 1 full" in text
+
+
+# Errors
+
+
+@pytest.mark.parametrize("arguments", [
+    [],
+    ["sing"],
+    ["generate", "text"],
+    ["generate", "--model", "any"],
+    ["generate", "--model", "any", "text", "--ids", "1"],
+    ["generate", "--model", "any", "--ids", "1,x"],
+    ["generate", "--model", "any", "text", "--max-tokens", "many"],
+    ["generate", "--model", "any", "text", "--max-tokens", "0"],
+    ["generate", "--model", "any", "text", "--temperature", "-1"],
+    ["generate", "--model", "any", "text", "--precision", "double"],
+    ["chat", "--model", "any", "question", "--top-p", "2"],
+    ["chat", "--model", "any", "question", "--reasoning", "much"],
+    ["info", "--verbose"],
+])  # fmt: skip
+def test_a_usage_error_is_one_line_and_status_2(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.startswith("gptoss-native: error: ") and err.count("\n") == 1
+
+
+def test_an_error_is_one_line_and_status_1(folder: Path, ids_only: Path, tmp_path: Path,
+                                           capfd: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    absent = str(tmp_path / "absent")
+    model = ["--model", str(folder)]
+    for arguments, words in (
+        (["generate", "--model", absent, "text"], absent),
+        (["chat", "--model", str(tmp_path), "question"], str(tmp_path)),
+        (["info", "--model", absent], absent),
+        (["generate", *model, "text", "--device", "tpu"], "'tpu' is not a device"),
+        (["generate", *model, "text", "--max-context", "200000"], "max_position_embeddings"),
+        (["generate", *model, "--ids", "600"], "token id 600"),
+        (["generate", *model, ""], "empty"),
+        (["generate", *model, "text " * 50, "--max-context", "20"], "max_context=20"),
+        (["generate", "--model", str(ids_only), "text"], "tokenizer.json"),
+        (["chat", "--model", str(ids_only), "question"], "tokenizer.json"),
+    ):
+        assert main(arguments) == 1
+        out, err = capfd.readouterr()
+        assert out.strip() == "" and err.startswith("gptoss-native: error: ") and err.count("\n") == 1, arguments
+        assert words in err, arguments
+
+
+def test_an_unexpected_error_is_one_line_and_its_place_on_demand(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("place")
+
+    monkeypatch.setattr("gptoss_native.cli.generate.load_model", broken)
+    assert main(["generate", "--model", "any", "text"]) == 1
+    assert capfd.readouterr().err == "gptoss-native: error: unexpected KeyError: 'place' (--traceback shows where)\n"
+    assert main(["generate", "--model", "any", "text", "--traceback"]) == 1
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_help_and_version_are_no_errors(capfd: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["generate", "--help"], ["chat", "--help"], ["info", "--help"]):
+        assert main(arguments) == 0
+        out, err = capfd.readouterr()
+        assert "usage: gptoss-native" in out and err == "" and "traceback" not in out
+    assert main(["--version"]) == 0
+    assert capfd.readouterr().out == f"gptoss-native {gptoss.__version__}\n"
+
+
+@pytest.mark.parametrize("prompt", [["The quick"], ["--ids", ",".join(["1", "2", "3"] * 30_000)]],
+                         ids=["while it streams", "in a long prefill"])  # fmt: skip
+def test_ctrl_c_is_status_130_without_a_traceback(folder: Path, prompt: list[str]) -> None:
+    if prompt[0] == "--ids":
+        prompt = ["--ids", ",".join(["1", "2", "3"] * 10_000)]  # the longest argument a command line may have is 128 KiB
+    options = ["--model", str(folder), "--max-context", "131072", "--threads", "1"]
+    with subprocess.Popen([*COMMAND, "generate", *options, *prompt], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env=environment()) as process:  # fmt: skip
+        assert process.stdout is not None and process.stderr is not None
+        if prompt[0] == "--ids":
+            time.sleep(1.5)
+        else:
+            assert process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read() == b""
+
+
+def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
+    options = ["--model", str(folder), "--max-context", "131072", "--seed", "1"]
+    with subprocess.Popen([*COMMAND, "generate", *options, "The quick"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=environment()) as process:  # fmt: skip
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are of Unix")
+def test_on_a_terminal_progress_is_drawn_and_wiped(folder: Path) -> None:
+    import pty
+
+    ids = ",".join(["1", "2", "3"] * 700)
+    main_end, terminal = pty.openpty()
+    result = subprocess.run([*COMMAND, "generate", "--model", folder, "--ids", ids, "--max-context", "4096",
+                             "--max-tokens", "4"], stdout=subprocess.PIPE, stderr=terminal, env=environment(),
+                            timeout=120)  # fmt: skip
+    os.close(terminal)
+    drawn = os.read(main_end, 100_000).decode()
+    os.close(main_end)
+    assert result.returncode == 0 and b"\x1b" not in result.stdout
+    assert "load" in drawn and "prefill" in drawn and "512/2100" in drawn
+    assert drawn.endswith("\r\x1b[K")
