@@ -29,6 +29,7 @@ const DevicePlugin* open_plugin(const std::string& path) {
   const auto entry = reinterpret_cast<const DevicePlugin* (*)()>(dlsym(library, "gptoss_device"));
   if (!entry) throw std::runtime_error("device plug-in " + path + ": expected an entry named gptoss_device, found none");
   const DevicePlugin* plugin = entry();
+  if (!plugin) throw std::runtime_error("device plug-in " + path + ": its entry gptoss_device returned nothing");
   if (plugin->abi_hash != build::kAbiHash)
     throw std::runtime_error("device plug-in " + path + ": made by another build than this module; build both together");
   return plugin;
@@ -60,6 +61,7 @@ const DevicePlugin* find_plugin(const std::string& name, std::string& why) {
 DeviceStatus status_of(const std::string& name) {
   DeviceStatus status;
   status.name = name;
+  for (const auto& device : build::kOptionalDevices) status.built = status.built || (device.built && name == device.name);
   try {
     const DevicePlugin* plugin = find_plugin(name, status.detail);
     if (!plugin) return status;
@@ -76,6 +78,7 @@ DeviceStatus status_of(const std::string& name) {
 }  // namespace
 
 void register_device(const std::string& name, const std::string& path) {
+  if (name == "cpu") throw std::invalid_argument("the name 'cpu' is taken by the device in this module");
   const DevicePlugin* plugin = open_plugin(path);
   Registry& r = registry();
   std::lock_guard lock(r.mutex);
@@ -102,6 +105,7 @@ std::unique_ptr<Backend> create_backend(const std::string& name, const BackendOp
   if (!plugin) throw std::runtime_error("device " + name + " was not built: " + why);
   char text[512] = "";
   if (!plugin->probe(text, sizeof text)) throw std::runtime_error("device " + name + " is not present: " + text);
+  text[0] = '\0';
   Backend* backend = plugin->create(&options, text, sizeof text);
   if (!backend) throw std::runtime_error("device " + name + ": " + text);
   return std::unique_ptr<Backend>(backend);

@@ -157,12 +157,22 @@ class PythonPoll {
   std::exception_ptr error_;
 };
 
+// An engine and the arrays whose memory its weights are. Calls that are under way share it, so that close() in
+// another thread takes nothing away from under them.
+struct LoadedEngine : Engine {
+  using Engine::Engine;
+  std::vector<py::object> arrays;
+  ~LoadedEngine() {
+    py::gil_scoped_acquire gil;
+    arrays.clear();
+  }
+};
+
 struct PyEngine {
-  std::shared_ptr<Engine> engine;   // shared with the calls that are under way in other threads
-  std::vector<py::object> arrays;  // whose memory the weights are
+  std::shared_ptr<LoadedEngine> engine;
   pid_t process = getpid();
 
-  std::shared_ptr<Engine> get() const {
+  std::shared_ptr<LoadedEngine> get() const {
     if (!engine) refuse("the engine is closed");
     if (getpid() != process)
       throw std::runtime_error("the engine was made before fork() and its threads do not exist in this process; load it here");
@@ -179,15 +189,7 @@ struct PySession {
     if (!session) refuse("the session is closed");
     return session;
   }
-  void close() {
-    std::shared_ptr<Session> closing = std::move(session);
-    const std::shared_ptr<Engine> engine = owner->engine;
-    if (!closing || !engine || getpid() != owner->process) return;
-    py::gil_scoped_release release;
-    std::lock_guard lock(engine->mutex());
-    closing.reset();
-  }
-  ~PySession() { close(); }
+  void close() { session.reset(); }
 };
 
 struct PyWork {
@@ -231,7 +233,7 @@ FieldShape field_shape(const Engine& engine, const std::string& name, py::ssize_
 py::dict run_stages(PyEngine& self, const std::vector<std::string>& stages, int layer,
                     const std::vector<std::shared_ptr<PyWork>>& items, const std::map<std::string, py::array>& write,
                     const std::vector<std::string>& read) {
-  const std::shared_ptr<Engine> held = self.get();
+  const auto held = self.get();
   Engine& engine = *held;
   const std::vector<Work> work = to_work(self, items);
   py::ssize_t tokens = 0, rows = 0;
@@ -272,7 +274,7 @@ struct PyOutput {
 };
 
 std::vector<PyOutput> step(PyEngine& self, const std::vector<std::shared_ptr<PyWork>>& items, const py::object& interrupted) {
-  const std::shared_ptr<Engine> held = self.get();
+  const auto held = self.get();
   Engine& engine = *held;
   const std::vector<Work> work = to_work(self, items);
   PythonPoll poll(interrupted);
@@ -298,7 +300,7 @@ std::vector<PyOutput> step(PyEngine& self, const std::vector<std::shared_ptr<PyW
 }
 
 py::dict device_facts(const PyEngine& self) {
-  const std::shared_ptr<Engine> held = self.get();
+  const auto held = self.get();
   const Engine& engine = *held;
   const DeviceFacts facts = engine.facts();
   const StateBytes bytes = engine.bytes();
@@ -437,10 +439,9 @@ PYBIND11_MODULE(_core, m) {
       .def("truncate",
            [](PySession& s, int length) {
              const std::shared_ptr<Session> session = s.get();
-             const std::shared_ptr<Engine> engine = s.owner->get();
+             const auto engine = s.owner->get();
              py::gil_scoped_release release;
-             std::lock_guard lock(engine->mutex());
-             return session->truncate(length);
+             return engine->truncate(*session, length);
            },
            py::arg("length"))
       .def("close", &PySession::close);
@@ -460,7 +461,7 @@ PYBIND11_MODULE(_core, m) {
              auto self = std::make_shared<PyEngine>();
              if (threads < 0 || threads > 1024) refuse("threads: expected 0 (the usable cores) to 1024, found " + std::to_string(threads));
              const BackendOptions options{to_precision(precision), to_kv_dtype(kv_dtype), threads, ""};
-             self->engine = std::make_shared<Engine>(to_config(config), EngineLimits{max_context, max_sequences, max_tokens, max_outputs},
+             self->engine = std::make_shared<LoadedEngine>(to_config(config), EngineLimits{max_context, max_sequences, max_tokens, max_outputs},
                                                      create_backend(device, options));
              return self;
            }),
@@ -468,14 +469,16 @@ PYBIND11_MODULE(_core, m) {
            py::arg("max_context"), py::arg("max_sequences"), py::arg("max_tokens"), py::arg("max_outputs"))
       .def("load_layer",
            [](PyEngine& self, int index, const NamedArrays& tensors) {
-             self.get()->load(to_layer(index, tensors));
-             for (const auto& [name, array] : tensors) self.arrays.push_back(array);
+             const auto engine = self.get();
+             engine->load(to_layer(index, tensors));
+             for (const auto& [name, array] : tensors) engine->arrays.push_back(array);
            },
            py::arg("index"), py::arg("tensors"))
       .def("load_ends",
            [](PyEngine& self, const NamedArrays& tensors) {
-             self.get()->load(HostEnds{find(tensors, "embed_tokens"), find(tensors, "norm"), find(tensors, "lm_head")});
-             for (const auto& [name, array] : tensors) self.arrays.push_back(array);
+             const auto engine = self.get();
+             engine->load(HostEnds{find(tensors, "embed_tokens"), find(tensors, "norm"), find(tensors, "lm_head")});
+             for (const auto& [name, array] : tensors) engine->arrays.push_back(array);
            },
            py::arg("tensors"))
       .def("start", [](PyEngine& self) { self.get()->start(); })
@@ -486,13 +489,5 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("max_tokens", [](const PyEngine& self) { return self.get()->limits().max_tokens; })
       .def_property_readonly("max_outputs", [](const PyEngine& self) { return self.get()->limits().max_outputs; })
       .def_property_readonly("free_pages", [](const PyEngine& self) { return self.get()->free_pages(); })
-      .def("close", [](PyEngine& self) {
-        const std::shared_ptr<Engine> engine = std::move(self.engine);
-        if (!engine || getpid() != self.process) return;
-        {
-          py::gil_scoped_release release;
-          std::lock_guard lock(engine->mutex());  // a step that runs in another thread still reads the weights
-        }
-        self.arrays.clear();
-      });
+      .def("close", [](PyEngine& self) { self.engine.reset(); });
 }

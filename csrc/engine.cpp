@@ -1,6 +1,8 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <chrono>
+#include <limits>
 #include <map>
 #include <stdexcept>
 
@@ -47,13 +49,33 @@ struct Engine::Inputs {
   std::vector<SampleParams> sampling;
 };
 
+// One thread at a time works on the engine; the others wait here, and may be interrupted while they do.
+class Engine::Turn {
+ public:
+  explicit Turn(Engine& engine, const InterruptPoll& poll = nullptr) : engine_(engine) {
+    if (engine.holder_ == std::this_thread::get_id())
+      throw std::logic_error("the engine was called from inside one of its own steps");
+    while (!engine.mutex_.try_lock_for(std::chrono::milliseconds(50)))
+      if (poll && poll()) throw Interrupted();
+    engine.holder_ = std::this_thread::get_id();
+  }
+  ~Turn() {
+    engine_.holder_ = std::thread::id();
+    engine_.mutex_.unlock();
+  }
+
+ private:
+  Engine& engine_;
+};
+
 Engine::Engine(const Config& config, const EngineLimits& limits, std::unique_ptr<Backend> backend)
-    : limits_(limits), backend_(std::move(backend)) {
+    : backend_(std::move(backend)), limits_(limits) {
   validate(config);
   const auto positive = [](const char* name, int value) {
     if (value < 1) refuse(std::string(name) + " must be at least 1, found " + std::to_string(value));
   };
   positive("max_context", limits.max_context);
+  if (limits.max_context > 1 << 30) refuse("max_context must be at most 2^30, found " + std::to_string(limits.max_context));
   positive("max_sequences", limits.max_sequences);
   positive("max_tokens", limits.max_tokens);
   positive("max_outputs", limits.max_outputs);
@@ -67,12 +89,19 @@ Engine::Engine(const Config& config, const EngineLimits& limits, std::unique_ptr
                    .max_sequences = limits.max_sequences,
                    .max_tokens = limits_.max_tokens,
                    .max_outputs = std::max(limits.max_outputs, limits.max_sequences),
-                   .pages = limits.max_sequences * pages_per_sequence(config, limits.max_context, limits_.max_tokens)};
+                   .pages = 0};
+  const int64_t pages = limits.max_sequences * pages_per_sequence(config, limits.max_context, limits_.max_tokens);
+  if (pages > std::numeric_limits<int32_t>::max())
+    refuse("max_context " + std::to_string(limits.max_context) + " for " + std::to_string(limits.max_sequences) +
+           " sequences needs more KV pages than can be numbered");
+  state_limits_.pages = static_cast<int>(pages);
   limits_.max_outputs = state_limits_.max_outputs;
   bytes_ = backend_->plan(config, state_limits_);
 }
 
 void Engine::load(const HostLayer& host) {
+  const Turn turn(*this);
+  refuse_if_started();
   if (host.index < 0 || host.index >= model_.config.num_hidden_layers)
     refuse("layer " + std::to_string(host.index) + ": the model has " + std::to_string(model_.config.num_hidden_layers));
   validate(model_.config, host);
@@ -85,16 +114,29 @@ void Engine::load(const HostLayer& host) {
 }
 
 void Engine::load(const HostEnds& ends) {
+  const Turn turn(*this);
+  refuse_if_started();
   validate(model_.config, ends);
   model_.ends = backend_->load(model_.config, ends);
 }
 
 void Engine::start() {
+  const Turn turn(*this);
+  refuse_if_started();
   for (size_t i = 0; i < model_.layers.size(); ++i)
     if (!model_.layers[i]) refuse("layer " + std::to_string(i) + " was not loaded");
   if (!model_.ends) refuse("the embedding and the head were not loaded");
   state_ = backend_->state(model_.config, state_limits_);
   pool_ = std::make_shared<PagePool>(state_limits_.pages);
+}
+
+void Engine::refuse_if_started() const {
+  if (state_) refuse("the engine was already started");
+}
+
+int Engine::truncate(Session& session, int length, const InterruptPoll& poll) {
+  const Turn turn(*this, poll);
+  return session.truncate(length);
 }
 
 std::shared_ptr<Session> Engine::session() {
@@ -183,7 +225,7 @@ void Engine::submit(const Batch& batch, const std::function<void()>& enqueue, co
 }
 
 std::vector<Output> Engine::step(const std::vector<Work>& work, const InterruptPoll& poll) {
-  std::lock_guard lock(mutex_);
+  const Turn turn(*this, poll);
   check(work);
   if (work.empty()) return {};
   Transaction transaction(work);
@@ -217,7 +259,7 @@ std::vector<Output> Engine::step(const std::vector<Work>& work, const InterruptP
 
 void Engine::run_stages(const std::vector<std::string>& stages, int layer_index, const std::vector<Work>& work,
                         const std::vector<FieldData>& fields, std::vector<FieldData>& results) {
-  std::lock_guard lock(mutex_);
+  const Turn turn(*this);
   check(work);
   if (layer_index < 0 || layer_index >= model_.config.num_hidden_layers)
     refuse("layers are 0 to " + std::to_string(model_.config.num_hidden_layers - 1) + ", found " + std::to_string(layer_index));

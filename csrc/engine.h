@@ -1,10 +1,12 @@
 // A model on a device, and the step: what several sequences do together, as one transaction.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "backend.h"
@@ -45,7 +47,7 @@ class Engine {
  public:
   Engine(const Config& config, const EngineLimits& limits, std::unique_ptr<Backend> backend);
 
-  // Weights first, layer by layer; then start() allocates, once and for all.
+  // Weights first, layer by layer; then start() allocates, once and for all: afterwards these refuse.
   void load(const HostLayer& layer);
   void load(const HostEnds& ends);
   void start();
@@ -68,23 +70,28 @@ class Engine {
   DeviceFacts facts() const { return backend_->facts(); }
   StateBytes bytes() const { return bytes_; }
   int free_pages() const { return pool_ ? pool_->free_pages() : 0; }
-  std::mutex& mutex() { return mutex_; }
+  // Forgets a session's tokens from `length` on; see Session::truncate.
+  int truncate(Session& session, int length, const InterruptPoll& poll = nullptr);
 
  private:
   struct Inputs;
+  void refuse_if_started() const;
   void check(const std::vector<Work>& work) const;
   Inputs prepare(const std::vector<Work>& work) const;
   void write(const Inputs& inputs);
   void submit(const Batch& batch, const std::function<void()>& enqueue, const InterruptPoll& poll);
 
+  class Turn;
+
+  std::unique_ptr<Backend> backend_;  // first: what it made goes before it
   Model model_;
   EngineLimits limits_;
   Limits state_limits_;
-  std::unique_ptr<Backend> backend_;
   std::unique_ptr<State> state_;
   std::shared_ptr<PagePool> pool_;
   StateBytes bytes_;
-  std::mutex mutex_;
+  std::timed_mutex mutex_;
+  std::atomic<std::thread::id> holder_;
 };
 
 }  // namespace gptoss

@@ -9,6 +9,7 @@ PagePool::PagePool(int pages) : references_(static_cast<size_t>(pages), 0) {
 }
 
 int PagePool::take() {
+  std::lock_guard lock(mutex_);
   if (free_.empty())
     throw OutOfPages("the KV cache is full: all " + std::to_string(pages()) +
                      " pages are in use; close a session or load with a larger max_context");
@@ -18,10 +19,19 @@ int PagePool::take() {
   return page;
 }
 
-void PagePool::retain(int page) { ++references_[page]; }
+void PagePool::retain(int page) {
+  std::lock_guard lock(mutex_);
+  ++references_[page];
+}
 
 void PagePool::release(int page) {
+  std::lock_guard lock(mutex_);
   if (--references_[page] == 0) free_.push_back(page);
+}
+
+int PagePool::free_pages() const {
+  std::lock_guard lock(mutex_);
+  return static_cast<int>(free_.size());
 }
 
 }  // namespace gptoss

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <stdexcept>
 #include <vector>
 
@@ -11,7 +12,7 @@ struct OutOfPages : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Counts references to the pages of one pool; what is in them is the device's.
+// Counts references to the pages of one pool; what is in them is the device's. Any thread may give pages back.
 class PagePool {
  public:
   explicit PagePool(int pages);
@@ -19,10 +20,11 @@ class PagePool {
   int take();  // a page with one reference; throws OutOfPages
   void retain(int page);
   void release(int page);
-  int free_pages() const { return static_cast<int>(free_.size()); }
+  int free_pages() const;
   int pages() const { return static_cast<int>(references_.size()); }
 
  private:
+  mutable std::mutex mutex_;
   std::vector<int32_t> free_;
   std::vector<int32_t> references_;
 };

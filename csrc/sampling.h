@@ -1,7 +1,8 @@
 // Sampling as exact arithmetic, so that every device, and a numpy twin, draws the same token.
 //
 // The next token of a sequence is   argmax over allowed v of  logit[v] / temperature + gumbel(v),
-// lowest id on ties; temperature 0 is argmax of logit[v]. This samples from softmax(logit / temperature) and
+// lowest id on ties; a temperature below kGreedyBelow is argmax of logit[v]. No token, -1, if a logit is not a number
+// or the largest is infinite. This samples from softmax(logit / temperature) and
 // needs no running state: gumbel(v) is made from a hash of (seed, sample index, position, v).
 //
 // top_p keeps the most probable tokens, ties by lowest id, until their mass reaches top_p: token v is allowed
@@ -33,6 +34,9 @@ struct SampleParams {
 };
 
 namespace sampling {
+
+// Temperatures below this are greedy: logit / temperature could overflow.
+constexpr float kGreedyBelow = 1e-5f;
 
 // Mixer of the "murmur3" finalizer form: every input bit reaches every output bit.
 GPTOSS_HD inline uint32_t mix(uint32_t h) {
@@ -137,7 +141,7 @@ GPTOSS_HD inline uint64_t nucleus_limit(uint64_t total, float top_p) {
 
 // The order of floats as an order of unsigned integers.
 GPTOSS_HD inline uint32_t ordered(float value) {
-  const uint32_t bits = as_bits(value);
+  const uint32_t bits = as_bits(value + 0.0f);  // -0 and 0 are one value
   return (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
 }
 

@@ -6,21 +6,24 @@
 namespace gptoss {
 namespace {
 
-int pages_for(int tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
+// "No window" is written as a huge one; sums with it must not overflow.
+int window_of(const Config& config) { return std::min(config.sliding_window, 1 << 30); }
 
 }  // namespace
 
-int pages_per_sequence(const Config& config, int max_context, int max_tokens) {
-  const int full = config.layers_of(LayerType::full_attention) > 0 ? pages_for(max_context) : 0;
+int64_t pages_per_sequence(const Config& config, int max_context, int max_tokens) {
+  const int64_t full = config.layers_of(LayerType::full_attention) > 0 ? pages_for(max_context) : 0;
   if (config.layers_of(LayerType::sliding_attention) == 0) return full;
   // The kept tokens may begin and end inside a page.
-  const int window = pages_for(config.sliding_window + kRollbackReserve + max_tokens) + 1;
+  const int64_t window = pages_for(int64_t{window_of(config)} + kRollbackReserve + max_tokens) + 1;
   return full + std::min(window, pages_for(max_context));
 }
 
 Session::Session(std::shared_ptr<PagePool> pool, const Config& config)
     : pool_(std::move(pool)),
-      window_(config.sliding_window),
+      window_(window_of(config)),
       has_full_(config.layers_of(LayerType::full_attention) > 0),
       has_window_(config.layers_of(LayerType::sliding_attention) > 0) {}
 
@@ -42,8 +45,8 @@ void Session::drop_pages(std::vector<int32_t>& table, int end) {
 
 void Session::reserve(int tokens) {
   try {
-    if (has_full_) take_pages(tables_.full, pages_for(length_ + tokens));
-    if (has_window_) take_pages(tables_.window, pages_for(length_ + tokens));
+    if (has_full_) take_pages(tables_.full, static_cast<int>(pages_for(length_ + tokens)));
+    if (has_window_) take_pages(tables_.window, static_cast<int>(pages_for(length_ + tokens)));
     reserved_ = tokens;
   } catch (const OutOfPages&) {
     rollback();
@@ -53,8 +56,8 @@ void Session::reserve(int tokens) {
 
 void Session::rollback() {
   reserved_ = 0;
-  drop_pages(tables_.full, has_full_ ? pages_for(length_) : 0);
-  drop_pages(tables_.window, has_window_ ? pages_for(length_) : 0);
+  drop_pages(tables_.full, has_full_ ? static_cast<int>(pages_for(length_)) : 0);
+  drop_pages(tables_.window, has_window_ ? static_cast<int>(pages_for(length_)) : 0);
 }
 
 void Session::commit() {

@@ -1,6 +1,7 @@
 // The KV cache of one sequence: which pages hold which positions.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -47,13 +48,13 @@ class Session {
   std::shared_ptr<PagePool> pool_;
   int window_;
   bool has_full_, has_window_;
-  int length_ = 0;
+  std::atomic<int> length_ = 0;  // Python may ask while a step of another thread commits
   int reserved_ = 0;
   int window_first_ = 0;  // first page of the window table that is still held
   PageTables tables_;
 };
 
 // Pages that one sequence of `max_context` tokens can hold at once, while a step adds `max_tokens`.
-int pages_per_sequence(const Config& config, int max_context, int max_tokens);
+int64_t pages_per_sequence(const Config& config, int max_context, int max_tokens);
 
 }  // namespace gptoss

@@ -79,15 +79,23 @@ def mutate_header(rng: random.Random, data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[8 + length:]
 
 
+def mutate_inside(rng: random.Random, data: bytes, header: bool) -> bytes:
+    """Change the JSON of a file, or its bytes where that is broken already."""
+    try:
+        return mutate_header(rng, data) if header else json.dumps(mutate_json(rng, json.loads(data))).encode()
+    except (ValueError, RecursionError):
+        return mutate_bytes(rng, data)
+
+
 def damage_folder(rng: random.Random, folder: Path) -> str:
     """Do one thing to one file below `folder`; what was done comes back, for the test's report."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not files:
+        return "nothing left"
     path = rng.choice(files)
     action = rng.choice(["bytes", "bytes", "inside", "inside", "inside", "remove", "folder", "exchange", "link"])
-    if action == "inside" and path.suffix == ".safetensors":
-        path.write_bytes(mutate_header(rng, path.read_bytes()))
-    elif action == "inside":
-        path.write_text(json.dumps(mutate_json(rng, json.loads(path.read_text()))))
+    if action == "inside":
+        path.write_bytes(mutate_inside(rng, path.read_bytes(), header=path.suffix == ".safetensors"))
     elif action == "bytes":
         path.write_bytes(mutate_bytes(rng, path.read_bytes()))
     elif action == "exchange":

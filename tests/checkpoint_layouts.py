@@ -162,7 +162,7 @@ def write_hf(folder: Path, config: Mapping[str, Any], tensors: Tensors, *, files
     """The Hugging Face layout as released: shards counted from 0, "of" the last number; index, configs."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = split(tensors, files)
-    place = {}
+    place: dict[str, str] = {}
     for i, shard in enumerate(shards):
         path = folder / f"model-{i:05d}-of-{len(shards) - 1:05d}.safetensors"
         save(path, shard)

@@ -67,7 +67,7 @@ def learn_ranks(size: int, text: str = TEXT) -> dict[bytes, int]:
     while len(ranks) < size:
         pairs: Counter[bytes] = Counter()
         for word, count in words.items():
-            for left, right in zip(word, word[1:]):
+            for left, right in zip(word, word[1:], strict=False):
                 pairs[left + right] += count
         fresh = {token: count for token, count in pairs.items() if token not in ranks}
         if not fresh:

@@ -34,7 +34,8 @@ def mxfp4_quantize(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], npt
     between[1::2] = np.nextafter(between[1::2], 0)  # a tie above an odd code goes up, to the even one
     code = np.searchsorted(between, np.abs(scaled)).astype(np.uint8)
     code |= np.signbit(scaled).astype(np.uint8) << 3
-    return code[..., 0::2] | (code[..., 1::2] << 4), (exponent + 127).astype(np.uint8)
+    blocks = np.asarray(code[..., 0::2] | (code[..., 1::2] << 4), dtype=np.uint8)
+    return blocks, (exponent + 127).astype(np.uint8)
 
 
 def mxfp4_dequantize(blocks: npt.NDArray[np.uint8], scales: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

@@ -10,20 +10,31 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
-import make_checkpoint
 import numpy as np
 import numpy.typing as npt
 import pytest
 import safetensors
-from checkpoint_layouts import header, original_tensors, save, split
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from make_checkpoint import (PRESETS, bf16_to_f32, hf_config, make_tensors, mxfp4_dequantize, original_config,
-                             rope_parameters, stream_tensors, write_bf16, write_hf, write_original)
 
+import make_checkpoint
+from checkpoint_layouts import header, original_tensors, save, split
 from gptoss_native.checkpoint import Checkpoint, open_checkpoint
 from gptoss_native.config import Config
 from gptoss_native.errors import CheckpointError
+from make_checkpoint import (
+    PRESETS,
+    bf16_to_f32,
+    hf_config,
+    make_tensors,
+    mxfp4_dequantize,
+    original_config,
+    rope_parameters,
+    stream_tensors,
+    write_bf16,
+    write_hf,
+    write_original,
+)
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -276,10 +287,11 @@ def test_safetensors_reads_what_the_writer_writes(tmp_path: Path, layout: str) -
         want = dict(TENSORS)
     else:
         write_original(tmp_path, original_config(CONFIG), TENSORS, files=2)
+        named_tensors: Any = original_tensors(TENSORS)
         want = {name: tensor if isinstance(tensor, np.ndarray) else np.concatenate(tensor.parts)
-                for name, tensor in original_tensors(TENSORS).items()}
+                for name, tensor in named_tensors.items()}
     for path in tmp_path.glob("*.safetensors"):
-        for name, found in safetensors.deserialize(path.read_bytes()):
+        for name, found in safetensors.deserialize(path.read_bytes()):  # type: ignore[no-untyped-call]
             expected = want.pop(name)
             assert tuple(found["shape"]) == expected.shape
             assert found["dtype"] == {"uint16": "BF16", "uint8": "U8"}[str(expected.dtype)]

@@ -39,6 +39,16 @@ def ids_only(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that names no token on which generate would stop."""
+    path = tmp_path_factory.mktemp("endless")
+    config = hf_config(num_hidden_layers=2, eos_token_id=None)
+    write_hf(path, config, make_tensors(config))
+    (path / "generation_config.json").unlink()
+    return path
+
+
 def environment(**changes: str) -> dict[str, str]:
     python_path = os.pathsep.join(filter(None, [str(Path(gptoss.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     return os.environ | {"PYTHONPATH": python_path} | changes
@@ -165,6 +175,28 @@ def test_reasoning_is_dimmed_on_a_terminal_and_control_characters_are_shown_not_
     assert out.getvalue() == expected
 
 
+def test_ctrl_c_in_a_conversation_stops_the_answer_and_keeps_the_conversation(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+
+    class Interrupted(Events):
+        def stream_chat(self, messages: object, *_: object) -> Events:
+            asked.append(messages)
+            return self
+
+        def __iter__(self) -> object:
+            yield gptoss.TextDelta("so f")
+            if len(asked) == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("gptoss_native.cli.chat.load_model", lambda *_: Interrupted())
+    monkeypatch.setattr(sys, "stdin", io.StringIO("first\nsecond\n"))
+    assert main(["chat", "--model", "any"]) == 0
+    assert asked == [[{"role": "user", "content": "first"}], [{"role": "user", "content": "second"}]]
+    assert capfd.readouterr().out == "so f\nso f\n"
+
+
 # info
 
 
@@ -256,12 +288,10 @@ def test_help_and_version_are_no_errors(capfd: pytest.CaptureFixture[str]) -> No
     assert capfd.readouterr().out == f"gptoss-native {gptoss.__version__}\n"
 
 
-@pytest.mark.parametrize("prompt", [["The quick"], ["--ids", ",".join(["1", "2", "3"] * 30_000)]],
+@pytest.mark.parametrize("prompt", [["The quick"], ["--ids", ",".join(["1", "2", "3"] * 10_000)]],
                          ids=["while it streams", "in a long prefill"])  # fmt: skip
-def test_ctrl_c_is_status_130_without_a_traceback(folder: Path, prompt: list[str]) -> None:
-    if prompt[0] == "--ids":
-        prompt = ["--ids", ",".join(["1", "2", "3"] * 10_000)]  # the longest argument a command line may have is 128 KiB
-    options = ["--model", str(folder), "--max-context", "131072", "--threads", "1"]
+def test_ctrl_c_is_status_130_without_a_traceback(endless: Path, prompt: list[str]) -> None:
+    options = ["--model", str(endless), "--max-context", "131072", "--threads", "1"]
     with subprocess.Popen([*COMMAND, "generate", *options, *prompt], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           env=environment()) as process:  # fmt: skip
         assert process.stdout is not None and process.stderr is not None
@@ -274,8 +304,8 @@ def test_ctrl_c_is_status_130_without_a_traceback(folder: Path, prompt: list[str
         assert process.stderr.read() == b""
 
 
-def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
-    options = ["--model", str(folder), "--max-context", "131072", "--seed", "1"]
+def test_a_reader_that_goes_away_is_no_error(endless: Path) -> None:
+    options = ["--model", str(endless), "--max-context", "131072", "--seed", "1"]
     with subprocess.Popen([*COMMAND, "generate", *options, "The quick"], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, env=environment()) as process:  # fmt: skip
         assert process.stdout is not None and process.stderr is not None

@@ -7,10 +7,10 @@ import math
 from typing import Any
 
 import pytest
-from make_checkpoint import PRESETS, hf_config, original_config, rope_parameters
 
 from gptoss_native.config import Config, RopeScaling
 from gptoss_native.errors import CheckpointError
+from make_checkpoint import PRESETS, hf_config, original_config, rope_parameters
 
 
 def without(data: dict[str, Any], *keys: str) -> dict[str, Any]:

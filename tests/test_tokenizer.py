@@ -102,9 +102,10 @@ def test_what_is_not_text_is_refused(text: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", DEGENERATE)
-def test_a_million_times_the_same_character_goes_round(unit: str) -> None:
+def test_a_megabyte_of_the_same_character_goes_round(unit: str) -> None:
     tokenizer = small_tokenizer()
-    for text in (unit * 1_000_000, "x" + unit * 1_000_000 + "1"):
+    run = unit * (1_000_000 // len(unit.encode()) + 1)
+    for text in (run, f"x{run}1"):
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
@@ -123,7 +124,7 @@ def test_long_blank_runs_are_cut_where_the_pattern_cuts(text: str) -> None:
 
 def test_the_longest_blank_runs_of_all_kinds_go_round() -> None:
     tokenizer = small_tokenizer()
-    for text in (" " * 1_200_000, "\u3000" * 1_200_000 + "!", "a\n" + "\t" * 1_200_000 + "1" + " " * 1_200_000 + "\n"):
+    for text in (" " * 1_100_000, "a\n" + "\t" * 1_100_000 + "1" + " " * 1_100_000 + "\n"):
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
@@ -370,7 +371,7 @@ def test_skipping_merges_never_changes_what_the_file_says(edit: Edit) -> None:
 def test_any_order_of_members_reads_the_same(tmp_path: Path) -> None:
     shuffle = random.Random(1).shuffle
     expected = read_tokenizer_json(write(tmp_path, small_document()), SMALL_VOCAB_SIZE)
-    for _ in range(60):
+    for _ in range(30):
         document = small_document()
         for _ in range(2):
             members = list(document.items())

@@ -19,9 +19,14 @@ SMALL_VOCAB_SIZE = 600
 SMALL_FIRST_SPECIAL = 570
 
 
+@lru_cache(maxsize=None)
+def _small_json() -> bytes:
+    return tokenizer_json(learn_ranks(520), special_tokens(SMALL_FIRST_SPECIAL))
+
+
 def small_document() -> dict[str, Any]:
-    """tokenizer.json of 600 ids, as an object: learned tokens, specials from 570 on, the last nine ids without a name."""
-    document: dict[str, Any] = json.loads(tokenizer_json(learn_ranks(520), special_tokens(SMALL_FIRST_SPECIAL)))
+    """tokenizer.json of 600 ids, as an object: learned tokens, specials from 570 on, the last nine ids unnamed."""
+    document: dict[str, Any] = json.loads(_small_json())
     return document
 
 

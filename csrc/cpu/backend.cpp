@@ -85,6 +85,7 @@ void arrange(CpuState& s, Arena& arena) {
   const Config& c = s.config;
   const size_t tokens = s.limits.max_tokens, sequences = s.limits.max_sequences, pages = s.limits.table_pages();
   const size_t pairs = tokens * c.num_experts_per_tok;
+  const size_t product_rows = std::max<size_t>(tokens, s.limits.max_outputs);  // of any product of a step
   arena.take(s.token, tokens);
   arena.take(s.position, tokens);
   arena.take(s.sequence, tokens);
@@ -96,8 +97,8 @@ void arrange(CpuState& s, Arena& arena) {
   arena.take(s.residual, tokens * c.hidden_size);
   arena.take(s.rope_cos, tokens * c.head_dim / 2);
   arena.take(s.rope_sin, tokens * c.head_dim / 2);
-  arena.take(s.packed, tokens * s.packed_stride);
-  arena.take(s.packed_rows, tokens);
+  arena.take(s.packed, product_rows * s.packed_stride);
+  arena.take(s.packed_rows, product_rows);
   arena.take(s.qkv, tokens * (c.q_size() + 2 * c.kv_size()));
   arena.take(s.attn, tokens * c.q_size());
   arena.take(s.lse, tokens * c.num_attention_heads);
@@ -113,7 +114,7 @@ void arrange(CpuState& s, Arena& arena) {
   arena.take(s.expert_y, pairs * c.hidden_size);
   const int longest = std::max({c.hidden_size, c.q_size(), c.intermediate_size});
   for (Scratch& scratch : s.scratch) {
-    arena.take(scratch.y, tokens * kTaskRows);
+    arena.take(scratch.y, product_rows * kTaskRows);
     arena.take(scratch.dot, dot_scratch_floats(longest));
     arena.take(scratch.q, static_cast<size_t>(s.tile_queries) * c.head_dim);
     arena.take(scratch.ml, 4 * static_cast<size_t>(s.tile_queries));

@@ -7,7 +7,6 @@
 namespace gptoss::cpu {
 namespace {
 
-constexpr float kGreedyBelow = 1e-5f;   // a temperature at which logits / temperature would overflow
 constexpr float kLargestGumbel = 23.0f;  // -log(2^-33) = 22.87
 
 // Ascending keys: most probable first, lowest id on ties.
@@ -45,7 +44,7 @@ int32_t draw(const float* logits, int vocab, const SampleParams& p, uint32_t pos
     if (logits[v] > logits[best]) best = v;
   }
   if (!number || !std::isfinite(logits[best])) return -1;
-  if (p.temperature < kGreedyBelow) return best;
+  if (p.temperature < sampling::kGreedyBelow) return best;
 
   const float scaled_max = logits[best] / p.temperature;
   const uint32_t hash = sampling::hash_draw(p.seed[0], p.seed[1], p.index, position);

@@ -133,8 +133,10 @@ bool Pool::run_one(int worker) {
 }
 
 void Pool::work(int worker) {
-  while (!quit_.load()) {
+  for (;;) {
+    // In this order: whoever sets quit_ counts the signal up afterwards, so we cannot sleep through it.
     const uint32_t seen = signal_.load(std::memory_order_acquire);
+    if (quit_.load(std::memory_order_acquire)) return;
     while (run_one(worker)) {
     }
     const int64_t until = now_ns() + kSpinNs;

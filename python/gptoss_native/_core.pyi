@@ -109,6 +109,9 @@ class Engine:
     def device(self) -> dict[str, Any]:
         """Facts: name, isa, threads, precision, kv_dtype, memory (bytes by class)."""
     @property
+    def free_pages(self) -> int:
+        """KV pages of 64 tokens that no session holds."""
+    @property
     def max_tokens(self) -> int: ...
     @property
     def max_outputs(self) -> int: ...

@@ -25,8 +25,8 @@ def check_layers(config: Config, config_path: Path, layout: Layout, names: set[s
     if layers != config.num_hidden_layers:
         example = min((name for name in names if f".{layers - 1}." in name), default=None)
         last = "" if example is None else f" (the last has {shown(example)})"
-        raise CheckpointError(f"{config_path}: num_hidden_layers is {config.num_hidden_layers}, but the files "
-                              f"hold {layers} layers{last}.")
+        raise CheckpointError(f"{config_path}: num_hidden_layers is {config.num_hidden_layers}, but the "
+                              f"files hold {layers} layers{last}.")
 
 
 def check_names(expected: Mapping[str, Expected], config_path: Path, tensors: Tensors) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ def find_weights(path: Path) -> WeightFiles:
     Several files need an index, except those of original/, whose names say how many there are.
     """
     listing = _listing(path)
-    if not _has_weights(listing) and "original" in listing and (path / "original").is_dir():
+    if not _has_weights(listing) and "original" in listing:
         path = path / "original"
         listing = _listing(path)
     if INDEX in listing:
@@ -59,7 +60,7 @@ def parse_index(data: Mapping[str, object], listing: set[str], source: str) -> d
     """The weight_map of an index, tensor -> file name; `listing`: the names in its folder."""
     weight_map = data.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{source}: weight_map should map tensors to files, but is {shown(weight_map)}.")
+        raise CheckpointError(f"{source}: weight_map should map tensors to files: {shown(weight_map)}.")
     for tensor, file in weight_map.items():
         if not isinstance(file, str) or not file.endswith(".safetensors"):
             trouble = "; the name of a .safetensors file is expected"
@@ -89,15 +90,15 @@ def map_tensors(weights: WeightFiles) -> dict[str, MappedFile]:
             tensors[name] = file
     for name, file_name in (index or {}).items():
         if name not in tensors:
-            raise CheckpointError(f"{weights.folder / file_name}: {INDEX} places tensor {shown(name)} here, but "
-                                  "the file does not hold it.")
+            raise CheckpointError(f"{weights.folder / file_name}: {INDEX} places tensor {shown(name)} here, "
+                                  "but the file does not hold it.")
     return tensors
 
 
 def side_file(folder: Path, name: str) -> Path | None:
     """A file beside the weights or, for original/, in the folder above."""
     places = [folder, folder.parent] if folder.name == "original" else [folder]
-    return next((place / name for place in places if (place / name).exists()), None)
+    return next((place / name for place in places if os.path.exists(place / name)), None)
 
 
 def _listing(folder: Path) -> set[str]:

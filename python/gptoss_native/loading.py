@@ -69,12 +69,14 @@ def load(
     name = choose_device(device)
     max_tokens, max_outputs = min(MAX_TOKENS, max_context), min(MAX_OUTPUTS, max_context)
     quantized = experts == "mxfp4" and checkpoint.expert_format == "bf16"
-    check_fits(config, kv_dtype, max_context, max_tokens, max_outputs, expert_bytes(config) if quantized else 0)
 
     with native_errors(GptOssError, f"{checkpoint.path}"):
         native = _core.Engine(
             config.to_dict(), device=name, precision=precision, kv_dtype=kv_dtype, threads=threads or 0,
             max_context=max_context, max_sequences=1, max_tokens=max_tokens, max_outputs=max_outputs)
+    if name == "cpu":  # other devices have memory of their own, and say themselves what fits
+        planned: dict[str, int] = native.device["memory"]
+        check_fits(config, kv_dtype, max_context, max_tokens, planned, expert_bytes(config) if quantized else 0)
     quantizer = ExpertQuantizer(threads or info()["usable_cores"]) if quantized else None
     _load_weights(native, checkpoint, quantizer, progress)
     with native_errors():

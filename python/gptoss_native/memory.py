@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gptoss_native.config import Config
@@ -45,34 +45,29 @@ def kv_bytes(config: Config, kv_dtype: str, max_context: int, max_tokens: int) -
     return pages * max(full, sliding) * PAGE_TOKENS * per_token * (4 if kv_dtype == "f32" else 2)
 
 
-def step_bytes(config: Config, max_tokens: int, max_outputs: int) -> int:
-    """About what the float32 activations and logits of one step take."""
-    heads = (config.num_attention_heads + config.num_key_value_heads) * config.head_dim
-    experts = config.num_experts_per_tok * (3 * config.intermediate_size + config.hidden_size)
-    return 4 * (max_tokens * (3 * config.hidden_size + 2 * heads + experts) + max_outputs * config.vocab_size)
-
-
 def expert_bytes(config: Config) -> int:
     """Bytes of all experts in MXFP4: 17 bytes for 32 weights."""
     weights = 3 * config.intermediate_size * config.hidden_size * config.num_local_experts
     return weights * config.num_hidden_layers * 17 // 32
 
 
-def check_fits(config: Config, kv_dtype: str, max_context: int, max_tokens: int, max_outputs: int,
+def check_fits(config: Config, kv_dtype: str, max_context: int, max_tokens: int, planned: Mapping[str, int],
                copied_weights: int) -> None:
-    """Raise OutOfMemory, with figures and what would fit, when the engine would not fit."""
+    """Raise OutOfMemory, with figures and what would fit, when there is no room.
+
+    planned: what the device will allocate, bytes by class; of these, "kv" depends on max_context.
+    copied_weights: bytes of weights that do not stay in the mapped files.
+    """
     available = available_bytes()
-    if available is None:
+    needed = sum(planned.values()) + copied_weights
+    if available is None or needed <= available:
         return
-    cache = kv_bytes(config, kv_dtype, max_context, max_tokens)
-    rest = step_bytes(config, max_tokens, max_outputs) + copied_weights
-    if cache + rest <= available:
-        return
-    copied = f", {gigabytes(copied_weights)} quantised experts" if copied_weights else ""
+    classes = dict(planned) | ({"quantised experts": copied_weights} if copied_weights else {})
+    figures = ", ".join(f"{gigabytes(count)} of {name}" for name, count in classes.items())
+    room = available - (needed - planned["kv"])
     raise OutOfMemory(
-        f"max_context={max_context} with kv_dtype={kv_dtype!r} needs {gigabytes(cache)} of KV cache and "
-        f"{gigabytes(rest - copied_weights)} of activations and logits{copied}, but {gigabytes(available)} are "
-        f"available; {_what_fits(config, kv_dtype, max_context, max_tokens, available - rest)}")
+        f"max_context={max_context} with kv_dtype={kv_dtype!r} needs {gigabytes(needed)} ({figures}), but "
+        f"{gigabytes(available)} are available; {_what_fits(config, kv_dtype, max_context, max_tokens, room)}")
 
 
 def _what_fits(config: Config, kv_dtype: str, max_context: int, max_tokens: int, room: int) -> str:

@@ -76,7 +76,8 @@ def _map(path: Path) -> npt.NDArray[np.uint8]:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             if size < 8:
-                raise CheckpointError(f"{path}: {size} bytes are too few for a safetensors file; download it again.")
+                raise CheckpointError(f"{path}: {size} bytes are too few for a safetensors file; "
+                                      "download it again.")
             return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), dtype=np.uint8)
     except OSError as error:
         if error.errno == errno.ENOMEM:

@@ -37,7 +37,8 @@ class SamplingParams:
         set_field = object.__setattr__  # the dataclass is frozen; these are only normalised, not changed
         temperature = _number("temperature", self.temperature)
         if not 0 <= temperature <= MAX_TEMPERATURE:
-            raise ValueError(f"temperature must be between 0 (greedy) and {MAX_TEMPERATURE:g}, not {self.temperature!r}")
+            raise ValueError(
+                f"temperature must be between 0 (greedy) and {MAX_TEMPERATURE:g}, not {self.temperature!r}")
         top_p = _number("top_p", self.top_p)
         if not 0 < top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p!r}")

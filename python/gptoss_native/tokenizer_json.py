@@ -1,7 +1,8 @@
-"""What a Hugging Face `tokenizer.json` says about a byte-level BPE vocabulary: ranks, split pattern, special tokens.
+"""What a Hugging Face `tokenizer.json` says about a byte-level BPE vocabulary: ranks, split pattern, special
+tokens.
 
-The `merges` of gpt-oss's file are four fifths of its 27.9 MB and say nothing the ranks do not (see `_without_merges`),
-so they are skipped where that is provably the same as reading them.
+The `merges` of gpt-oss's file are four fifths of its 27.9 MB and say nothing the ranks do not (see
+`_without_merges`), so they are skipped where that is provably the same as reading them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from gptoss_native.errors import TokenizerError
 from gptoss_native.strict_json import shown
 
 LARGEST_FILE = 512 << 20
-"""The released file has 27.9 MB; parsing takes several times the size of a file, so a far larger one is not tried."""
+"""The released file has 27.9 MB; parsing takes several times the size of a file, so a far larger one is not
+tried."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class TokenizerFile:
 def read_tokenizer_json(path: Path, vocab_size: int) -> TokenizerFile:
     """Reads and checks `path`. `vocab_size` is the number of ids the model has.
 
-    Raises TokenizerError, naming the file and what was expected, for anything that is not a byte-level BPE without a
-    normalizer whose ids are whole and fit the model.
+    Raises TokenizerError, naming the file and what was expected, for anything that is not a byte-level BPE
+    without a normalizer whose ids are whole and fit the model.
     """
     document = _load(path)
     try:
@@ -103,10 +105,11 @@ _READ_FROM_MODEL = ("type", "byte_fallback", "unk_token", "continuing_subword_pr
 def _without_merges(data: bytes | mmap.mmap) -> dict[str, Any] | None:
     """The document with `model.merges` emptied, or None where only a full parse can tell what the file says.
 
-    Outside strings JSON has no backslash and no quote but those that delimit strings, so `"merges"` whose first quote
-    follows no backslash, before a colon, is a key. When the file ends in `]}}`, all between that key's bracket and the
-    last bracket is dropped. What is dropped is the merges, and perhaps members that come after them; but every member
-    that is read below must have been seen without it, so for a document without duplicate keys the result is the same.
+    Outside strings JSON has no backslash and no quote but those that delimit strings, so `"merges"` whose
+    first quote follows no backslash, before a colon, is a key. When the file ends in `]}}`, all between that
+    key's bracket and the last bracket is dropped. What is dropped is the merges, and perhaps members that
+    come after them; but every member that is read below must have been seen without it, so for a document
+    without duplicate keys the result is the same.
     """
     at = data.find(b'"merges"')
     while at >= 0 and (data[at - 1 : at] == b"\\" or _MERGES_KEY.match(data, at) is None):
@@ -165,7 +168,8 @@ def _specials(entries: Any, vocab_size: int) -> dict[str, int]:
 def _byte_of_character() -> dict[int, str]:
     """Inverse of GPT-2's byte-to-unicode map, as a `str.translate` table to latin-1.
 
-    Bytes 33-126, 161-172 and 174-255 stand for themselves; the other 68, ascending, are U+0100, U+0101, ... Those 68
+    Bytes 33-126, 161-172 and 174-255 stand for themselves; the other 68, ascending, are U+0100, U+0101, ...
+    Those 68
     as themselves belong to no token: they go to U+FFFF, which latin-1 refuses.
     """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]

@@ -1,7 +1,8 @@
 """The Harmony chat format: conversations to tokens, and generated tokens back to messages.
 
-`render` makes a prompt from chat messages, `Parser` reads the completion, `stop_ids` says where generation ends.
-`Message`, `SystemContent` and `DeveloperContent` describe a conversation exactly; `render_conversation` renders that.
+`render` makes a prompt from chat messages, `Parser` reads the completion, `stop_ids` says where generation
+ends. `Message`, `SystemContent` and `DeveloperContent` describe a conversation exactly; `render_conversation`
+renders that.
 """
 
 from gptoss_native.harmony.chat import ChatMessage, render

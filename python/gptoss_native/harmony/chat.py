@@ -34,18 +34,18 @@ def render(
 ) -> list[int]:
     """Prompt for the assistant's next turn: a system message, `messages`, and `<|start|>assistant`.
 
-    A message is {"role": ..., "content": text or [{"type": "text", "text": ...}, ...]}, or a `Message`, which is
-    rendered as it is. Roles:
-    - "system" and "developer" are the caller's instructions. Both become a Harmony developer message, in place, as
-      in OpenAI's API: the Harmony system message is not for instructions but for identity, dates, reasoning effort
-      and channels, and is written from `system`, with `reasoning` (default: medium) in it. Where `messages` begins
-      with a `Message` of role "system", that one is used instead.
+    A message is {"role": ..., "content": text or [{"type": "text", "text": ...}, ...]}, or a `Message`, which
+    is rendered as it is. Roles:
+    - "system" and "developer" are the caller's instructions. Both become a Harmony developer message, in
+      place, as in OpenAI's API: the Harmony system message is not for instructions but for identity, dates,
+      reasoning effort and channels, and is written from `system`, with `reasoning` (default: medium) in it.
+      Where `messages` begins with a `Message` of role "system", that one is used instead.
     - "user".
     - "assistant": an earlier answer, on channel "final" if no "channel" is given. Earlier reasoning (channel
       "analysis") is dropped as `drop_analysis` says, see `without_old_analysis`.
 
-    Raises MessageError, naming the message and what was expected, and TokenizerError if the vocabulary lacks a
-    special token of the format.
+    Raises MessageError, naming the message and what was expected, and TokenizerError if the vocabulary lacks
+    a special token of the format.
     """
     if isinstance(messages, (str, bytes, Mapping, Message)) or not isinstance(messages, Sequence):
         raise MessageError('expected a list of messages such as [{"role": "user", "content": "Hello"}], '
@@ -64,7 +64,8 @@ def render(
 
 
 def read_message(entry: Any, where: str) -> Message:
-    """A chat message as a `Message`. Raises MessageError, with `where` in it, for what cannot be expressed."""
+    """A chat message as a `Message`. Raises MessageError, with `where` in it, for what cannot be expressed.
+    """
     if not isinstance(entry, Mapping):
         raise MessageError(f'{where} is {shown(entry)}, expected {{"role": ..., "content": ...}}')
     role = entry.get("role")

@@ -25,8 +25,8 @@ def spell(name: str) -> str:
 def control_ids(tokenizer: Tokenizer) -> dict[int, Control]:
     """Id -> meaning of every control token that the vocabulary has.
 
-    `ignored` are those that mean nothing inside a completion; unused ids (`<|reserved_N|>`) are not control tokens.
-    Raises TokenizerError, naming it, if one is missing without which there is no conversation.
+    `ignored` are those that mean nothing inside a completion; unused ids (`<|reserved_N|>`) are not control
+    tokens. Raises TokenizerError, naming it, if one is missing without which there is no conversation.
     """
     controls: dict[int, Control] = {tokenizer.special(spell(name)): name for name in REQUIRED}
     for name in OPTIONAL:
@@ -39,7 +39,8 @@ def control_ids(tokenizer: Tokenizer) -> dict[int, Control]:
 
 
 def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids on which generation stops: `<|return|>`, and `<|call|>` and `<|endoftext|>` where the vocabulary has them.
+    """Ids on which generation stops: `<|return|>`, and `<|call|>` and `<|endoftext|>` where the vocabulary
+    has them.
 
     `<|end|>` is not one of them: it only ends a message, and the answer usually comes after it.
     Raises TokenizerError if there is no `<|return|>`.

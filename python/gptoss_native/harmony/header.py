@@ -1,8 +1,10 @@
-"""The header of a message, read with patience: role, channel, recipient and content type out of what the model wrote.
+"""The header of a message, read with patience: role, channel, recipient and content type out of what the
+model wrote.
 
-A well-formed header is `ROLE`, ` to=RECIPIENT`, `<|channel|>CHANNEL`, ` to=RECIPIENT`, ` <|constrain|>TYPE` or ` TYPE`,
-in this order, each but the role optional. Models also glue, double, forget and misspell these, or write their text
-where a header belongs. What is no field of a header is text, and nothing but stray punctuation is thrown away.
+A well-formed header is `ROLE`, ` to=RECIPIENT`, `<|channel|>CHANNEL`, ` to=RECIPIENT`, ` <|constrain|>TYPE`
+or ` TYPE`, in this order, each but the role optional. Models also glue, double, forget and misspell these, or
+write their text where a header belongs. What is no field of a header is text, and nothing but stray
+punctuation is thrown away.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from gptoss_native.harmony.controls import CONSTRAIN
 from gptoss_native.harmony.messages import CHANNELS, ROLES, Role
 
 Part = tuple[str, str]
-"""A marker ("", "channel" or "constrain") and the text after it. Bytes that are not UTF-8 are surrogate escapes."""
+"""A marker ("", "channel" or "constrain") and the text after it. Bytes that are not UTF-8 are surrogate
+escapes."""
 
 MAX_WORDS = 6
-"""The longest headers, "assistant commentary to=functions.f constrain json", have fewer words: with more it is text."""
+"""The longest headers, "assistant commentary to=functions.f constrain json", have fewer words: with more it
+is text."""
 MAX_BYTES = 256
 
 _NAMES = "|".join(CHANNELS)
@@ -74,7 +78,7 @@ class Header:
         return bool(self.prose) and not (fields or self.rest or self.closed)
 
     def drop_noise(self) -> None:
-        """Forgets punctuation and doubled channel names after the channel, as in `<|channel|>commentary?commentary?`."""
+        """Forgets stray punctuation and channel names, as in `<|channel|>commentary?commentary?`."""
         if self.rest and (_NOISE_BEFORE_MESSAGE if self.closed else _NOISE).fullmatch(self.rest):
             self.malformed |= not self.rest.isspace()
             self.rest = ""
@@ -85,8 +89,10 @@ def parse_header(parts: Sequence[Part], *, role: Role | None, started: bool, clo
 
     role: known beforehand, because `<|start|>` and the role were in the prompt; else None.
     started: a `<|start|>` came before it.
-    closed: `<|message|>` came after it. If not, it was cut off or was never meant as a header, so only what cannot be
-    anything else counts as a field: the role, what a marker introduces, ` to=...` and a content type after it.
+    closed: `<|message|>` came after it. If not, it was cut off or was never meant as a header, so only what
+    cannot be
+    anything else counts as a field: the role, what a marker introduces, ` to=...` and a content type after
+    it.
     """
     if closed:
         parts = _split_spelled_markers(parts)
@@ -111,13 +117,17 @@ def parse_header(parts: Sequence[Part], *, role: Role | None, started: bool, clo
 
 
 def could_be_channel(text: str) -> bool:
-    """Whether `text`, after a channel marker inside a message, is or may become the header of a known channel."""
+    """Whether `text`, after a channel marker inside a message, is or may become the header of a known
+    channel.
+    """
     text = text.lstrip()
     return any(channel.startswith(text) or text.startswith(channel) for channel in CHANNELS)
 
 
 def _split_spelled_markers(parts: Sequence[Part]) -> list[Part]:
-    """Markers written out in ordinary tokens are markers too: a name must never end in `<|channel|>commentary`."""
+    """Markers written out in ordinary tokens are markers too: a name must never end in
+    `<|channel|>commentary`.
+    """
     split: list[Part] = []
     for marker, text in parts:
         first, *others = _MARKER.split(text)
@@ -126,7 +136,8 @@ def _split_spelled_markers(parts: Sequence[Part]) -> list[Part]:
 
 
 def _read_role(header: Header, text: str, known: Role | None, started: bool, closed: bool) -> int:
-    """Sets role and name; returns where they end. A role said again is ignored, a missing one is assistant."""
+    """Sets role and name; returns where they end. A role said again is ignored, a missing one is assistant.
+    """
     allowed = (known,) if known else ROLES if started or closed else ("assistant",)
     end, found = 0, known is not None
     while True:
@@ -151,8 +162,8 @@ def _read_fields(
 ) -> str:
     """Takes fields from the beginning of `text` and returns what is left.
 
-    Words without `to=` or a marker count as fields only if all of a closed section reads as fields. typed: a marker
-    follows.
+    Words without `to=` or a marker count as fields only if all of a closed section reads as fields. typed: a
+    marker follows.
     """
     if closed:
         trial = replace(header)
@@ -181,16 +192,17 @@ def _scan_fields(header: Header, text: str, bare: bool, before_channel: bool, ty
 def _take_word(
     header: Header, word: str, following: list[str], bare: bool, before_channel: bool, typed: bool
 ) -> bool:
-    """A word with no `to=` and no marker: channel, content type or recipient by what it is and where it stands."""
+    """A word with no `to=` and no marker: channel, content type or recipient by what it is and where it
+    stands.
+    """
     last = not following
     if before_channel and bare and word in CHANNELS:
         header.malformed = True
         header.channel = header.channel or word
-    elif header.content_type is None and header.recipient is not None and (
-        word in _TYPES or bare and last and _TYPE.fullmatch(word)
+    elif header.content_type is None and (
+        word in _TYPES and (bare or header.recipient is not None)
+        or bare and last and _TYPE.fullmatch(word) and (header.recipient is not None or header.channel == "final")
     ):
-        header.content_type = word
-    elif header.content_type is None and bare and (word in _TYPES or header.channel == "final" and last):
         header.content_type = word
     elif bare and header.recipient is None and header.channel != "final" and (
         _TOOL.fullmatch(word) or _NAME.fullmatch(word) and (following[0] in _TYPES if following else typed)
@@ -214,8 +226,8 @@ def _read_channel(header: Header, text: str, closed: bool, typed: bool) -> str:
         return _read_fields(header, word[known.end():] + text[match.end():], closed, typed=typed)
     trial = replace(header, channel=header.channel or word or None)
     rest = _read_fields(trial, text[match.end():], closed, typed=typed)
-    if word and (rest.strip() or not closed):
-        return text  # no channel that anyone knows, and more words: a sentence
+    if word and (rest.strip() or not closed and not _NOISE.fullmatch(word)):
+        return text  # no channel that anyone knows: words of a sentence
     header.__dict__.update(trial.__dict__)
     return rest
 

@@ -86,7 +86,9 @@ class Message:
 
 
 def kind_of(role: str, channel: str | None, recipient: str | None) -> Kind:
-    """What a message means to the user. The recipient decides before the channel, and no channel is an answer."""
+    """What a message means to the user. The recipient decides before the channel, and no channel is an
+    answer.
+    """
     if role != "assistant":
         return "other"
     if recipient is not None and recipient != "all" and recipient not in ROLES:

@@ -1,4 +1,5 @@
-"""Generated token ids to messages and events. Never raises on what a model wrote, never loses a byte of its text."""
+"""Generated token ids to messages and events. Never raises on what a model wrote, never loses a byte of its
+text."""
 
 from __future__ import annotations
 
@@ -20,15 +21,17 @@ _UNKNOWN = "\ufffd".encode()
 
 
 class Parser:
-    """Splits a completion into messages, token by token or in batches; how it is cut into batches changes nothing.
+    """Splits a completion into messages, token by token or in batches; how it is cut into batches changes
+    nothing.
 
     tokenizer: of the model; TokenizerError if it lacks a special token that the format needs.
-    role: "assistant" if the prompt ended in `<|start|>assistant`, as `render` leaves it; None if the tokens begin
-    with `<|start|>`.
+    role: "assistant" if the prompt ended in `<|start|>assistant`, as `render` leaves it; None if the tokens
+    begin with `<|start|>`.
 
-    What the model gets wrong is read as well as can be and marked `malformed`: text where a header belongs is an
-    answer without a channel; a missing `<|start|>`, `<|end|>` or role is supplied; stop tokens and blanks between
-    messages are skipped; ids outside the vocabulary become U+FFFD. Control tokens never show in any text.
+    What the model gets wrong is read as well as can be and marked `malformed`: text where a header belongs is
+    an answer without a channel; a missing `<|start|>`, `<|end|>` or role is supplied; stop tokens and blanks
+    between messages are skipped; ids outside the vocabulary become U+FFFD. Control tokens never show in any
+    text.
     """
 
     def __init__(self, tokenizer: Tokenizer, role: Role | None = "assistant") -> None:
@@ -113,7 +116,9 @@ class Parser:
             self._end_message(_TERMINATORS[control], events)
 
     def _start(self, events: list[Event]) -> None:
-        """A new header. One that was being read is restarted, and what it said is forgotten unless it was text."""
+        """A new header. One that was being read is restarted, and what it said is forgotten unless it was
+        text.
+        """
         restarted = self._draft is not None and (self._draft.started or self._draft.role is not None)
         before = len(self.messages)
         token = self._tokens.pop()  # belongs to the new message
@@ -201,7 +206,8 @@ class Parser:
             self._pending.clear()
 
     def _resume(self) -> None:
-        """What came after a channel marker inside a message was no header: it is content, without the marker."""
+        """What came after a channel marker inside a message was no header: it is content, without the marker.
+        """
         assert self._open is not None and self._draft is not None
         self._open.malformed = True
         draft, self._draft = self._draft, None

@@ -1,6 +1,7 @@
 """Messages to tokens. Text is always encoded as ordinary text: only this module makes control tokens.
 
-Where the format puts a `+`, the tokenizer is called anew: what BPE would merge across it, the model never saw merged.
+Where the format puts a `+`, the tokenizer is called anew: what BPE would merge across it, the model never saw
+merged.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ DropAnalysis = Literal["last_final", "first_final", "none"]
 def render_conversation(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
     """Token ids of the messages, one after the other.
 
-    Raises MessageError if a header field contains a control token's spelling or a tool result has no name, and
-    TokenizerError if the vocabulary lacks a special token that is needed.
+    Raises MessageError if a header field contains a control token's spelling or a tool result has no name,
+    and TokenizerError if the vocabulary lacks a special token that is needed.
     """
     return [token for message in messages for token in render_message(message, tokenizer)]
 
@@ -93,8 +94,8 @@ def without_old_analysis(messages: Sequence[Message], policy: DropAnalysis) -> l
     """The messages without reasoning that earlier answers have made obsolete.
 
     last_final: analysis before the last answer of the assistant goes; what follows it, in a tool loop, stays.
-    first_final: analysis before the first final message goes, and only if the last assistant message is final;
-    this is what the openai-harmony library does. none: everything stays.
+    first_final: analysis before the first final message goes, and only if the last assistant message is
+    final; this is what the openai-harmony library does. none: everything stays.
     """
     before = 0
     if policy == "last_final":

@@ -1,0 +1,102 @@
+"""What a stage must read and compute at least: the bytes and the FLOPs that its time is compared with.
+
+Bytes are weights, biases and the KV cache, each once; activations are not counted. A multiply-add is two FLOPs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gptoss_native.config import Config
+
+LAYER_STAGES = ("attn_qkv", "attn", "attn_out", "moe_route", "moe_up", "moe_down")
+
+BF16 = 2
+KV_BYTES = {"bf16": 2, "f32": 4}
+EXPERT_BYTES = {"mxfp4": 17 / 32, "bf16": 2.0}
+"""Bytes of one expert weight: 4-bit codes and an 8-bit scale for 32 of them."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    bytes: int = 0
+    flops: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.bytes + other.bytes, self.flops + other.flops)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint's shape, and the formats in which its weights and its cache lie in memory."""
+
+    config: Config
+    expert_format: str = "mxfp4"
+    kv_dtype: str = "bf16"
+
+    def stage(self, stage: str, tokens: int, *, layer: int = 0, context: int = 0, experts: float = 0,
+              rows: int = 1) -> Cost:
+        """One stage over `tokens` tokens that follow `context` cached ones.
+
+        layer: which one; only attn depends on it. experts: distinct ones that the tokens chose (moe_up, moe_down).
+        rows: of logits (unembed, sample).
+        """
+        c = self.config
+        q, kv = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
+        hidden, inter = c.hidden_size, c.intermediate_size
+        pairs = tokens * c.num_experts_per_tok
+        if stage == "embed":
+            return Cost(BF16 * hidden * tokens)
+        if stage == "attn_qkv":
+            return Cost(BF16 * hidden) + _dense(hidden, q + 2 * kv, tokens)
+        if stage == "attn":
+            return Cost(BF16 * c.num_attention_heads) + self._attention(layer, tokens, context)
+        if stage == "attn_out":
+            return _dense(q, hidden, tokens)
+        if stage == "moe_route":
+            return Cost(BF16 * hidden) + _dense(hidden, c.num_local_experts, tokens)
+        if stage == "moe_up":
+            return self._experts(hidden, 2 * inter, experts, pairs)
+        if stage == "moe_down":
+            return self._experts(inter, hidden, experts, pairs)
+        if stage == "unembed":
+            return Cost(BF16 * hidden + BF16 * hidden * c.vocab_size, 2 * hidden * c.vocab_size * rows)
+        if stage == "sample":
+            return Cost(4 * c.vocab_size * rows)
+        raise ValueError(f"no stage is named {stage!r}")
+
+    def step(self, tokens: int, *, context: int = 0, rows: int = 1) -> Cost:
+        """A whole step of one sequence. Of its experts, as many are hit as uniform routing hits on average."""
+        experts = self.expected_experts(tokens)
+        layers = (self.stage(stage, tokens, layer=layer, context=context, experts=experts)
+                  for layer in range(self.config.num_hidden_layers) for stage in LAYER_STAGES)
+        return total([self.stage("embed", tokens), *layers, self.stage("unembed", tokens, rows=rows)])
+
+    def expected_experts(self, tokens: int) -> float:
+        """E (1 - (1 - k/E)^tokens): distinct experts of one layer under uniform routing."""
+        experts, chosen = self.config.num_local_experts, self.config.num_experts_per_tok
+        return experts * (1 - (1 - chosen / experts) ** tokens)
+
+    def _experts(self, k: int, rows: int, experts: float, pairs: int) -> Cost:
+        one = k * rows * EXPERT_BYTES[self.expert_format] + BF16 * rows
+        return Cost(round(experts * one), 2 * k * rows * pairs)
+
+    def _attention(self, layer: int, tokens: int, context: int) -> Cost:
+        c = self.config
+        end, reach = context + tokens, context + tokens
+        if c.layer_types[layer] == "sliding_attention":
+            reach = c.sliding_window
+        keys_read = min(end, tokens + reach - 1)
+        visible = sum(min(position + 1, reach) for position in range(context, end))
+        per_key = 2 * c.num_key_value_heads * c.head_dim * KV_BYTES[self.kv_dtype]
+        return Cost(keys_read * per_key, 4 * c.num_attention_heads * c.head_dim * visible)
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    return sum(costs, Cost())
+
+
+def _dense(k: int, rows: int, tokens: int) -> Cost:
+    """y = W x + b with W (rows, k) in bf16."""
+    return Cost(BF16 * (k + 1) * rows, 2 * k * rows * tokens)

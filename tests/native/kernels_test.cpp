@@ -1,0 +1,30 @@
+// Every kernel of every instruction set that this machine has, against plain float64 loops.
+#include <cstdlib>
+#include <stdexcept>
+
+#include "attention_cases.h"
+#include "check.h"
+#include "cpu/isa.h"
+#include "elementwise_cases.h"
+#include "product_cases.h"
+
+int main() {
+  using namespace gptoss::cpu;
+  try {
+    std::printf("chosen: %s\n", choose_isa("").name);
+  } catch (const std::invalid_argument& error) {
+    std::printf("skipped: a forced choice: %s\n", error.what());
+  }
+  for (const Isa& isa : isas()) {
+    if (!isa.present) {
+      std::printf("skipped: %s: this processor, or the system, does not have it\n", isa.name);
+      continue;
+    }
+    std::printf("testing: %s, %d lanes\n", isa.name, isa.kernels->lanes);
+    std::fflush(stdout);
+    test::product_cases(*isa.kernels);
+    test::attention_cases(*isa.kernels);
+    test::elementwise_cases(*isa.kernels);
+  }
+  return test::finish("kernels_test");
+}

@@ -1,0 +1,251 @@
+// dot_bf16, dot_mxfp4, dot_bf16_transposed against float64, and every element bit for bit equal to itself computed
+// alone, whatever rows and tokens are computed beside it.
+#pragma once
+
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "check.h"
+#include "cpu/kernels.h"
+#include "numeric.h"
+
+namespace test {
+
+using gptoss::cpu::DotArgs;
+using gptoss::cpu::Kernels;
+
+enum class Format { bf16, mxfp4, transposed };
+
+inline const char* name_of(Format format) {
+  return format == Format::bf16 ? "bf16" : format == Format::mxfp4 ? "mxfp4" : "bf16 transposed";
+}
+
+// Groups of 32: the 16 at even places, then the 16 at odd places; the last group padded with zeros.
+inline std::unique_ptr<Fenced<float>> packed(const float* x, int k) {
+  auto out = std::make_unique<Fenced<float>>(static_cast<size_t>((k + 31) / 32 * 32));
+  for (size_t i = 0; i < out->size(); ++i) (*out)[i] = 0;
+  for (int i = 0; i < k; ++i) (*out)[i / 32 * 32 + i % 2 * 16 + i % 32 / 2] = x[i];
+  return out;
+}
+
+struct Matrix {
+  Format format;
+  int rows, k;
+  size_t row_bytes, scale_bytes;
+  Fenced<uint8_t> weight, scales;
+
+  Matrix(Format f, int rows_, int k_, size_t misalign)
+      : format(f),
+        rows(rows_),
+        k(k_),
+        row_bytes(f == Format::bf16 ? 2 * k_ : f == Format::mxfp4 ? k_ / 2 : 2 * rows_),
+        scale_bytes(f == Format::mxfp4 ? k_ / 32 : 0),
+        weight(f == Format::transposed ? k_ * row_bytes : rows_ * row_bytes, misalign),
+        scales(rows_ * scale_bytes, misalign % 2) {}
+
+  void set_bf16(int r, int i, uint16_t bits) {
+    uint8_t* at = format == Format::bf16 ? weight.data() + r * row_bytes + 2 * i : weight.data() + i * row_bytes + 2 * r;
+    std::memcpy(at, &bits, sizeof bits);
+  }
+  void set_code(int r, int i, int code) {
+    uint8_t& byte = weight[r * row_bytes + i / 2];
+    byte = static_cast<uint8_t>(i % 2 ? (byte & 0x0f) | code << 4 : (byte & 0xf0) | code);
+  }
+  double value(int r, int i) const {
+    if (format == Format::mxfp4) {
+      const int byte = weight[r * row_bytes + i / 2], code = i % 2 ? byte >> 4 : byte & 15;
+      return gptoss::kE2m1[code] * std::ldexp(1.0, scales[r * scale_bytes + i / 32] - 127);
+    }
+    uint16_t bits;
+    const size_t at = format == Format::bf16 ? r * row_bytes + 2 * i : i * row_bytes + 2 * r;
+    std::memcpy(&bits, weight.data() + at, sizeof bits);
+    return gptoss::bf16_to_float(bits);
+  }
+  void fill(Random& random) {
+    for (int r = 0; r < rows; ++r) {
+      for (int g = 0; g < static_cast<int>(scale_bytes); ++g)
+        scales[r * scale_bytes + g] = static_cast<uint8_t>(121 + random.below(6));
+      for (int i = 0; i < k; ++i) {
+        if (format == Format::mxfp4)
+          set_code(r, i, random.below(16));
+        else
+          set_bf16(r, i, gptoss::float_to_bf16(random.normal()));
+      }
+    }
+  }
+};
+
+// y of rows [row, row + rows) and of the tokens given, computed by the kernel, its surroundings checked.
+inline std::vector<float> multiply(const Kernels& kernels, const Matrix& m, int row, int rows,
+                                   const std::vector<const float*>& x) {
+  const size_t stride = rows + 3, offset = m.format == Format::transposed ? 2 * row : row * m.row_bytes;
+  Output y(x.size(), rows, stride);
+  Fenced<float> scratch(gptoss::cpu::dot_scratch_floats(m.k));
+  const auto dot = m.format == Format::bf16 ? kernels.dot_bf16 : m.format == Format::mxfp4 ? kernels.dot_mxfp4
+                                                                                         : kernels.dot_bf16_transposed;
+  dot({.weight = m.weight.data() + offset,
+       .scales = m.format == Format::mxfp4 ? m.scales.data() + row * m.scale_bytes : nullptr,
+       .row_bytes = m.row_bytes,
+       .scale_bytes = m.scale_bytes,
+       .rows = rows,
+       .k = m.k,
+       .x = x.data(),
+       .tokens = static_cast<int>(x.size()),
+       .y = y.data(),
+       .y_stride = stride,
+       .scratch = scratch.data()});
+  CHECK(y.intact(), "%s %s: rows %d tokens %zu k %d: wrote elsewhere", kernels.name, name_of(m.format), rows, x.size(), m.k);
+  std::vector<float> values;
+  for (size_t t = 0; t < x.size(); ++t) values.insert(values.end(), y.row(t), y.row(t) + rows);
+  return values;
+}
+
+inline void products_of(const Kernels& kernels, Format format, int k, size_t misalign) {
+  const bool transposed = format == Format::transposed;
+  const int rows = transposed ? 288 : 27, tokens = transposed ? 15 : 104;
+  Random random(static_cast<uint64_t>(k) * 31 + misalign);
+  Matrix m(format, rows, k, misalign);
+  m.fill(random);
+  std::vector<std::unique_ptr<Fenced<float>>> activations;
+  std::vector<const float*> x;
+  std::vector<double> plain(static_cast<size_t>(tokens) * k);
+  for (int t = 0; t < tokens; ++t) {
+    std::vector<float> values(k);
+    for (float& value : values) value = random.below(8) ? random.normal() : 0;
+    for (int i = 0; i < k; ++i) plain[static_cast<size_t>(t) * k + i] = values[i];
+    activations.push_back(packed(values.data(), k));
+    x.push_back(activations.back()->data());
+  }
+
+  // Token by token, against float64.
+  std::vector<std::vector<float>> alone;
+  const double chain = (transposed ? k : k / kernels.lanes) + 8;  // additions in a row
+  for (int t = 0; t < tokens; ++t) {
+    alone.push_back(multiply(kernels, m, 0, rows, {x[t]}));
+    for (int r = 0; r < rows; ++r) {
+      double sum = 0, size = 0;
+      for (int i = 0; i < k; ++i) {
+        const double term = m.value(r, i) * plain[static_cast<size_t>(t) * k + i];
+        sum += term;
+        size += std::fabs(term);
+      }
+      CHECK(std::fabs(alone[t][r] - sum) <= chain * 0x1p-23 * size, "%s %s k %d row %d token %d: %.9g, wanted %.9g",
+            kernels.name, name_of(format), k, r, t, alone[t][r], sum);
+    }
+  }
+
+  // The same bits in any company: every remainder of the tiles of rows and of tokens, and blocks of tokens.
+  struct Range {
+    int first, count;
+  };
+  const std::vector<Range> row_ranges =
+      transposed ? std::vector<Range>{{0, 32}, {32, 64}, {64, 128}, {0, 160}, {0, 288}}
+                 : std::vector<Range>{{0, 1}, {1, 2}, {0, 3}, {2, 4}, {0, 5}, {1, 7}, {3, 8}, {0, 9}, {0, 11}, {4, 16}, {0, 27}};
+  const std::vector<Range> token_ranges =
+      transposed ? std::vector<Range>{{3, 1}, {0, 2}, {1, 5}, {2, 6}, {0, 7}, {1, 13}, {0, 15}}
+                 : std::vector<Range>{{3, 1},  {1, 2},  {0, 3},  {2, 4},  {0, 5},  {1, 6},  {2, 7},
+                                      {0, 12}, {0, 17}, {0, 48}, {1, 49}, {4, 53}, {0, 55}, {2, 97}};
+  for (const Range& rs : row_ranges)
+    for (const Range& ts : token_ranges) {
+      const auto y = multiply(kernels, m, rs.first, rs.count, {x.begin() + ts.first, x.begin() + ts.first + ts.count});
+      bool same = true;
+      for (int t = 0; t < ts.count; ++t)
+        for (int r = 0; r < rs.count; ++r)
+          same = same && same_bits(y[static_cast<size_t>(t) * rs.count + r], alone[ts.first + t][rs.first + r]);
+      CHECK(same, "%s %s k %d: %d rows and %d tokens together give other bits than one by one", kernels.name, name_of(format),
+            k, rs.count, ts.count);
+    }
+}
+
+// With one activation of 1 among zeros, y is a weight: exact, so every code under every scale can be checked.
+inline void every_mxfp4_value(const Kernels& kernels) {
+  Matrix m(Format::mxfp4, 255, 32, 0);
+  for (int scale = 0; scale < 255; ++scale) {
+    m.scales[scale] = static_cast<uint8_t>(scale);
+    for (int i = 0; i < 32; ++i) {
+      int code = (i + scale) % 16;
+      // 4 and 6 times 2^126, and 2 and more times 2^127, are beyond float32.
+      while (gptoss::kE2m1[code & 7] * std::ldexp(1.0, scale - 127) > 3.5e38) --code;
+      m.set_code(scale, i, code);
+    }
+  }
+  std::vector<std::unique_ptr<Fenced<float>>> activations;
+  std::vector<const float*> x;
+  for (int i = 0; i < 32; ++i) {
+    float one[32] = {};
+    one[i] = 1;
+    activations.push_back(packed(one, 32));
+    x.push_back(activations.back()->data());
+  }
+  for (int company : {1, 4, 32})  // one token; one tile of tokens; rows unpacked once for several tiles
+    for (int t = 0; t < 32; t += company) {
+      const auto y = multiply(kernels, m, 0, 255, {x.begin() + t, x.begin() + t + company});
+      for (int i = 0; i < company; ++i)
+        for (int scale = 0; scale < 255; ++scale) {
+          const float got = y[static_cast<size_t>(i) * 255 + scale];
+          CHECK(got == m.value(scale, t + i), "%s scale %d element %d: %.9g, wanted %.9g", kernels.name, scale, t + i, got,
+                m.value(scale, t + i));
+        }
+    }
+}
+
+inline void every_bf16_value(const Kernels& kernels, Format format) {
+  const int rows = 65536 / 32;
+  Matrix m(format, rows, 32, 2);
+  for (int bits = 0; bits < 65536; ++bits) {
+    const bool finite = (bits & 0x7f80) != 0x7f80;
+    m.set_bf16(bits / 32, bits % 32, static_cast<uint16_t>(finite ? bits : 0));
+  }
+  for (int i = 0; i < 32; ++i) {
+    float one[32] = {};
+    one[i] = 1;
+    const auto x = packed(one, 32);
+    const auto y = multiply(kernels, m, 0, rows, std::vector<const float*>(i % 2 ? 7 : 1, x->data()));
+    for (size_t j = 0; j < y.size(); ++j) {
+      const int r = static_cast<int>(j % rows);
+      CHECK(y[j] == m.value(r, i), "%s %s: %.9g, wanted %.9g", kernels.name, name_of(format), y[j], m.value(r, i));
+    }
+  }
+}
+
+// A weight that is no number spoils its row and nothing else.
+inline void one_bad_weight(const Kernels& kernels, Format format) {
+  Random random(5);
+  Matrix m(format, 64, 64, 8);
+  m.fill(random);
+  std::vector<float> values(64);
+  for (float& value : values) value = random.normal();
+  const auto x = packed(values.data(), 64);
+  for (int tokens : {1, 6, 20}) {
+    const std::vector<const float*> xs(tokens, x->data());
+    const auto before = multiply(kernels, m, 0, 64, xs);
+    m.set_bf16(37, 5, 0x7fc0);
+    const auto after = multiply(kernels, m, 0, 64, xs);
+    m.set_bf16(37, 5, 0x3f80);
+    for (size_t j = 0; j < after.size(); ++j) {
+      if (j % 64 == 37)
+        CHECK(std::isnan(after[j]), "%s %s: %g, wanted NaN", kernels.name, name_of(format), after[j]);
+      else
+        CHECK(same_bits(before[j], after[j]), "%s %s: a NaN in row 37 changed row %zu", kernels.name, name_of(format), j % 64);
+    }
+  }
+}
+
+inline void product_cases(const Kernels& kernels) {
+  for (Format format : {Format::bf16, Format::mxfp4, Format::transposed})
+    for (int k : {32, 64, 96, 352}) products_of(kernels, format, k, k == 64 ? 0 : 8);  // released files: 8 modulo 16
+  for (size_t misalign : {2, 6, 10, 14}) {
+    products_of(kernels, Format::bf16, 96, misalign);
+    products_of(kernels, Format::transposed, 32, misalign);
+    products_of(kernels, Format::mxfp4, 64, misalign / 2);  // bytes: odd addresses too
+  }
+  for (int k : {2, 16, 24, 31, 33, 40, 80, 100}) products_of(kernels, Format::bf16, k, 2);  // ragged
+  every_mxfp4_value(kernels);
+  every_bf16_value(kernels, Format::bf16);
+  every_bf16_value(kernels, Format::transposed);
+  one_bad_weight(kernels, Format::bf16);
+  one_bad_weight(kernels, Format::transposed);
+}
+
+}  // namespace test
