@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from gptoss_native import _core
-from gptoss_native.checkpoint import open_checkpoint
+from gptoss_native.checkpoint.checkpoint import open_checkpoint
 
 Logits = npt.NDArray[np.float32]
 ISAS = [isa["name"] for isa in _core.info()["cpu_isas"]]

@@ -24,6 +24,7 @@ from reference_rope import rope_table
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Tokens = Sequence[int] | npt.NDArray[Any]
 SCORE_BYTES = 1 << 26
 """Attention takes as many queries at a time as keep the score matrix below this."""
 
@@ -101,7 +102,7 @@ class Trace:
     """(rows, vocab_size)"""
 
 
-def forward(model: Model, tokens: Sequence[int], *, first_position: int = 0, rows: Sequence[int] | None = None,
+def forward(model: Model, tokens: Tokens, *, first_position: int = 0, rows: Tokens | None = None,
             cache: Cache | None = None, arithmetic: Arithmetic = EXACT) -> Trace:
     """The whole model. `tokens` follow those in `cache`; the first of all stands at `first_position`.
 
@@ -141,7 +142,8 @@ def unembed(model: Model, x: Array, arithmetic: Arithmetic = EXACT) -> Array:
 
 
 def rms_norm(x: Array, gain: Array, eps: float) -> Array:
-    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * gain
+    normalised: Array = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * gain
+    return normalised
 
 
 def layer_norm(model: Model, layer: int, name: str, x: Array) -> Array:
@@ -161,7 +163,8 @@ def attention(model: Model, layer: int, x: Array, *, first_position: int = 0, qu
     def project(name: str, count: int, rows: npt.NDArray[Any]) -> Array:
         weight = model.layer_weight(layer, f"self_attn.{name}_proj.weight")
         bias = model.layer_weight(layer, f"self_attn.{name}_proj.bias")
-        return (t[rows] @ weight.T + bias).reshape(len(rows), count, dim)
+        projected: Array = t[rows] @ weight.T + bias
+        return projected.reshape(len(rows), count, dim)
 
     everything = np.arange(len(x))
     q = arithmetic.operand(rotate(project("q", heads, own), first_position + place[own], config))
@@ -237,7 +240,8 @@ def route(model: Model, layer: int, t: Array) -> tuple[Array, Ints, Array]:
 
 def softmax(x: Array) -> Array:
     e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+    normalised: Array = e / e.sum(axis=-1, keepdims=True)
+    return normalised
 
 
 def experts(model: Model, layer: int, t: Array, choice: Ints, weight: Array, arithmetic: Arithmetic = EXACT) -> Array:
@@ -260,4 +264,5 @@ def swiglu(u: Array, config: Mapping[str, Any]) -> Array:
     gate = np.minimum(u[:, 0::2], limit)
     up = np.clip(u[:, 1::2], -limit, limit)
     with np.errstate(over="ignore"):  # exp(-alpha gate) may be infinite: gate / inf is the right limit, -0
-        return gate / (1 + np.exp(-alpha * gate)) * (up + 1)
+        activated: Array = gate / (1 + np.exp(-alpha * gate)) * (up + 1)
+    return activated

@@ -39,7 +39,8 @@ def rope_table(config: dict[str, Any]) -> tuple[Float32, float]:
     def pair_of(rotations: float) -> float:
         """The (fractional) pair that makes so many turns over the original context."""
         turns = rope["original_max_position_embeddings"] / (rotations * 2 * math.pi)
-        return dim * math.log(turns) / (2 * math.log(theta))
+        pair: float = dim * math.log(turns) / (2 * math.log(theta))
+        return pair
 
     low, high = pair_of(rope["beta_fast"]), pair_of(rope["beta_slow"])
     if rope["truncate"]:

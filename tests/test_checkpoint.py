@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 import make_checkpoint
 from checkpoint_layouts import header, original_tensors, save, split
-from gptoss_native.checkpoint import Checkpoint, open_checkpoint
-from gptoss_native.config import Config
+from gptoss_native.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from gptoss_native.config.config import Config
 from gptoss_native.errors import CheckpointError
 from make_checkpoint import (
     PRESETS,

@@ -16,7 +16,7 @@ import pytest
 import fuzz_checkpoint
 from checkpoint_cases import CASES, CONFIG, FIRST, SCALES, SECOND, TENSORS, poke, rewrite_header
 from checkpoint_damage import damage_folder
-from gptoss_native.checkpoint import open_checkpoint
+from gptoss_native.checkpoint.checkpoint import open_checkpoint
 from gptoss_native.errors import CheckpointError
 from make_checkpoint import original_config, write_bf16, write_hf, write_original
 

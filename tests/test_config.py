@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gptoss_native.config import Config, RopeScaling
+from gptoss_native.config.config import Config, RopeScaling
 from gptoss_native.errors import CheckpointError
 from make_checkpoint import PRESETS, hf_config, original_config, rope_parameters
 

@@ -17,8 +17,9 @@ import pytest
 
 import gptoss_native as gptoss
 from checkpoint_layouts import write_bf16, write_hf
-from gptoss_native import SamplingParams, memory
-from gptoss_native.loading import MAX_OUTPUTS, MAX_TOKENS
+from gptoss_native import SamplingParams
+from gptoss_native.engine import memory
+from gptoss_native.engine.loading import MAX_OUTPUTS, MAX_TOKENS
 from make_checkpoint import bf16_round, hf_config, make_tensors
 
 CONTEXT = 2048
@@ -116,7 +117,7 @@ def test_a_bad_row_is_named(engine: gptoss.Engine, rows: Any, error: type[Except
 def test_logits_that_would_not_fit_are_refused_with_figures(
     engine: gptoss.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gptoss_native.engine.available_bytes", lambda: 10 * 4 * 512)
+    monkeypatch.setattr("gptoss_native.engine.engine.available_bytes", lambda: 10 * 4 * 512)
     assert len(engine.logits(ids(10))) == 10
     with pytest.raises(gptoss.OutOfMemory, match=r"11 rows by 512 ids.*at most 10 rows"):
         engine.logits(ids(11))

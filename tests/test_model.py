@@ -13,8 +13,17 @@ import tolerances
 from conftest import Case, CaseMaker
 from engines import ISAS, all_logits, ids, open_engine, some_logits
 from gptoss_native import _core
-from make_checkpoint import hf_config, make_tensors, original_config, rope_parameters, write_bf16, write_hf, write_original
-from shapes import DEFAULT, LONG, MODELS, REAL_DIMENSIONS, Shape, shape_named
+from make_checkpoint import (
+    bf16_round,
+    hf_config,
+    make_tensors,
+    original_config,
+    rope_parameters,
+    write_bf16,
+    write_hf,
+    write_original,
+)
+from shapes import DEFAULT, FULL, LONG, MODELS, REAL_DIMENSIONS, SLIDING, Shape, shape_named
 
 CHOICES = [("exact", "f32"), ("exact", "bf16"), ("fast", "f32"), ("fast", "bf16")]
 
@@ -179,6 +188,44 @@ def test_experts_in_bf16(case_of: CaseMaker, tmp_path: Path, name: str) -> None:
     got = all_logits(engine, case.tokens)
     assert largest_error(got, case.trace.logits) <= tolerances.LOGITS
     assert np.array_equal(all_logits(engine, case.tokens, [5, 1]), got)
+
+
+def test_experts_in_bf16_that_mxfp4_could_not_hold(case_of: CaseMaker, tmp_path: Path) -> None:
+    case = case_of(shape_named("top_one_of_seven"))
+    rng = np.random.default_rng(8)
+    tensors = {name: tensor for name, tensor in case.model.tensors.items() if not name.endswith(("_blocks", "_scales"))}
+    for layer in range(2):
+        experts = f"model.layers.{layer}.mlp.experts."
+        tensors[experts + "gate_up_proj"] = bf16_round(rng.normal(0, 0.25, (7, 64, 192)))  # (E, in, out)
+        tensors[experts + "down_proj"] = bf16_round(rng.normal(0, 0.05, (7, 96, 64)))
+    config = {key: value for key, value in case.model.config.items() if key != "quantization_config"}
+    write_hf(tmp_path, config, tensors, tokenizer=False)
+    want = reference.forward(reference.Model(config, tensors), case.tokens).logits
+    for isa in ISAS:
+        assert largest_error(all_logits(open_engine(tmp_path, isa=isa), case.tokens), want) <= tolerances.LOGITS
+
+
+def random_shape(seed: int) -> Shape:
+    """Shapes that nobody chose: small, but of any proportion the format allows."""
+    rng = np.random.default_rng(seed)
+    layers, kv_heads, experts = int(rng.integers(1, 5)), int(rng.integers(1, 5)), int(rng.integers(1, 40))
+    return Shape(f"random_{seed}", {
+        "num_hidden_layers": layers, "layer_types": [str(rng.choice([SLIDING, FULL])) for _ in range(layers)],
+        "hidden_size": 32 * int(rng.integers(1, 7)), "intermediate_size": 32 * int(rng.integers(1, 7)),
+        "num_key_value_heads": kv_heads, "num_attention_heads": kv_heads * int(rng.integers(1, 10)),
+        "head_dim": 2 * int(rng.integers(8, 65)), "num_local_experts": experts,
+        "num_experts_per_tok": int(rng.integers(1, experts + 1)), "vocab_size": int(rng.integers(20, 700)),
+        "sliding_window": int(rng.choice([1, 2, 31, 64, 100, 1000])),
+    }, prompt=int(rng.integers(1, 260)), random_nibbles=bool(rng.random() < 0.5))
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_shapes_that_nobody_chose(case_of: CaseMaker, seed: int) -> None:
+    case = case_of(random_shape(seed))
+    isa = ISAS[seed % len(ISAS)]
+    got = all_logits(open_engine(case.folder, isa=isa), case.tokens)
+    assert largest_error(got, case.trace.logits) <= tolerances.LOGITS, case.shape.fields
+    assert np.array_equal(all_logits(open_engine(case.folder, isa=isa, threads=3), case.tokens, [9, 1]), got)
 
 
 def test_plain_rope(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_prompt_in_pieces_or_by_rows_equals_the_whole(case_of: CaseMaker, shap
 def test_the_default_shape_would_show_this_mistake(case_of: CaseMaker, change: dict[str, Any]) -> None:
     """A wrong constant must move some logit by more than the gate lets pass."""
     case = case_of(DEFAULT)
-    config = hf_config(**DEFAULT.fields | change)
+    config = hf_config(**{**DEFAULT.fields, **change})
     wrong = forward(Model(config, case.model.tensors), case.tokens).logits
     assert np.abs(wrong - case.trace.logits).max() > 1e-4
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,14 @@ def random_params(rng: np.random.Generator) -> dict[str, Any]:
             "seed": int(rng.integers(0, 2**64, dtype=np.uint64)), "index": int(rng.integers(0, 2**32, dtype=np.uint64))}
 
 
-KINDS = {
+KINDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Any]] = {
     "normal": lambda rng, shape: rng.normal(0, 2, shape),
     "peaked": lambda rng, shape: rng.normal(0, 15, shape),
     "huge": lambda rng, shape: rng.normal(0, 1e4, shape),
     "flat": lambda rng, shape: np.full(shape, rng.normal()),
     "many_ties": lambda rng, shape: rng.integers(-3, 3, shape),
     "bf16_like": lambda rng, shape: np.round(rng.normal(0, 2, shape) * 16) / 16,
+    "signed_zeros": lambda rng, shape: rng.choice([-0.0, 0.0, -1.0], shape),
     "some_impossible": lambda rng, shape: np.where(rng.random(shape) < 0.5, -np.inf, rng.normal(0, 2, shape)),
     "one_possible": lambda rng, shape: np.where(np.arange(shape[-1]) == 77, 0, -np.inf) * np.ones(shape),
 }

@@ -15,7 +15,7 @@ import tolerances
 from conftest import Case, CaseMaker
 from engines import ISAS, ids, open_engine
 from gptoss_native import _core
-from make_checkpoint import bf16_round, bf16_to_f32
+from make_checkpoint import bf16_to_f32
 from reference import Arithmetic, Array
 from shapes import DEFAULT, MODELS, STAGE_TOKENS, Shape, shape_named
 

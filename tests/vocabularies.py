@@ -6,31 +6,38 @@ import json
 import os
 import re
 import tempfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gptoss_native.tokenizer import Tokenizer
-from make_tokenizer import RELEASED_ORDINARY, RELEASED_VOCAB_SIZE, learn_ranks, read_ranks, special_tokens, tokenizer_json
+from make_tokenizer import (
+    RELEASED_ORDINARY,
+    RELEASED_VOCAB_SIZE,
+    learn_ranks,
+    read_ranks,
+    special_tokens,
+    tokenizer_json,
+)
 
 SMALL_VOCAB_SIZE = 600
 SMALL_FIRST_SPECIAL = 570
 
 
-@lru_cache(maxsize=None)
+@cache
 def _small_json() -> bytes:
     return tokenizer_json(learn_ranks(520), special_tokens(SMALL_FIRST_SPECIAL))
 
 
 def small_document() -> dict[str, Any]:
-    """tokenizer.json of 600 ids, as an object: learned tokens, specials from 570 on, the last nine ids unnamed."""
+    """tokenizer.json of 600 ids, as an object: learned tokens, specials from 570 on, nine ids without a name."""
     document: dict[str, Any] = json.loads(_small_json())
     return document
 
 
-@lru_cache(maxsize=None)
+@cache
 def small_tokenizer() -> Tokenizer:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "tokenizer.json")
@@ -47,13 +54,13 @@ def ranks_file() -> Path:
     return path
 
 
-@lru_cache(maxsize=None)
+@cache
 def released_json() -> bytes:
     """The tokenizer.json of the released checkpoints, byte for byte."""
     return tokenizer_json(read_ranks(ranks_file()), special_tokens(RELEASED_ORDINARY))
 
 
-@lru_cache(maxsize=None)
+@cache
 def released_tokenizer() -> Tokenizer:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "tokenizer.json")
@@ -62,7 +69,7 @@ def released_tokenizer() -> Tokenizer:
 
 
 def with_controls(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Token ids of `text` in which special spellings are special tokens, and <|unknown|> is an id of no vocabulary."""
+    """Token ids of `text` with special spellings as special tokens; <|unknown|> is an id outside the model."""
     ids: list[int] = []
     for part in re.split(r"(<\|\w+\|>)", text):
         if part == "<|unknown|>":

@@ -47,9 +47,7 @@ class ToolCallDelta:
 
 @dataclass(frozen=True)
 class OtherDelta:
-    """More of a message that the model wrote in the name of another `role`: an invented user turn or tool
-    result.
-    """
+    """More of a message that the model wrote in another `role`: an invented user turn or tool result."""
 
     role: str
     text: str

@@ -1,5 +1,4 @@
-"""Text to token ids and back, with the vocabulary of the checkpoint's own `tokenizer.json`. tiktoken does the
-work."""
+"""Text to token ids and back, with the vocabulary of the checkpoint's `tokenizer.json`; tiktoken does it."""
 
 from __future__ import annotations
 
@@ -21,12 +20,10 @@ O200K_PATTERN = "|".join((
     r"\s+(?!\S)",
     r"\s+",
 ))
-"""The split pattern of gpt-oss. Its meaning has to be known to cut very long blank runs (see
-`_encode_pieces`)."""
+"""The split pattern of gpt-oss; that it is known allows to cut very long blank runs (`_encode_pieces`)."""
 
 LONG_BLANK = 100_000
-"""tiktoken's regex engine gives up after 1,000,000 backtracking steps; `\\s+(?!\\S)` takes one for each
-character."""
+"""tiktoken's regex engine gives up after 1,000,000 backtracking steps; `\\s+(?!\\S)` takes one a character."""
 
 _BLANK = "[\t\x0b\x0c \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # White_Space, no CR, no LF
 _LONG_BLANKS = re.compile(f"{_BLANK}{{{LONG_BLANK},}}")
@@ -59,17 +56,14 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, tokenizer_json: str | Path, vocab_size: int) -> Tokenizer:
-        """Reads a Hugging Face `tokenizer.json`; `vocab_size` is config.json's. Needs no network and writes
-        nothing.
+        """Reads a Hugging Face `tokenizer.json`, and nothing else; `vocab_size` is config.json's.
 
-        Raises TokenizerError, naming the file and what was expected, if it is missing, damaged or of another
-        kind.
+        Raises TokenizerError, naming the file and what was expected, if it is missing, damaged or different.
         """
         return cls(read_tokenizer_json(Path(tokenizer_json), vocab_size), vocab_size, str(tokenizer_json))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`, all of it ordinary: "<|end|>" in it becomes the tokens of those seven
-        characters.
+        """Token ids of `text`, all of it ordinary: "<|end|>" becomes the tokens of those seven characters.
 
         A surrogate pair counts as the character it means, a lone surrogate as U+FFFD; for every other text
         `decode(encode(text)) == text`. Raises TokenizerError if the file's own split pattern cannot cope with
@@ -88,8 +82,8 @@ class Tokenizer:
             # A regex that gives up reaches Python as a Rust panic, which is no Exception.
             if type(error).__name__ != "PanicException" and not isinstance(error, (ValueError, RuntimeError)):
                 raise
-            raise TokenizerError(f"{self.source}: its split pattern fails on this text of {len(text)} characters; "
-                                 "break up very long runs of one kind of character") from None
+            raise TokenizerError(f"{self.source}: its split pattern fails on this text of {len(text)} "
+                                 "characters; break up very long runs of one kind of character") from None
         if sum(map(len, map(self._bytes.__getitem__, ids))) != len(utf8):
             raise TokenizerError(f"{self.source}: its split pattern leaves parts of the text out; "
                                  "use the tokenizer.json that came with the checkpoint")
@@ -123,8 +117,7 @@ class Tokenizer:
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
     def token_bytes(self, index: int) -> bytes:
-        """The bytes of one token; often not whole characters. Ids that the file does not name are
-        "<|reserved_N|>".
+        """The bytes of one token, often not whole characters; "<|reserved_N|>" for an id that has no name.
 
         Raises TokenizerError for an id outside 0 to vocab_size - 1.
         """
@@ -133,16 +126,15 @@ class Tokenizer:
             return token
         if 0 <= index < self.vocab_size:
             return f"<|reserved_{index}|>".encode()
-        raise TokenizerError(f"token id {index} is outside the vocabulary, expected 0 to {self.vocab_size - 1}")
+        raise TokenizerError(
+            f"token id {index} is outside the vocabulary, expected 0 to {self.vocab_size - 1}")
 
     def special(self, spelling: str) -> int:
-        """Id of the special token `spelling`, such as "<|return|>". Raises TokenizerError if the file has
-        none.
-        """
+        """Id of the special token `spelling`, such as "<|return|>". TokenizerError if there is none."""
         index = self.specials.get(spelling)
         if index is None:
-            raise TokenizerError(f'{self.source}: expected the special token {spelling} in "added_tokens", it is not '
-                                 "there; use the tokenizer.json that came with the checkpoint")
+            raise TokenizerError(f'{self.source}: expected the special token {spelling} in "added_tokens", '
+                                 "it is not there; use the tokenizer.json that came with the checkpoint")
         return index
 
     def __repr__(self) -> str:
@@ -152,23 +144,18 @@ class Tokenizer:
 
 
 class TextStream:
-    """Token ids to text, one by one: never half a character, and in sum exactly `tokenizer.decode` of all the
-    ids.
-    """
+    """Token ids to text, one by one: never half a character, and in sum `tokenizer.decode` of all ids."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, index: int) -> str:
-        """The characters that token `index` completes, often "". Raises TokenizerError as `token_bytes` does.
-        """
+        """The characters that token `index` completes, often "". Raises as `token_bytes` does."""
         return self._decoder.decode(self._tokenizer.token_bytes(index))
 
     def finish(self) -> str:
-        """What is left: U+FFFD if the last character never became whole, else "". The stream can be used
-        again.
-        """
+        """What is left: U+FFFD if the last character is not whole, else "". The stream may be used again."""
         text = self._decoder.decode(b"", True)
         self._decoder.reset()
         return text

@@ -1,5 +1,4 @@
-"""What a Hugging Face `tokenizer.json` says about a byte-level BPE vocabulary: ranks, split pattern, special
-tokens.
+"""What a Hugging Face `tokenizer.json` says about a byte-level BPE: ranks, split pattern, special tokens.
 
 The `merges` of gpt-oss's file are four fifths of its 27.9 MB and say nothing the ranks do not (see
 `_without_merges`), so they are skipped where that is provably the same as reading them.
@@ -17,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from gptoss_native.errors import TokenizerError
-from gptoss_native.strict_json import shown
+from gptoss_native.config.strict_json import shown
 
 LARGEST_FILE = 512 << 20
-"""The released file has 27.9 MB; parsing takes several times the size of a file, so a far larger one is not
-tried."""
+"""The released file has 27.9 MB. Parsing takes several times a file's size, so no far larger one is tried."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,8 @@ def read_tokenizer_json(path: Path, vocab_size: int) -> TokenizerFile:
     try:
         return _interpret(document, vocab_size)
     except _Wrong as wrong:
-        raise TokenizerError(f"{path}: {wrong}; use the tokenizer.json that came with the checkpoint") from None
+        raise TokenizerError(
+            f"{path}: {wrong}; use the tokenizer.json that came with the checkpoint") from None
 
 
 class _Wrong(Exception):
@@ -99,7 +98,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _MERGES_KEY = re.compile(rb'"merges"\s*:\s*\[')
 _END_OF_FILE = re.compile(rb"\]\s*\}\s*\}\s*")
 _READ_FROM_TOP = ("added_tokens", "normalizer", "pre_tokenizer", "model")
-_READ_FROM_MODEL = ("type", "byte_fallback", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "vocab")
+_UNSUPPORTED = ("byte_fallback", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
+_READ_FROM_MODEL = ("type", "vocab", *_UNSUPPORTED)
 
 
 def _without_merges(data: bytes | mmap.mmap) -> dict[str, Any] | None:
@@ -123,15 +123,17 @@ def _without_merges(data: bytes | mmap.mmap) -> dict[str, Any] | None:
     except _Wrong:
         return None
     model = document.get("model")
-    seen = isinstance(model, dict) and model.get("merges") == [] and all(key in model for key in _READ_FROM_MODEL)
-    return document if seen and all(key in document for key in _READ_FROM_TOP) else None
+    if not isinstance(model, dict) or model.get("merges") != []:
+        return None
+    seen = all(key in model for key in _READ_FROM_MODEL) and all(key in document for key in _READ_FROM_TOP)
+    return document if seen else None
 
 
 def _interpret(document: dict[str, Any], vocab_size: int) -> TokenizerFile:
     model = _object(document.get("model"), '"model"')
     if model.get("type") != "BPE":
         raise _Wrong(f'expected "model"."type" "BPE", found {shown(model.get("type"))}')
-    for key in ("byte_fallback", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"):
+    for key in _UNSUPPORTED:
         if model.get(key):
             raise _Wrong(f'expected a byte-level BPE without "{key}", found {shown(model[key])}')
     if document.get("normalizer") is not None:
@@ -156,10 +158,11 @@ def _specials(entries: Any, vocab_size: int) -> dict[str, int]:
         if not isinstance(spelling, str) or not spelling or not spelling.isprintable():
             raise _Wrong(f'expected printable text as "content" of an added token, found {shown(spelling)}')
         if type(index) is not int or not 0 <= index < vocab_size:
-            raise _Wrong(f"added token {shown(spelling)} has id {shown(index)}, expected 0 to {vocab_size - 1}, "
-                         "below the vocab_size of config.json")
+            raise _Wrong(f"added token {shown(spelling)} has id {shown(index)}, expected 0 to "
+                         f"{vocab_size - 1}, below the vocab_size of config.json")
         if specials.setdefault(spelling, index) != index:
-            raise _Wrong(f"added token {shown(spelling)} appears twice, with ids {specials[spelling]} and {index}")
+            raise _Wrong(f"added token {shown(spelling)} appears twice, with ids {specials[spelling]} "
+                         f"and {index}")
     if len(set(specials.values())) != len(specials):
         raise _Wrong("two added tokens have the same id, expected one id each")
     return specials
@@ -169,8 +172,7 @@ def _byte_of_character() -> dict[int, str]:
     """Inverse of GPT-2's byte-to-unicode map, as a `str.translate` table to latin-1.
 
     Bytes 33-126, 161-172 and 174-255 stand for themselves; the other 68, ascending, are U+0100, U+0101, ...
-    Those 68
-    as themselves belong to no token: they go to U+FFFF, which latin-1 refuses.
+    Those 68 as themselves belong to no token: they go to U+FFFF, which latin-1 refuses.
     """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -224,7 +226,8 @@ def _pattern(pre_tokenizer: Any) -> str:
         pattern = split.get("pattern")
         regex = pattern.get("Regex") if isinstance(pattern, dict) else None
         if (
-            [split.get("type"), split.get("behavior"), split.get("invert", False)] == ["Split", "Isolated", False]
+            (split.get("type"), split.get("behavior")) == ("Split", "Isolated")
+            and not split.get("invert")
             and byte_level.get("type") == "ByteLevel"
             and not byte_level.get("add_prefix_space", True)
             and not byte_level.get("use_regex", True)
@@ -232,8 +235,8 @@ def _pattern(pre_tokenizer: Any) -> str:
             and regex
         ):
             return regex
-    raise _Wrong('expected "pre_tokenizer" to be an isolated Split on a regex, then ByteLevel without a regex or a '
-                 f"prefix space, found {shown(pre_tokenizer)}")
+    raise _Wrong('expected "pre_tokenizer" to be an isolated Split on a regex, then ByteLevel without a '
+                 f"regex or a prefix space, found {shown(pre_tokenizer)}")
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:

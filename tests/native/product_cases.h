@@ -165,8 +165,8 @@ inline void every_mxfp4_value(const Kernels& kernels) {
     m.scales[scale] = static_cast<uint8_t>(scale);
     for (int i = 0; i < 32; ++i) {
       int code = (i + scale) % 16;
-      // 4 and 6 times 2^126, and 2 and more times 2^127, are beyond float32.
-      while (gptoss::kE2m1[code & 7] * std::ldexp(1.0, scale - 127) > 3.5e38) --code;
+      // 4 and 6 times 2^126, and 2 and more times 2^127, are no float32.
+      while (gptoss::kE2m1[code & 7] * std::ldexp(1.0, scale - 127) >= 0x1p128) --code;
       m.set_code(scale, i, code);
     }
   }

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptoss_native.checkpoint import open_checkpoint
-from gptoss_native.memory import available_bytes, gigabytes, kv_bytes
-from gptoss_native.native import info
+from gptoss_native.checkpoint.checkpoint import open_checkpoint
+from gptoss_native.engine.memory import available_bytes, gigabytes, kv_bytes
+from gptoss_native.engine.native import info
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

@@ -7,9 +7,9 @@ import sys
 from typing import NoReturn
 
 from gptoss_native.cli.terminal import ProgressLine
-from gptoss_native.engine import Engine
-from gptoss_native.loading import load
-from gptoss_native.sampling import SamplingParams
+from gptoss_native.engine.engine import Engine
+from gptoss_native.engine.loading import load
+from gptoss_native.engine.sampling import SamplingParams
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

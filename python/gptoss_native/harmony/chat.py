@@ -16,7 +16,7 @@ from gptoss_native.harmony.messages import (
     SystemContent,
 )
 from gptoss_native.harmony.render import DropAnalysis, render_conversation, without_old_analysis
-from gptoss_native.strict_json import shown
+from gptoss_native.config.strict_json import shown
 from gptoss_native.tokenizer import Tokenizer
 
 ChatMessage = Message | Mapping[str, Any]
@@ -51,10 +51,10 @@ def render(
         raise MessageError('expected a list of messages such as [{"role": "user", "content": "Hello"}], '
                            f"found {shown(messages)}")
     if not messages:
-        raise MessageError('expected at least one message such as {"role": "user", "content": "Hello"}, found none')
+        raise MessageError('expected at least one message, {"role": "user", "content": "Hello"}, found none')
     if reasoning is not None and reasoning not in EFFORTS:
         raise MessageError(f"expected reasoning to be one of {', '.join(EFFORTS)}, found {shown(reasoning)}")
-    conversation = [m if isinstance(m, Message) else read_message(m, f"messages[{i}]") for i, m in enumerate(messages)]
+    conversation = [read_message(message, f"messages[{i}]") for i, message in enumerate(messages)]
     if conversation[0].role != "system":
         content = system or SystemContent()
         content = content if reasoning is None else replace(content, reasoning_effort=reasoning)
@@ -64,8 +64,9 @@ def render(
 
 
 def read_message(entry: Any, where: str) -> Message:
-    """A chat message as a `Message`. Raises MessageError, with `where` in it, for what cannot be expressed.
-    """
+    """A chat message as a `Message`. Raises MessageError, naming `where`, for what cannot be expressed."""
+    if isinstance(entry, Message):
+        return entry
     if not isinstance(entry, Mapping):
         raise MessageError(f'{where} is {shown(entry)}, expected {{"role": ..., "content": ...}}')
     role = entry.get("role")
@@ -75,8 +76,8 @@ def read_message(entry: Any, where: str) -> Message:
     known = {"role", "content", "name", "channel"} if role == "assistant" else {"role", "content", "name"}
     for key, value in entry.items():  # clients send every field they know, unset ones as null or empty
         if key not in known and value is not None and value != []:
-            raise MessageError(f"{where}, a message with role {role!r}, has {shown(key)}, which is not supported; "
-                               f"supported are {', '.join(sorted(known))}")
+            raise MessageError(f"{where}, a message with role {role!r}, has {shown(key)}, which is not "
+                               f"supported; supported are {', '.join(sorted(known))}")
     name = _optional_text(entry, "name", where)
     content = _content(entry.get("content"), where)
     if role == "assistant":

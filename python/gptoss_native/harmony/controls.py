@@ -39,8 +39,7 @@ def control_ids(tokenizer: Tokenizer) -> dict[int, Control]:
 
 
 def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids on which generation stops: `<|return|>`, and `<|call|>` and `<|endoftext|>` where the vocabulary
-    has them.
+    """Ids on which generation stops: `<|return|>`, and `<|call|>` and `<|endoftext|>` where there are such.
 
     `<|end|>` is not one of them: it only ends a message, and the answer usually comes after it.
     Raises TokenizerError if there is no `<|return|>`.
@@ -56,4 +55,6 @@ def control_spelling_in(text: str, tokenizer: Tokenizer) -> str | None:
     if "<|" not in text:
         return None
     match = _RESERVED.search(text)
-    return match.group() if match else next((spelling for spelling in tokenizer.specials if spelling in text), None)
+    if match is not None:
+        return match.group()
+    return next((spelling for spelling in tokenizer.specials if spelling in text), None)

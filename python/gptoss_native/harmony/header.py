@@ -1,5 +1,4 @@
-"""The header of a message, read with patience: role, channel, recipient and content type out of what the
-model wrote.
+"""The header of a message, read with patience: role, channel, recipient, content type, and what is neither.
 
 A well-formed header is `ROLE`, ` to=RECIPIENT`, `<|channel|>CHANNEL`, ` to=RECIPIENT`, ` <|constrain|>TYPE`
 or ` TYPE`, in this order, each but the role optional. Models also glue, double, forget and misspell these, or
@@ -17,16 +16,14 @@ from gptoss_native.harmony.controls import CONSTRAIN
 from gptoss_native.harmony.messages import CHANNELS, ROLES, Role
 
 Part = tuple[str, str]
-"""A marker ("", "channel" or "constrain") and the text after it. Bytes that are not UTF-8 are surrogate
-escapes."""
+"""A marker ("", "channel" or "constrain") and the text after it, bytes that are not UTF-8 as surrogates."""
 
 MAX_WORDS = 6
-"""The longest headers, "assistant commentary to=functions.f constrain json", have fewer words: with more it
-is text."""
+"""More is text: the longest header has fewer, "assistant commentary to=functions.f constrain json"."""
 MAX_BYTES = 256
 
 _NAMES = "|".join(CHANNELS)
-_PUNCTUATION = r"[\s!-/:;=?-@\[-`{-~\u2010-\u2015]"  # ASCII and dashes; without <, which begins a spelled marker
+_PUNCTUATION = r"[\s!-/:;=?-@\[-`{-~\u2010-\u2015]"  # ASCII and dashes, but < begins a spelled marker
 _MARKER = re.compile(r"<\|(channel|constrain)\|>")
 _WORD = re.compile(r"\S+")
 _ROLE = re.compile(rf"({'|'.join(ROLES)})\1*(?::([^\s<]+))?(?={_NAMES}|to=|\s|$)")
@@ -90,9 +87,7 @@ def parse_header(parts: Sequence[Part], *, role: Role | None, started: bool, clo
     role: known beforehand, because `<|start|>` and the role were in the prompt; else None.
     started: a `<|start|>` came before it.
     closed: `<|message|>` came after it. If not, it was cut off or was never meant as a header, so only what
-    cannot be
-    anything else counts as a field: the role, what a marker introduces, ` to=...` and a content type after
-    it.
+    cannot be anything else counts as a field: the role, what a marker introduces, ` to=...` and a type after it.
     """
     if closed:
         parts = _split_spelled_markers(parts)
@@ -106,7 +101,7 @@ def parse_header(parts: Sequence[Part], *, role: Role | None, started: bool, clo
             header.rest += _read_channel(header, text, closed, typed)
         elif marker == "constrain":
             header.rest += _read_type(header, text, closed)
-    header.malformed |= not closed or not (started or role) or bool(header.prose.strip() or header.rest.strip())
+    header.malformed |= not closed or not (started or role) or header.has_text
     if closed:
         header.drop_noise()
     if not header.prose.strip() or closed and _NOISE.fullmatch(header.prose):
@@ -117,17 +112,13 @@ def parse_header(parts: Sequence[Part], *, role: Role | None, started: bool, clo
 
 
 def could_be_channel(text: str) -> bool:
-    """Whether `text`, after a channel marker inside a message, is or may become the header of a known
-    channel.
-    """
+    """Whether `text`, after a channel marker inside a message, may become the header of a known channel."""
     text = text.lstrip()
     return any(channel.startswith(text) or text.startswith(channel) for channel in CHANNELS)
 
 
 def _split_spelled_markers(parts: Sequence[Part]) -> list[Part]:
-    """Markers written out in ordinary tokens are markers too: a name must never end in
-    `<|channel|>commentary`.
-    """
+    """Markers written out in ordinary tokens count too: no name may end in `<|channel|>commentary`."""
     split: list[Part] = []
     for marker, text in parts:
         first, *others = _MARKER.split(text)
@@ -136,8 +127,7 @@ def _split_spelled_markers(parts: Sequence[Part]) -> list[Part]:
 
 
 def _read_role(header: Header, text: str, known: Role | None, started: bool, closed: bool) -> int:
-    """Sets role and name; returns where they end. A role said again is ignored, a missing one is assistant.
-    """
+    """Sets role and name, returns where they end. A role may be said again; a missing one is assistant."""
     allowed = (known,) if known else ROLES if started or closed else ("assistant",)
     end, found = 0, known is not None
     while True:
@@ -192,19 +182,18 @@ def _scan_fields(header: Header, text: str, bare: bool, before_channel: bool, ty
 def _take_word(
     header: Header, word: str, following: list[str], bare: bool, before_channel: bool, typed: bool
 ) -> bool:
-    """A word with no `to=` and no marker: channel, content type or recipient by what it is and where it
-    stands.
-    """
+    """A word without `to=` or marker: channel, content type or recipient by what it is and where."""
     last = not following
+    addressed = header.recipient is not None
     if before_channel and bare and word in CHANNELS:
         header.malformed = True
         header.channel = header.channel or word
     elif header.content_type is None and (
-        word in _TYPES and (bare or header.recipient is not None)
-        or bare and last and _TYPE.fullmatch(word) and (header.recipient is not None or header.channel == "final")
+        word in _TYPES and (bare or addressed)
+        or bare and last and (addressed or header.channel == "final") and _TYPE.fullmatch(word)
     ):
         header.content_type = word
-    elif bare and header.recipient is None and header.channel != "final" and (
+    elif bare and not addressed and header.channel != "final" and (
         _TOOL.fullmatch(word) or _NAME.fullmatch(word) and (following[0] in _TYPES if following else typed)
     ):
         header.malformed = True

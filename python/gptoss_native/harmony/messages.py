@@ -14,6 +14,7 @@ Kind = Literal["reasoning", "preamble", "text", "call", "other"]
 
 ROLES: tuple[Role, ...] = ("user", "assistant", "system", "developer", "tool")
 EFFORTS: tuple[Effort, ...] = ("low", "medium", "high")
+KINDS: tuple[Kind, ...] = ("reasoning", "preamble", "text", "call", "other")
 CHANNELS = ("analysis", "commentary", "final")
 
 
@@ -86,9 +87,7 @@ class Message:
 
 
 def kind_of(role: str, channel: str | None, recipient: str | None) -> Kind:
-    """What a message means to the user. The recipient decides before the channel, and no channel is an
-    answer.
-    """
+    """What a message means to the user: the recipient decides, then the channel; none is an answer."""
     if role != "assistant":
         return "other"
     if recipient is not None and recipient != "all" and recipient not in ROLES:

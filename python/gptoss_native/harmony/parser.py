@@ -1,5 +1,4 @@
-"""Generated token ids to messages and events. Never raises on what a model wrote, never loses a byte of its
-text."""
+"""Generated token ids to messages and events, whatever the model wrote: nothing raises, no text is lost."""
 
 from __future__ import annotations
 
@@ -11,11 +10,12 @@ from gptoss_native.errors import TokenizerError
 from gptoss_native.events import Done, EndReason, Event, MessageDone
 from gptoss_native.harmony.controls import Control, control_ids
 from gptoss_native.harmony.header import Header, could_be_channel
-from gptoss_native.harmony.messages import Kind, Message, Role, Terminator
+from gptoss_native.harmony.messages import KINDS, Kind, Message, Role, Terminator
 from gptoss_native.harmony.partial import Draft, OpenMessage
 from gptoss_native.tokenizer import Tokenizer
 
-_TERMINATORS: dict[Control, Terminator] = {"end": "end", "return": "return", "call": "call", "endoftext": "eos"}
+_TERMINATORS: dict[Control, Terminator] = {
+    "end": "end", "return": "return", "call": "call", "endoftext": "eos"}
 _REASONS: dict[Control | None, EndReason] = {"return": "stop", "endoftext": "stop", "call": "tool_calls"}
 _UNKNOWN = "\ufffd".encode()
 
@@ -38,13 +38,13 @@ class Parser:
         self.messages: list[Message] = []
         self._controls = control_ids(tokenizer)
         self._token_bytes = tokenizer.token_bytes
-        # One of the two is set. Both are after a channel marker inside a message, until it is clear what it means.
+        # One of the two is set; both after a channel marker inside a message, until its meaning is clear.
         self._draft: Draft | None = Draft(role)
         self._open: OpenMessage | None = None
         self._tokens: list[int] = []  # since the last message ended
         self._last_token = -1
         self._pending: list[str] = []  # text of the open message that no event has told yet
-        self._texts: dict[Kind, list[str]] = {"reasoning": [], "preamble": [], "text": [], "call": [], "other": []}
+        self._texts: dict[Kind, list[str]] = {kind: [] for kind in KINDS}
 
     def feed(self, tokens: int | Iterable[int]) -> list[Event]:
         """Reads one token id or several and returns what became known: deltas, and messages that ended."""
@@ -142,7 +142,8 @@ class Parser:
         draft.parts[-1][1].extend(data)
         if self._open is not None:
             marker, text = draft.parts[-1]
-            if draft.too_long() or marker == "channel" and not could_be_channel(text.decode("utf-8", "replace")):
+            decoded = text.decode("utf-8", "replace")
+            if draft.too_long() or marker == "channel" and not could_be_channel(decoded):
                 self._resume()
         elif draft.too_long():
             self._open_message(draft.parse(closed=False), events)

@@ -54,6 +54,6 @@ class OpenMessage:
     def message(self, terminator: Terminator, tokens: tuple[int, ...]) -> Message:
         header = self.header
         return Message(
-            header.role, "".join(self.pieces), header.name, header.channel, header.recipient, header.content_type,
-            terminator=terminator, malformed=self.malformed, tokens=tokens,
+            header.role, "".join(self.pieces), header.name, header.channel, header.recipient,
+            header.content_type, terminator=terminator, malformed=self.malformed, tokens=tokens,
         )

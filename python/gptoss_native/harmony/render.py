@@ -18,7 +18,7 @@ from gptoss_native.harmony.messages import (
     MessageError,
     SystemContent,
 )
-from gptoss_native.strict_json import shown
+from gptoss_native.config.strict_json import shown
 from gptoss_native.tokenizer import Tokenizer
 
 DropAnalysis = Literal["last_final", "first_final", "none"]
@@ -70,10 +70,11 @@ def content_text(item: Item) -> str:
 
 def system_text(content: SystemContent) -> str:
     """Identity and dates, reasoning effort, channels: those that are present, a blank line apart."""
+    date = content.conversation_start_date
     facts = [
         content.model_identity,
         None if content.knowledge_cutoff is None else f"Knowledge cutoff: {content.knowledge_cutoff}",
-        None if content.conversation_start_date is None else f"Current date: {content.conversation_start_date}",
+        None if date is None else f"Current date: {date}",
     ]
     lines = [fact for fact in facts if fact is not None]
     sections = ["\n".join(lines)] if lines else []
@@ -113,8 +114,8 @@ def _check(message: Message, tokenizer: Tokenizer) -> None:
         raise MessageError(f"a message has role {shown(message.role)}, expected one of {', '.join(ROLES)}")
     for item in message.items:
         if not isinstance(item, (str, SystemContent, DeveloperContent)):
-            raise MessageError(f"a message with role {message.role!r} has content of type {type(item).__name__}, "
-                               "expected text, SystemContent or DeveloperContent")
+            raise MessageError(f"a message with role {message.role!r} has content of type "
+                               f"{type(item).__name__}, expected text, SystemContent or DeveloperContent")
     content_type = message.content_type
     if content_type is not None and content_type.startswith(CONSTRAIN):
         content_type = content_type[len(CONSTRAIN):]
@@ -126,7 +127,8 @@ def _check(message: Message, tokenizer: Tokenizer) -> None:
             raise MessageError(f"the {field} of a message with role {message.role!r} contains {spelling}; "
                                "a header field must not spell a control token")
     if message.role == "tool" and not message.name:
-        raise MessageError("a message with role 'tool' needs the name of the tool, such as 'functions.search'")
+        raise MessageError("a message with role 'tool' needs the name of the tool, as in 'functions.search'")
     for kind, role in ((SystemContent, "system"), (DeveloperContent, "developer")):
         if message.role != role and any(isinstance(item, kind) for item in message.items):
-            raise MessageError(f"{kind.__name__} belongs in a message with role {role!r}, not {message.role!r}")
+            raise MessageError(
+                f"{kind.__name__} belongs in a message with role {role!r}, not {message.role!r}")

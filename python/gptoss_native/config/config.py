@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gptoss_native.config_fields import COUNT, SIZE, integer, number, token_ids, wrong
-from gptoss_native.config_rope import RopeScaling, read_rope
+from gptoss_native.config.fields import COUNT, SIZE, integer, number, token_ids, wrong
+from gptoss_native.config.rope import RopeScaling, read_rope
 from gptoss_native.errors import CheckpointError
 
 __all__ = ["Config", "RopeScaling"]

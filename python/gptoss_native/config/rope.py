@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gptoss_native.config_fields import integer, number, wrong
+from gptoss_native.config.fields import integer, number, wrong
 from gptoss_native.errors import CheckpointError
 
 

@@ -8,8 +8,8 @@ from types import TracebackType
 from gptoss_native.errors import GptOssError
 from gptoss_native.events import Done, EndReason, Event
 from gptoss_native.harmony import Parser
-from gptoss_native.results import Reply
-from gptoss_native.stream import TokenStream
+from gptoss_native.engine.results import Reply
+from gptoss_native.engine.stream import TokenStream
 from gptoss_native.tokenizer import Tokenizer
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from gptoss_native.config import Config
+from gptoss_native.config.config import Config
 
 Layout = Literal["hf", "original"]
 ExpertFormat = Literal["mxfp4", "bf16"]

@@ -11,10 +11,10 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.driver import Driver
+from gptoss_native.engine.driver import Driver
 from gptoss_native.errors import Cancelled, GptOssError
-from gptoss_native.results import Completion, FinishReason, StreamToken
-from gptoss_native.sampling import MAX_SEED, SamplingParams
+from gptoss_native.engine.results import Completion, FinishReason, StreamToken
+from gptoss_native.engine.sampling import MAX_SEED, SamplingParams
 from gptoss_native.tokenizer import TextStream, Tokenizer
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptoss_native.errors import CheckpointError
-from gptoss_native.native import _core, native_errors
+from gptoss_native.engine.native import _core, native_errors
 
 Tensors = dict[str, npt.NDArray[Any]]
 

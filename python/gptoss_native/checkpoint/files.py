@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptoss_native.errors import CheckpointError
-from gptoss_native.safetensors_map import MappedFile, map_file
-from gptoss_native.strict_json import read_object, shown
+from gptoss_native.checkpoint.safetensors_map import MappedFile, map_file
+from gptoss_native.config.strict_json import read_object, shown
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.checkpoint_check import check_layers, check_names, check_shapes, check_values
-from gptoss_native.checkpoint_files import find_weights, map_tensors, side_file
-from gptoss_native.config import Config
-from gptoss_native.config_fields import token_ids
+from gptoss_native.checkpoint.check import check_layers, check_names, check_shapes, check_values
+from gptoss_native.checkpoint.files import find_weights, map_tensors, side_file
+from gptoss_native.config.config import Config
+from gptoss_native.config.fields import token_ids
 from gptoss_native.errors import CheckpointError
-from gptoss_native.safetensors_map import MappedFile
-from gptoss_native.strict_json import read_object
-from gptoss_native.tensor_names import ExpertFormat, Layout, detect, end_names, expected_tensors, layer_names
+from gptoss_native.checkpoint.safetensors_map import MappedFile
+from gptoss_native.config.strict_json import read_object
+from gptoss_native.checkpoint.tensor_names import ExpertFormat, Layout, detect, end_names, expected_tensors, layer_names
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gptoss_native.errors import Cancelled, GptOssError
-from gptoss_native.native import _core, native_errors
-from gptoss_native.sampling import GREEDY_BELOW, SamplingParams
+from gptoss_native.engine.native import _core, native_errors
+from gptoss_native.engine.sampling import GREEDY_BELOW, SamplingParams
 
 Ids = npt.NDArray[np.int32]
 Progress = Callable[[str, int, int], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from gptoss_native.config import Config
+from gptoss_native.config.config import Config
 from gptoss_native.errors import OutOfMemory
 
 PAGE_TOKENS = 64

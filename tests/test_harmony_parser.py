@@ -1,0 +1,141 @@
+"""Harmony: whatever a model generates, back to messages and events."""
+
+from __future__ import annotations
+
+import pytest
+
+from gptoss_native.events import (
+    Done,
+    MessageDone,
+    OtherDelta,
+    PreambleDelta,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from gptoss_native.harmony import Message, Parser
+from gptoss_native.tokenizer import Tokenizer
+from harmony_cases import CASES, FINE
+from vocabularies import (
+    released_tokenizer,
+    small_tokenizer,
+    with_controls,
+)
+
+
+def parse(completion: str, tokenizer: Tokenizer | None = None) -> Parser:
+    tokenizer = tokenizer or small_tokenizer()
+    parser = Parser(tokenizer)
+    parser.feed(with_controls(tokenizer, completion))
+    parser.finish()
+    return parser
+
+
+def told(message: Message) -> tuple[str | None, ...]:
+    """A message as (kind, channel, text), and behind it what is unusual about it."""
+    kind = message.kind if message.role == "assistant" else message.role
+    unusual = [message.recipient, message.content_type, "malformed" if message.malformed else None]
+    return (kind, message.channel, message.text, *[item for item in unusual if item is not None])
+
+
+@pytest.mark.parametrize("vocabulary", ["small", "released"])
+@pytest.mark.parametrize(
+    ("completion", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_completions_are_read(
+    completion: str, expected: list[tuple[str | None, ...]], vocabulary: str
+) -> None:
+    if vocabulary == "released":
+        completion = completion.replace("reserved_572", "reserved_200000")
+        expected = [tuple(f and f.replace("reserved_572", "reserved_200000") for f in m) for m in expected]
+    parser = parse(completion, released_tokenizer() if vocabulary == "released" else small_tokenizer())
+    assert [told(message) for message in parser.messages] == expected
+
+
+@pytest.mark.parametrize(
+    ("ending", "terminator", "reason"),
+    [
+        ("<|return|>", "return", "stop"),
+        ("<|call|>", "call", "tool_calls"),
+        ("<|endoftext|>", "eos", "stop"),
+        ("<|end|>", "end", "length"),
+        ("", "eos", "length"),
+        ("<|start|>assistant", "implicit", "length"),
+        ("<|end|><|return|>", "end", "stop"),
+    ],
+)
+def test_what_ended_a_message_and_the_completion_is_recorded(
+    ending: str, terminator: str, reason: str
+) -> None:
+    parser = Parser(small_tokenizer())
+    parser.feed(with_controls(small_tokenizer(), "<|channel|>final<|message|>ok" + ending))
+    done = parser.finish()[-1]
+    assert isinstance(done, Done) and done.reason == reason and done.text == "ok"
+    assert [message.terminator for message in done.messages] == [terminator]
+
+
+def test_events_come_as_the_text_does() -> None:
+    tokenizer = small_tokenizer()
+    parser = Parser(tokenizer)
+    think, talk = (
+        with_controls(tokenizer, "<|channel|>analysis<|message|>\u00e9"),
+        with_controls(tokenizer, "<|end|>"),
+    )
+    events = [parser.feed(token) for token in think]
+    assert events[-2:] == [[], [ReasoningDelta("\u00e9")]] and not any(events[:-2])
+    done = parser.feed(talk)
+    assert done == [
+        MessageDone(
+            Message("assistant", "\u00e9", channel="analysis", terminator="end", tokens=(*think, *talk))
+        )
+    ]
+    assert parser.reasoning == "\u00e9" and parser.text == ""
+
+
+def test_each_kind_of_message_has_its_event() -> None:
+    parser = Parser(small_tokenizer())
+    events = parser.feed(
+        with_controls(
+            small_tokenizer(),
+            "<|start|>assistant".join(
+                [
+                    "<|channel|>analysis<|message|>a<|end|>",
+                    "<|channel|>commentary<|message|>b<|end|>",
+                    "<|channel|>final<|message|>c<|end|>",
+                    " to=functions.f<|channel|>commentary<|message|>d<|call|>",
+                ]
+            )
+            + "<|start|>user<|message|>e",
+        )
+    )
+    deltas = [event for event in events if not isinstance(event, MessageDone)]
+    assert deltas == [
+        ReasoningDelta("a"),
+        PreambleDelta("b"),
+        TextDelta("c"),
+        ToolCallDelta("functions.f", "d"),
+        OtherDelta("user", "e"),
+    ]
+    done = parser.finish()[-1]
+    assert isinstance(done, Done) and (done.reasoning, done.preamble, done.text) == ("a", "b", "c")
+
+
+def test_half_a_character_at_the_end_is_told_before_the_message_is_done() -> None:
+    parser = Parser(small_tokenizer())
+    parser.feed([*with_controls(small_tokenizer(), "<|channel|>final<|message|>o"), 0xF0, 0x9F])
+    delta, done = parser.feed(small_tokenizer().specials["<|return|>"])
+    assert delta == TextDelta("\ufffd") and isinstance(done, MessageDone) and done.message.text == "o\ufffd"
+
+
+def test_refusals_stream_before_they_end() -> None:
+    parser = Parser(small_tokenizer())
+    events = parser.feed(small_tokenizer().encode("I am sorry, but I can not do any of that."))
+    assert events and all(isinstance(event, TextDelta) for event in events)
+
+
+def test_parsing_without_a_role_reads_prompts_too() -> None:
+    tokenizer = small_tokenizer()
+    parser = Parser(tokenizer, role=None)
+    parser.feed(with_controls(tokenizer, f"<|start|>user<|message|>Hi<|end|><|start|>assistant{FINE}"))
+    assert [message.role for message in parser.messages] == ["user", "assistant"]
+    assert not any(message.malformed for message in parser.messages)
