@@ -218,7 +218,7 @@ struct FieldShape {
   std::vector<py::ssize_t> shape;
 };
 
-FieldShape field_shape(const Engine& engine, const std::string& name, py::ssize_t tokens, py::ssize_t rows) {
+FieldShape field_shape(const Engine& engine, const std::string& name, py::ssize_t tokens, py::ssize_t rows, py::ssize_t samples) {
   const Config& c = engine.config();
   if (name == "residual") return {Field::residual, false, {tokens, c.hidden_size}};
   if (name == "attn") return {Field::attn, false, {tokens, c.num_attention_heads, c.head_dim}};
@@ -227,6 +227,7 @@ FieldShape field_shape(const Engine& engine, const std::string& name, py::ssize_
   if (name == "router_choice") return {Field::router_choice, true, {tokens, c.num_experts_per_tok}};
   if (name == "router_weight") return {Field::router_weight, false, {tokens, c.num_experts_per_tok}};
   if (name == "logits") return {Field::logits, false, {rows, c.vocab_size}};
+  if (name == "next_token") return {Field::next_token, true, {samples}};
   refuse("no field is named '" + name + "'");
 }
 
@@ -236,14 +237,15 @@ py::dict run_stages(PyEngine& self, const std::vector<std::string>& stages, int 
   const auto held = self.get();
   Engine& engine = *held;
   const std::vector<Work> work = to_work(self, items);
-  py::ssize_t tokens = 0, rows = 0;
+  py::ssize_t tokens = 0, rows = 0, samples = 0;
   for (const Work& w : work) {
     tokens += static_cast<py::ssize_t>(w.tokens.size());
     rows += static_cast<py::ssize_t>(w.rows.size()) + (w.sampling ? 1 : 0);
+    samples += w.sampling ? 1 : 0;
   }
   std::vector<Engine::FieldData> writes, reads;
   for (const auto& [name, array] : write) {
-    const FieldShape f = field_shape(engine, name, tokens, rows);
+    const FieldShape f = field_shape(engine, name, tokens, rows, samples);
     const py::array values = f.integer ? py::array(py::array_t<int32_t, py::array::c_style | py::array::forcecast>(array))
                                        : py::array(py::array_t<float, py::array::c_style | py::array::forcecast>(array));
     if (std::vector<py::ssize_t>(values.shape(), values.shape() + values.ndim()) != f.shape) refuse(name + ": wrong shape");
@@ -252,7 +254,7 @@ py::dict run_stages(PyEngine& self, const std::vector<std::string>& stages, int 
   }
   std::vector<py::array> results;
   for (const auto& name : read) {
-    const FieldShape f = field_shape(engine, name, tokens, rows);
+    const FieldShape f = field_shape(engine, name, tokens, rows, samples);
     results.push_back(f.integer ? py::array(py::dtype::of<int32_t>(), f.shape) : py::array(py::dtype::of<float>(), f.shape));
     reads.push_back({f.field, std::vector<uint8_t>(static_cast<size_t>(results.back().nbytes()))});
   }

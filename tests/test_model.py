@@ -150,15 +150,16 @@ def test_a_session_cut_back_goes_on_as_if_it_had_never_gone_further(case_of: Cas
 
 
 def test_a_step_that_was_interrupted_changed_nothing(case_of: CaseMaker) -> None:
+    """A step of seconds, so that it is asked (every 50 ms) long before its end."""
     case = case_of(shape_named("several_splits"))
-    engine = open_engine(case.folder, max_tokens=4096)
+    engine = open_engine(case.folder, max_tokens=20_000, max_context=20_000, max_outputs=200, isa=ISAS[-1])
     session = engine.session()
     first = all_logits(engine, case.tokens[:100], session=session)
     with pytest.raises(InterruptedError):
-        engine.step([_core.Work(session, ids(case.tokens[100:]))], lambda: True)
+        engine.step([_core.Work(session, ids(np.resize(case.tokens, 19_000)))], lambda: True)
     assert session.length == 100
-    rest = all_logits(engine, case.tokens[100:], [4096], session=session)
-    assert np.array_equal(np.concatenate([first, rest]), all_logits(engine, case.tokens, [4096]))
+    rest = all_logits(engine, case.tokens[100:250], session=session)
+    assert np.array_equal(np.concatenate([first, rest]), all_logits(engine, case.tokens[:250], [200]))
 
 
 @pytest.fixture(scope="module")

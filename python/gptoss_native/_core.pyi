@@ -104,7 +104,7 @@ class Engine:
         read fields; nothing is committed. Fields: residual (tokens, hidden_size), attn (tokens,
         num_attention_heads, head_dim), lse (tokens, num_attention_heads), router_logits (tokens,
         num_local_experts), router_choice int32 and router_weight (tokens, num_experts_per_tok), logits
-        (rows, vocab_size)."""
+        (rows, vocab_size), next_token int32 (samples)."""
     @property
     def device(self) -> dict[str, Any]:
         """Facts: name, isa, threads, precision, kv_dtype, memory (bytes by class)."""

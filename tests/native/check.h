@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -13,12 +14,12 @@
 
 namespace test {
 
-inline int failures = 0;
+inline std::atomic<int> failures{0};
 
 // Call at the end of main().
 inline int finish(const char* name) {
   if (failures) {
-    std::printf("%s: %d checks FAILED\n", name, failures);
+    std::printf("%s: %d checks FAILED\n", name, failures.load());
     return 1;
   }
   std::printf("%s: passed\n", name);

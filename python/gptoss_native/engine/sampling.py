@@ -9,7 +9,7 @@ from typing import Any
 
 MAX_SEED = 2**64 - 1
 MAX_TEMPERATURE = 1e6
-GREEDY_BELOW = 1e-6
+GREEDY_BELOW = 1e-5
 """Below this temperature softmax(logits / temperature) is one-hot in float32, and the quotient may overflow."""
 
 
