@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gptoss_native.config.config import Config
+from gptoss_native import Config
 
 LAYER_STAGES = ("attn_qkv", "attn", "attn_out", "moe_route", "moe_up", "moe_down")
 

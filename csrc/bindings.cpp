@@ -157,15 +157,18 @@ class PythonPoll {
   std::exception_ptr error_;
 };
 
-// An engine and the arrays whose memory its weights are. Calls that are under way share it, so that close() in
-// another thread takes nothing away from under them.
-struct LoadedEngine : Engine {
-  using Engine::Engine;
+struct Arrays {
   std::vector<py::object> arrays;
-  ~LoadedEngine() {
+  ~Arrays() {
     py::gil_scoped_acquire gil;
     arrays.clear();
   }
+};
+
+// An engine and the arrays whose memory its weights are, which outlive it. Calls that are under way share it, so
+// that close() in another thread takes nothing away from under them.
+struct LoadedEngine : Arrays, Engine {
+  using Engine::Engine;
 };
 
 struct PyEngine {

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from native_build import native_build
+
 ROOT = Path(__file__).parents[1]
 X86 = platform.machine() in ("x86_64", "AMD64")
 
@@ -23,15 +25,6 @@ pytestmark = pytest.mark.slow
 def needs(*programs: str) -> pytest.MarkDecorator:
     missing = [program for program in programs if shutil.which(program) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
-
-
-def build(folder: Path, *arguments: str) -> Path:
-    configure = ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DGPTOSS_PYTHON_MODULE=OFF",
-                 "-DGPTOSS_NATIVE_TESTS=ON", *arguments]  # fmt: skip
-    for command in (configure, ["ninja", "-C", folder, "kernels_test"]):
-        result = subprocess.run(command, capture_output=True, text=True, timeout=900)
-        assert result.returncode == 0, result.stdout + result.stderr
-    return folder / "kernels_test"
 
 
 def run(*command: str | Path, isa: str | None = None) -> str:
@@ -45,14 +38,18 @@ def run(*command: str | Path, isa: str | None = None) -> str:
 
 @needs("cmake", "ninja", "aarch64-linux-gnu-g++", "qemu-aarch64")
 def test_neon_kernels_are_right_on_an_emulated_aarch64(tmp_path: Path) -> None:
-    program = build(tmp_path, f"-DCMAKE_TOOLCHAIN_FILE={ROOT}/cmake/aarch64-linux-gnu.cmake")
-    output = run("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", program)
+    configure = ["cmake", "-S", ROOT, "-B", tmp_path, "-G", "Ninja", "-DGPTOSS_PYTHON_MODULE=OFF",
+                 "-DGPTOSS_NATIVE_TESTS=ON", f"-DCMAKE_TOOLCHAIN_FILE={ROOT}/cmake/aarch64-linux-gnu.cmake"]  # fmt: skip
+    for command in (configure, ["ninja", "-C", tmp_path, "kernels_test"]):
+        result = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        assert result.returncode == 0, result.stdout + result.stderr
+    output = run("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", tmp_path / "kernels_test")
     assert "chosen: neon" in output.splitlines()
 
 
 @pytest.fixture(scope="module")
 def x86_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("x86"))
+    return native_build(tmp_path_factory).folder / "kernels_test"
 
 
 @pytest.mark.skipif(not X86, reason="not an x86-64 machine")

@@ -37,8 +37,13 @@ struct DotArgs {
   size_t y_stride;
   float* scratch;         // dot_scratch_floats(k)
 };
-constexpr int kDotRows = 8;  // the most rows of one tile
-static constexpr size_t dot_scratch_floats(int k) { return kDotRows * round_up(static_cast<size_t>(k), kPackGroup); }
+constexpr int kDotRows = 8;      // rows that are turned into floats together, for
+constexpr int kDotTokens = 48;   // this many tokens, whose activations stay in L2,
+constexpr int kDotBlockK = 512;  // and this much of k, so that the rows stay in L1
+static constexpr size_t dot_scratch_floats(int k) {
+  const size_t blocked = kDotRows * (kDotBlockK + kDotTokens * kMaxLanes), whole_row = round_up(k, kPackGroup);
+  return blocked > whole_row ? blocked : whole_row;
+}
 
 // One KV head, one page, `queries` rows that share it. Partial sums of this page are computed from nothing and
 // then merged into the running m, l, acc.
@@ -52,8 +57,8 @@ struct AttnPageArgs {
   bool bf16;             // dtype of keys and values; else f32
   bool round_weights;    // softmax weights are rounded to bf16 before they meet the values
   float scale;
-  const int* first;      // (queries) visible slots [first, last) of this page; empty: the page is not merged
-  const int* last;
+  const int* first;      // (queries) visible slots [first, last) of this page; empty: the page is not merged.
+  const int* last;       // Every slot between the lowest first and the highest last holds a finite value.
   float* m;              // (queries) running maximum
   float* l;              // (queries) running sum of exp(score - m)
   float* acc;            // (queries, padded_dim) running sum of exp(score - m) * value

@@ -13,20 +13,25 @@ constexpr int kHalf = kPackGroup / 2;
 constexpr int kChunks = kHalf / kLanes;  // registers per half group
 // Tiles fill the registers: 32 of them on AVX-512 and aarch64, else 16.
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kTileRows = 4, kTileKeys = 4;
+constexpr int kTileRows = 4, kTileKeys = 4, kPanelRows = 8;
 #else
-constexpr int kTileRows = 2, kTileKeys = 2;
+constexpr int kTileRows = 2, kTileKeys = 2, kPanelRows = 4;
 #endif
 constexpr int kTileTokens = 6;
-constexpr int kDecodeRows = kDotRows;  // one token: more rows, to have enough sums in flight
-constexpr int kTokenBlock = 48;        // activations that stay in L2 while rows stream past
+constexpr int kPanelTokens = 3;
+constexpr int kDecodeRows = 8;  // one token: more rows, to have enough sums in flight
+constexpr int kBlockK = 512;
+static_assert(kPanelRows <= kDotRows && kBlockK == kDotBlockK && kLanes <= kMaxLanes, "what the scratch was made for");
 
-static inline float e8m0(uint8_t scale) {
-  const uint32_t bits = scale == 0 ? 0x00400000u : (uint32_t)scale << 23;
-  float value;
-  __builtin_memcpy(&value, &bits, sizeof value);
-  return value;
-}
+// 2^(scale - 127) by look-up: a load that broadcasts costs less than making the bits and moving them over.
+struct E8m0Table {
+  float value[256];
+  constexpr E8m0Table() : value() {
+    value[0] = __builtin_bit_cast(float, 0x00400000u);  // 2^-127 is a subnormal: a bare shift would give 0
+    for (uint32_t scale = 1; scale < 256; ++scale) value[scale] = __builtin_bit_cast(float, scale << 23);
+  }
+};
+static constexpr E8m0Table kE8m0;
 
 static inline float bf16(uint16_t half) {
   const uint32_t bits = (uint32_t)half << 16;
@@ -86,13 +91,13 @@ struct Mxfp4Rows {
   const uint8_t* scales;
   size_t row_bytes, scale_bytes;
   using Group = Mxfp4;
-  Group group(int row, int group) const { return mxfp4(e8m0(scales[row * scale_bytes + group])); }
+  Group group(int row, int group) const { return mxfp4(kE8m0.value[scales[row * scale_bytes + group]]); }
   void fetch(int row, int group, int chunk, Group scale, V& even, V& odd) const {
     load_mxfp4(weight + row * row_bytes + group * (kPackGroup / 2) + chunk * kLanes, scale, even, odd);
   }
 };
 
-// Rows already turned into packed floats: worth it from the second tile of tokens on.
+// A row already turned into packed floats.
 struct FloatRows {
   const float* weight;
   size_t row_floats;
@@ -147,49 +152,88 @@ static inline Bf16Rows advance(Bf16Rows rows, int r) {
 static inline Mxfp4Rows advance(Mxfp4Rows rows, int r) {
   return {rows.weight + r * rows.row_bytes, rows.scales + r * rows.scale_bytes, rows.row_bytes, rows.scale_bytes};
 }
+static inline Bf16Rows skip(Bf16Rows rows, int groups) {
+  return {rows.weight + groups * kPackGroup * sizeof(uint16_t), rows.row_bytes};
+}
+static inline Mxfp4Rows skip(Mxfp4Rows rows, int groups) {
+  return {rows.weight + groups * (kPackGroup / 2), rows.scales + groups, rows.row_bytes, rows.scale_bytes};
+}
 
-// Rows [0, n) as packed floats, zero-padded to whole groups.
-template <class Rows>
-static inline FloatRows unpack(const Rows rows, int n, int k, float* panel) {
-  const size_t row_floats = round_up(k, kPackGroup);
-  for (int r = 0; r < n; ++r) {
-    float* out = panel + r * row_floats;
-    for (int g = 0; g < k / kPackGroup; ++g) {
+// Groups [0, groups) of R rows as floats, in the order in which block_tile reads them: (groups, chunks, even and
+// odd places, R) registers.
+template <int R, class Rows>
+static inline void unpack(const Rows rows, int groups, float* panel) {
+  for (int g = 0; g < groups; ++g, panel += R * kPackGroup)
+    for (int r = 0; r < R; ++r) {
       const auto scale = rows.group(r, g);
       for (int c = 0; c < kChunks; ++c) {
         V even, odd;
         rows.fetch(r, g, c, scale, even, odd);
-        store(out + g * kPackGroup + c * kLanes, even);
-        store(out + g * kPackGroup + kHalf + c * kLanes, odd);
+        store(panel + (2 * c * R + r) * kLanes, even);
+        store(panel + ((2 * c + 1) * R + r) * kLanes, odd);
       }
     }
+}
+
+// dot_tile over one block of k: the chains are read from and written back to `sums` (T, R) registers.
+template <int R, int T>
+static inline void block_tile(const float* panel, int groups, const float* const* x, int k, bool first, float* sums) {
+  V acc[R][T];
+  for (int r = 0; r < R; ++r)
+    for (int t = 0; t < T; ++t) acc[r][t] = first ? zero() : load(sums + (t * R + r) * kLanes);
+  for (int g = 0; g < groups; ++g)
+    for (int c = 0; c < kChunks; ++c)
+      for (int half = 0; half < 2; ++half, panel += R * kLanes) {  // even places, then odd ones: the order of dot_tile
+        V xt[T];
+        for (int t = 0; t < T; ++t) xt[t] = load(x[t] + k + g * kPackGroup + half * kHalf + c * kLanes);
+        for (int r = 0; r < R; ++r) {
+          const V w = load(panel + r * kLanes);
+          for (int t = 0; t < T; ++t) acc[r][t] = fma(w, xt[t], acc[r][t]);
+        }
+      }
+  for (int r = 0; r < R; ++r)
+    for (int t = 0; t < T; ++t) store(sums + (t * R + r) * kLanes, acc[r][t]);
+}
+
+// Many tokens: R rows are turned into floats once, a block of k at a time so that they stay in L1 while the tokens
+// stream past. The chains wait in `sums` from block to block; nothing is added in another order.
+template <int R, class Rows>
+static inline void dot_blocked(const Rows rows, const float* const* x, int tokens, int k, float* scratch, float* y,
+                               size_t y_stride) {
+  float* panel = scratch;
+  float* sums = scratch + kDotRows * kBlockK;
+  for (int from = 0; from < k; from += kBlockK) {
+    const int groups = (k - from < kBlockK ? k - from : kBlockK) / kPackGroup;
+    unpack<R>(skip(rows, from / kPackGroup), groups, panel);
+    int t = 0;
+    for (; t + kPanelTokens <= tokens; t += kPanelTokens)
+      block_tile<R, kPanelTokens>(panel, groups, x + t, from, from == 0, sums + t * R * kLanes);
+    for (; t < tokens; ++t) block_tile<R, 1>(panel, groups, x + t, from, from == 0, sums + t * R * kLanes);
   }
-  return {panel, row_floats};
+  for (int t = 0; t < tokens; ++t)
+    for (int r = 0; r < R; ++r) y[t * y_stride + r] = sum(load(sums + (t * R + r) * kLanes));
 }
 
 template <class Rows>
 static inline void dot(const Rows all, const DotArgs& a) {
   const int groups = a.k / kPackGroup;
+  int r = 0;
   if (a.tokens == 1) {
-    int r = 0;
     for (; r + kDecodeRows <= a.rows; r += kDecodeRows)
       dot_tile<kDecodeRows, 1>(advance(all, r), groups, a.x, a.y + r, a.y_stride);
     for (; r < a.rows; ++r) dot_tile<1, 1>(advance(all, r), groups, a.x, a.y + r, a.y_stride);
-    return;
-  }
-  for (int t = 0; t < a.tokens; t += kTokenBlock) {
-    const int tokens = a.tokens - t < kTokenBlock ? a.tokens - t : kTokenBlock;
-    const float* const* x = a.x + t;
-    float* y = a.y + t * a.y_stride;
-    int r = 0;
-    for (; r + kTileRows <= a.rows; r += kTileRows) {
-      const Rows rows = advance(all, r);
-      if (tokens > kTileTokens)
-        dot_tokens<kTileRows>(unpack(rows, kTileRows, a.k, a.scratch), groups, x, tokens, y + r, a.y_stride);
-      else
-        dot_tokens<kTileRows>(rows, groups, x, tokens, y + r, a.y_stride);
+  } else if (a.tokens <= kTileTokens) {
+    for (; r + kTileRows <= a.rows; r += kTileRows)
+      dot_tokens<kTileRows>(advance(all, r), groups, a.x, a.tokens, a.y + r, a.y_stride);
+    for (; r < a.rows; ++r) dot_tokens<1>(advance(all, r), groups, a.x, a.tokens, a.y + r, a.y_stride);
+  } else {
+    for (int t = 0; t < a.tokens; t += kDotTokens) {
+      const int tokens = a.tokens - t < kDotTokens ? a.tokens - t : kDotTokens;
+      float* y = a.y + t * a.y_stride;
+      for (r = 0; r + kPanelRows <= a.rows; r += kPanelRows)
+        dot_blocked<kPanelRows>(advance(all, r), a.x + t, tokens, a.k, a.scratch, y + r, a.y_stride);
+      for (; r < a.rows; ++r) dot_blocked<1>(advance(all, r), a.x + t, tokens, a.k, a.scratch, y + r, a.y_stride);
     }
-    for (; r < a.rows; ++r) dot_tokens<1>(advance(all, r), groups, x, tokens, y + r, a.y_stride);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
+#define GPTOSS_NEON
 
 namespace gptoss::cpu {
 namespace neon {

@@ -135,7 +135,7 @@ static inline V exp2_whole(V n) {
 static inline V round_nearest(V x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline V zero_below(V value, V x, V limit) { return _mm256_and_ps(value, _mm256_cmp_ps(x, limit, _CMP_NLT_UQ)); }
 
-#else  // four lanes: NEON on aarch64, else the compiler's generic vectors (SSE2 on x86-64)
+#else  // four lanes: NEON where the file asks for it, else the compiler's generic vectors (SSE2 on x86-64)
 
 using V = float __attribute__((vector_size(16)));
 using I = int32_t __attribute__((vector_size(16)));
@@ -153,7 +153,7 @@ static inline V add(V a, V b) { return a + b; }
 static inline V sub(V a, V b) { return a - b; }
 static inline V mul(V a, V b) { return a * b; }
 static inline V div(V a, V b) { return a / b; }
-#if defined(__aarch64__)
+#if defined(GPTOSS_NEON)
 static inline V fma(V a, V b, V c) { return (V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
 #else
 static inline V fma(V a, V b, V c) { return a * b + c; }
@@ -183,7 +183,7 @@ struct Mxfp4 {
 };
 static inline Mxfp4 mxfp4(float scale) { return {set1(scale)}; }
 static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
-#if defined(__aarch64__)
+#if defined(GPTOSS_NEON)
   // Look up the high half of each value's float32 (its bf16 form), two byte tables side by side.
   const uint8x16_t high_byte = {0x00, 0x3f, 0x3f, 0x3f, 0x40, 0x40, 0x40, 0x40,
                                 0x80, 0xbf, 0xbf, 0xbf, 0xc0, 0xc0, 0xc0, 0xc0};

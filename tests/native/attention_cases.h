@@ -1,5 +1,5 @@
-// attn_page, attn_merge and attn_finish: four pages in two splits, as the CPU device calls them, against float64; and
-// a query's bits, whatever other queries its call has.
+// attn_page, attn_merge and attn_finish: four pages in two splits, as the CPU device calls them, against
+// float64; and a query's bits, whatever other queries its call has.
 #pragma once
 
 #include <algorithm>
@@ -32,7 +32,12 @@ struct AttentionCase {
   std::vector<float> q, keys, values, sinks;  // (queries, dim), (pages, 64, dim), (pages, 64, dim), (queries)
 
   AttentionCase(int dim, int count, bool bf16_, bool round_, Geometry where, uint64_t seed)
-      : head_dim(dim), queries(count), bf16(bf16_), round(round_), geometry(where), scale(2 / std::sqrt(static_cast<float>(dim))) {
+      : head_dim(dim),
+        queries(count),
+        bf16(bf16_),
+        round(round_),
+        geometry(where),
+        scale(2 / std::sqrt(static_cast<float>(dim))) {
     Random random(seed);
     const auto stored = [&](float x) { return bf16 ? gptoss::round_to_bf16(x) : x; };
     for (int i = 0; i < queries * dim; ++i) q.push_back(random.normal());
@@ -45,7 +50,9 @@ struct AttentionCase {
     return std::clamp(position(query) - geometry.window + 1 - page * kSlots, 0, kSlots);
   }
   int last(int query, int page) const { return std::clamp(position(query) + 1 - page * kSlots, 0, kSlots); }
-  bool sees(int query, int page, int slot) const { return slot >= first(query, page) && slot < last(query, page); }
+  bool sees(int query, int page, int slot) const {
+    return slot >= first(query, page) && slot < last(query, page);
+  }
 
  private:
   int position(int query) const { return geometry.position + query / geometry.group; }
@@ -56,8 +63,8 @@ struct Attended {
   std::vector<float> out;  // (dim)
 };
 
-// A page as the cache holds it: keys (dim, 64), values (64, padded dim). Slots that none of `of` sees, and the
-// padding, hold garbage: not-a-number.
+// A page as the cache holds it: keys (dim, 64), values (64, padded dim). Slots that none of `of` sees, and
+// the padding, hold garbage: not-a-number.
 struct Page {
   Fenced<uint8_t> keys, values;
   int padded;
@@ -69,7 +76,8 @@ struct Page {
         padded(padded_dim),
         bf16(c.bf16) {
     for (int slot = 0; slot < kSlots; ++slot) {
-      const bool seen = std::any_of(of.begin(), of.end(), [&](int query) { return c.sees(query, page, slot); });
+      const bool seen =
+          std::any_of(of.begin(), of.end(), [&](int query) { return c.sees(query, page, slot); });
       for (int d = 0; d < padded; ++d) {
         const bool real = seen && d < c.head_dim;
         const size_t at = (static_cast<size_t>(page) * kSlots + slot) * c.head_dim + d;
@@ -87,7 +95,8 @@ struct Page {
   }
 };
 
-inline std::vector<Attended> attend(const Kernels& kernels, const AttentionCase& c, const std::vector<int>& of) {
+inline std::vector<Attended> attend(const Kernels& kernels, const AttentionCase& c,
+                                    const std::vector<int>& of) {
   const int n = static_cast<int>(of.size()), padded = (c.head_dim + 15) / 16 * 16;
   struct Sums {
     Output m, l, acc;
@@ -97,7 +106,8 @@ inline std::vector<Attended> attend(const Kernels& kernels, const AttentionCase&
       std::fill_n(acc.data(), count * width, 0.0f);
     }
   };
-  Fenced<float> q(static_cast<size_t>(n) * c.head_dim), scratch(gptoss::cpu::attn_scratch_floats(padded));
+  Fenced<float> q(static_cast<size_t>(n) * c.head_dim);
+  Scratch scratch(gptoss::cpu::attn_scratch_floats(padded));
   for (int i = 0; i < n; ++i) std::copy_n(&c.q[of[i] * c.head_dim], c.head_dim, &q[i * c.head_dim]);
 
   Sums total(n, padded);
@@ -126,10 +136,11 @@ inline std::vector<Attended> attend(const Kernels& kernels, const AttentionCase&
                          .acc = split.acc.data(),
                          .scratch = scratch.data()});
     }
-    CHECK(split.m.intact() && split.l.intact() && split.acc.intact(), "%s attn_page: wrote elsewhere", kernels.name);
+    CHECK(split.m.intact() && split.l.intact() && split.acc.intact(), "%s attn_page: wrote elsewhere",
+          kernels.name);
     for (int i = 0; i < n; ++i)
-      kernels.attn_merge(total.m.data() + i, total.l.data() + i, total.acc.row(i), split.m.data()[i], split.l.data()[i],
-                         split.acc.row(i), padded);
+      kernels.attn_merge(total.m.data() + i, total.l.data() + i, total.acc.row(i), split.m.data()[i],
+                         split.l.data()[i], split.acc.row(i), padded);
   }
   std::vector<Attended> results;
   for (int i = 0; i < n; ++i) {
@@ -137,7 +148,8 @@ inline std::vector<Attended> attend(const Kernels& kernels, const AttentionCase&
     kernels.attn_finish(m, l, total.acc.row(i), c.sinks[of[i]], padded);
     results.push_back({*m, *l, *m + std::log(*l), {total.acc.row(i), total.acc.row(i) + c.head_dim}});
   }
-  CHECK(total.m.intact() && total.l.intact() && total.acc.intact(), "%s attn_merge, attn_finish: wrote elsewhere", kernels.name);
+  CHECK(total.m.intact() && total.l.intact() && total.acc.intact(),
+        "%s attn_merge, attn_finish: wrote elsewhere", kernels.name);
   return results;
 }
 
@@ -172,7 +184,8 @@ inline Expected expected(const AttentionCase& c, int query, bool round) {
     for (int slot = 0; slot < kSlots; ++slot) {
       if (!c.sees(query, page, slot)) continue;
       const double weight = std::exp(score[slot] - highest), factor = std::exp(highest - top);
-      const double used = round ? gptoss::round_to_bf16(static_cast<float>(weight)) : weight;  // relative to its page
+      const double used =
+          round ? gptoss::round_to_bf16(static_cast<float>(weight)) : weight;  // relative to its page
       l += weight * factor;
       for (int d = 0; d < c.head_dim; ++d)
         e.out[d] += used * factor * c.values[(page * kSlots + slot) * c.head_dim + d];
@@ -192,19 +205,21 @@ inline void attention_case(const Kernels& kernels, const AttentionCase& c) {
   for (int i = 0; i < c.queries; ++i) {
     const Expected want = expected(c, i, c.round), plain = expected(c, i, false);
     CHECK(std::fabs(together[i].lse - want.lse) <= 2 * want.score_error + 0x1p-22 * (8 + std::fabs(want.lse)),
-          "%s attention dim %d bf16 %d query %d: lse %.9g, wanted %.9g", kernels.name, c.head_dim, c.bf16, i, together[i].lse,
-          want.lse);
+          "%s attention dim %d bf16 %d query %d: lse %.9g, wanted %.9g", kernels.name, c.head_dim, c.bf16, i,
+          together[i].lse, want.lse);
     // A weight next to the middle between two bf16 may go the other way: then it is off by 2^-8 of itself.
     const double limit = 4 * (4 * want.score_error + 0x1p-18 + (c.round ? 0x1p-9 : 0));  // values reach 4
     for (int d = 0; d < c.head_dim; ++d) {
       const double got = together[i].out[d];
-      CHECK(std::fabs(got - want.out[d]) <= limit, "%s attention dim %d bf16 %d round %d query %d: out(%d) %.9g, wanted %.9g",
-            kernels.name, c.head_dim, c.bf16, c.round, i, d, got, want.out[d]);
+      CHECK(std::fabs(got - want.out[d]) <= limit,
+            "%s attention dim %d bf16 %d round %d query %d: out(%d) %.9g, wanted %.9g", kernels.name,
+            c.head_dim, c.bf16, c.round, i, d, got, want.out[d]);
       error += (got - want.out[d]) * (got - want.out[d]);
       effect += (plain.out[d] - want.out[d]) * (plain.out[d] - want.out[d]);
     }
   }
-  CHECK(effect == 0 || error < 0.1 * effect, "%s attention dim %d: weights were not rounded to bf16", kernels.name, c.head_dim);
+  CHECK(effect == 0 || error < 0.1 * effect, "%s attention dim %d: weights were not rounded to bf16",
+        kernels.name, c.head_dim);
 
   for (int count : {1, 2, 3, 7}) {  // tiles of six, of two and of one
     for (int start = 0; start + count <= c.queries; start += count) {
@@ -212,21 +227,23 @@ inline void attention_case(const Kernels& kernels, const AttentionCase& c) {
       const auto apart = attend(kernels, c, some);
       for (int i = 0; i < count; ++i) {
         const Attended &a = apart[i], &b = together[start + i];
-        CHECK(same_bits(a.m, b.m) && same_bits(a.l, b.l) && std::memcmp(a.out.data(), b.out.data(), c.head_dim * 4) == 0,
-              "%s attention dim %d bf16 %d: query %d among %d has other bits than among %d", kernels.name, c.head_dim, c.bf16,
-              start + i, count, c.queries);
+        CHECK(same_bits(a.m, b.m) && same_bits(a.l, b.l) &&
+                  std::memcmp(a.out.data(), b.out.data(), c.head_dim * 4) == 0,
+              "%s attention dim %d bf16 %d: query %d among %d has other bits than among %d", kernels.name,
+              c.head_dim, c.bf16, start + i, count, c.queries);
       }
     }
   }
 }
 
-// Scores so far apart that e^x is 0, rising and falling along the pages, and a sink far above and far below them.
+// Scores so far apart that e^x is 0, rising and falling along the pages, and a sink far above and below.
 inline void far_apart(const Kernels& kernels) {
   for (float sink : {-300.0f, 0.0f, 300.0f})
     for (bool rising : {false, true}) {
       AttentionCase c(16, 8, false, false, {200, kEverything, 1}, 3);
       c.sinks.assign(8, sink);
-      for (size_t i = 0; i < c.keys.size(); ++i) c.keys[i] *= 1 + 40.0f * (rising ? i : c.keys.size() - i) / c.keys.size();
+      for (size_t i = 0; i < c.keys.size(); ++i)
+        c.keys[i] *= 1 + 40.0f * (rising ? i : c.keys.size() - i) / c.keys.size();
       attention_case(kernels, c);
     }
 }
@@ -239,7 +256,8 @@ inline void attention_cases(const Kernels& kernels) {
       {128, 128, 8},         {129, 128, 8},        // and one that begins to forget
       {190, 65, 1},          {250, 70, 4}};
   constexpr int n = sizeof geometries / sizeof geometries[0];
-  for (const Geometry& geometry : geometries) attention_case(kernels, AttentionCase(24, 21, false, false, geometry, 1));
+  for (const Geometry& geometry : geometries)
+    attention_case(kernels, AttentionCase(24, 21, false, false, geometry, 1));
   int seed = 0;
   for (int head_dim : {2, 16, 18, 40, 64, 80, 128})
     for (bool bf16 : {false, true})

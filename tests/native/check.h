@@ -1,5 +1,5 @@
-// What the native tests share: CHECK, which reports and goes on; memory that notices a step beyond its end; and a
-// small random generator, the same on every machine.
+// What the native tests share: CHECK, which reports and goes on; memory that notices a step beyond its end;
+// and a small random generator, the same on every machine.
 #pragma once
 
 #include <sys/mman.h>
@@ -26,13 +26,13 @@ inline int finish(const char* name) {
   return 0;
 }
 
-#define CHECK(condition, ...)                                                      \
-  do {                                                                             \
-    if (!(condition) && ++test::failures <= 25) {                                  \
-      std::printf("%s:%d: expected %s: ", __FILE__, __LINE__, #condition);         \
-      std::printf(__VA_ARGS__);                                                    \
-      std::printf("\n");                                                           \
-    }                                                                              \
+#define CHECK(condition, ...)                                              \
+  do {                                                                     \
+    if (!(condition) && ++test::failures <= 25) {                          \
+      std::printf("%s:%d: expected %s: ", __FILE__, __LINE__, #condition); \
+      std::printf(__VA_ARGS__);                                            \
+      std::printf("\n");                                                   \
+    }                                                                      \
   } while (0)
 
 class Random {
@@ -56,9 +56,9 @@ class Random {
   uint64_t state_;
 };
 
-// An array before a page that nobody may touch, so that a read beyond its end is a segmentation fault with or
-// without a sanitizer. `misalign` is the address of the first byte modulo 16; unless it is what the size makes of
-// it anyway, up to 15 bytes lie between the array and the fence.
+// An array before a page that nobody may touch, so that a read beyond its end is a segmentation fault with
+// or without a sanitizer. `misalign` is the address of the first byte modulo 16; unless it is what the size
+// makes of it anyway, up to 15 bytes lie between the array and the fence.
 template <class T>
 class Fenced {
  public:
@@ -90,8 +90,8 @@ class Fenced {
   T* data_;
 };
 
-// Floats for a kernel to write: not-a-number before, and between and around the places that it may write a pattern
-// that must survive.
+// Floats for a kernel to write: not-a-number before, and between and around the places that it may write a
+// pattern that must survive.
 class Output {
  public:
   // `rows` runs of `width` floats, `stride` apart.
@@ -122,6 +122,18 @@ class Output {
   static constexpr size_t kGuard = 32;
   static float pattern() { return -1.2345e30f; }
   size_t rows_, width_, stride_;
+  Fenced<float> cells_;
+};
+
+// Scratch memory as a kernel may find it.
+class Scratch {
+ public:
+  explicit Scratch(size_t count) : cells_(count) {
+    for (size_t i = 0; i < count; ++i) cells_[i] = std::numeric_limits<float>::quiet_NaN();
+  }
+  float* data() { return cells_.data(); }
+
+ private:
   Fenced<float> cells_;
 };
 

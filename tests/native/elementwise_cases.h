@@ -16,8 +16,9 @@ inline size_t packed_place(int i) { return static_cast<size_t>(i / 32 * 32 + i %
 
 // Values at which rounding to bf16 is decided: ties to even, carries, signed zeros, subnormals, the largest.
 inline float awkward(Random& random, int i) {
-  static const uint32_t bits[] = {0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x3fffffff, 0x80000000, 0x00000000,
-                                  0x00000001, 0x80008000, 0x007fffff, 0x7f7f7fff, 0x7f7fffff, 0xff7fffff, 0x7f800000};
+  static const uint32_t bits[] = {0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x3fffffff,
+                                  0x80000000, 0x00000000, 0x00000001, 0x80008000, 0x007fffff,
+                                  0x7f7f7fff, 0x7f7fffff, 0xff7fffff, 0x7f800000};
   constexpr int n = sizeof bits / sizeof bits[0];
   return i % 3 == 0 ? gptoss::float_from_bits(bits[random.below(n)]) : random.normal();
 }
@@ -45,8 +46,8 @@ inline void pack_cases(const Kernels& kernels) {
           want[packed_place(i)] = round ? gptoss::round_to_bf16(y) : y;
         }
         for (size_t i = 0; i < padded; ++i)
-          CHECK(same_bits(out.data()[i], want[i]), "%s pack n %d round %d place %zu: %.9g, wanted %.9g", kernels.name, n, round,
-                i, out.data()[i], want[i]);
+          CHECK(same_bits(out.data()[i], want[i]), "%s pack n %d round %d place %zu: %.9g, wanted %.9g",
+                kernels.name, n, round, i, out.data()[i], want[i]);
       }
 }
 
@@ -60,7 +61,8 @@ inline void sum_squares_cases(const Kernels& kernels) {
       sum += static_cast<double>(x[i]) * x[i];
     }
     const double got = kernels.sum_squares(x.data(), n);
-    CHECK(std::fabs(got - sum) <= (n + 4) * 0x1p-24 * sum, "%s sum_squares n %d: %.9g, wanted %.9g", kernels.name, n, got, sum);
+    CHECK(std::fabs(got - sum) <= (n + 4) * 0x1p-24 * sum, "%s sum_squares n %d: %.9g, wanted %.9g",
+          kernels.name, n, got, sum);
   }
 }
 
@@ -73,7 +75,8 @@ inline double swiglu(double gate, double up, double limit, double alpha) {
 inline void swiglu_cases(const Kernels& kernels) {
   Random random(13);
   // Where the clamps begin, where e^x is no float any more, and far beyond.
-  const float edges[] = {7, 6.9999995f, -7, 7.5f, -1, 0, -0.0f, 1e4f, -1e4f, -51, -52.1f, -61, -100, 88, -1e-30f, 1e30f};
+  const float edges[] = {7,     6.9999995f, -7,     7.5f, -1,   0,  -0.0f,   1e4f,
+                         -1e4f, -51,        -52.1f, -61,  -100, 88, -1e-30f, 1e30f};
   for (int n : {32, 64, 96, 160})
     for (float limit : {7.0f, 0.5f}) {
       Fenced<float> u(2 * n, n % 64 ? 4 : 0);
@@ -92,17 +95,19 @@ inline void swiglu_cases(const Kernels& kernels) {
         const double want = swiglu(gate, up, limit, 1.702f), got = plain.data()[packed_place(i)];
         // The error of the exponent's argument, which is below 88, becomes a relative one.
         const double relative = 8 * 0x1p-24 + 2 * 0x1p-24 * std::fmin(88.0, std::fabs(1.702 * gate));
-        CHECK(std::fabs(got - want) <= relative * std::fabs(want) + 1e-30, "%s swiglu gate %g up %g: %.9g, wanted %.9g",
-              kernels.name, gate, up, got, want);
-        CHECK(same_bits(rounded.data()[packed_place(i)], gptoss::round_to_bf16(plain.data()[packed_place(i)])),
-              "%s swiglu gate %g up %g: rounded to %.9g, not rounded it is %.9g", kernels.name, gate, up,
-              rounded.data()[packed_place(i)], got);
+        CHECK(std::fabs(got - want) <= relative * std::fabs(want) + 1e-30,
+              "%s swiglu gate %g up %g: %.9g, wanted %.9g", kernels.name, gate, up, got, want);
+        CHECK(
+            same_bits(rounded.data()[packed_place(i)], gptoss::round_to_bf16(plain.data()[packed_place(i)])),
+            "%s swiglu gate %g up %g: rounded to %.9g, not rounded it is %.9g", kernels.name, gate, up,
+            rounded.data()[packed_place(i)], got);
       }
       // The same neurons in a shorter call.
       Output part(1, 32, 32);
-      kernels.swiglu_pack(u.data() + 2 * (n - 32), bias.data() + 2 * (n - 32), 32, limit, 1.702f, false, part.data());
-      CHECK(std::memcmp(part.data(), plain.data() + n - 32, 32 * sizeof(float)) == 0, "%s swiglu: other bits in other company",
-            kernels.name);
+      kernels.swiglu_pack(u.data() + 2 * (n - 32), bias.data() + 2 * (n - 32), 32, limit, 1.702f, false,
+                          part.data());
+      CHECK(std::memcmp(part.data(), plain.data() + n - 32, 32 * sizeof(float)) == 0,
+            "%s swiglu: other bits in other company", kernels.name);
     }
 }
 
@@ -115,8 +120,8 @@ inline void swiglu_keeps_nan(const Kernels& kernels) {
   Output out(1, 32, 32);
   kernels.swiglu_pack(u.data(), bias.data(), 32, 7, 1.702f, false, out.data());
   for (int i = 0; i < 32; ++i)
-    CHECK(std::isnan(out.data()[packed_place(i)]) == (i == 3 || i == 20), "%s swiglu neuron %d: %g", kernels.name, i,
-          out.data()[packed_place(i)]);
+    CHECK(std::isnan(out.data()[packed_place(i)]) == (i == 3 || i == 20), "%s swiglu neuron %d: %g",
+          kernels.name, i, out.data()[packed_place(i)]);
 }
 
 inline void ceilings(const Kernels& kernels) {

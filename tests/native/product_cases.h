@@ -1,5 +1,5 @@
-// dot_bf16, dot_mxfp4, dot_bf16_transposed against float64, and every element bit for bit equal to itself computed
-// alone, whatever rows and tokens are computed beside it.
+// dot_bf16, dot_mxfp4, dot_bf16_transposed against float64, and every element bit for bit equal to itself
+// computed alone, whatever rows and tokens are computed beside it.
 #pragma once
 
 #include <cmath>
@@ -39,13 +39,16 @@ struct Matrix {
       : format(f),
         rows(rows_),
         k(k_),
-        row_bytes(f == Format::bf16 ? 2 * k_ : f == Format::mxfp4 ? k_ / 2 : 2 * rows_),
+        row_bytes(f == Format::bf16    ? 2 * k_
+                  : f == Format::mxfp4 ? k_ / 2
+                                       : 2 * rows_),
         scale_bytes(f == Format::mxfp4 ? k_ / 32 : 0),
         weight(f == Format::transposed ? k_ * row_bytes : rows_ * row_bytes, misalign),
         scales(rows_ * scale_bytes, misalign % 2) {}
 
   void set_bf16(int r, int i, uint16_t bits) {
-    uint8_t* at = format == Format::bf16 ? weight.data() + r * row_bytes + 2 * i : weight.data() + i * row_bytes + 2 * r;
+    uint8_t* at = format == Format::bf16 ? weight.data() + r * row_bytes + 2 * i
+                                         : weight.data() + i * row_bytes + 2 * r;
     std::memcpy(at, &bits, sizeof bits);
   }
   void set_code(int r, int i, int code) {
@@ -81,9 +84,10 @@ inline std::vector<float> multiply(const Kernels& kernels, const Matrix& m, int 
                                    const std::vector<const float*>& x) {
   const size_t stride = rows + 3, offset = m.format == Format::transposed ? 2 * row : row * m.row_bytes;
   Output y(x.size(), rows, stride);
-  Fenced<float> scratch(gptoss::cpu::dot_scratch_floats(m.k));
-  const auto dot = m.format == Format::bf16 ? kernels.dot_bf16 : m.format == Format::mxfp4 ? kernels.dot_mxfp4
-                                                                                         : kernels.dot_bf16_transposed;
+  Scratch scratch(gptoss::cpu::dot_scratch_floats(m.k));
+  const auto dot = m.format == Format::bf16    ? kernels.dot_bf16
+                   : m.format == Format::mxfp4 ? kernels.dot_mxfp4
+                                               : kernels.dot_bf16_transposed;
   dot({.weight = m.weight.data() + offset,
        .scales = m.format == Format::mxfp4 ? m.scales.data() + row * m.scale_bytes : nullptr,
        .row_bytes = m.row_bytes,
@@ -95,7 +99,8 @@ inline std::vector<float> multiply(const Kernels& kernels, const Matrix& m, int 
        .y = y.data(),
        .y_stride = stride,
        .scratch = scratch.data()});
-  CHECK(y.intact(), "%s %s: rows %d tokens %zu k %d: wrote elsewhere", kernels.name, name_of(m.format), rows, x.size(), m.k);
+  CHECK(y.intact(), "%s %s: rows %d tokens %zu k %d: wrote elsewhere", kernels.name, name_of(m.format), rows,
+        x.size(), m.k);
   std::vector<float> values;
   for (size_t t = 0; t < x.size(); ++t) values.insert(values.end(), y.row(t), y.row(t) + rows);
   return values;
@@ -130,8 +135,9 @@ inline void products_of(const Kernels& kernels, Format format, int k, size_t mis
         sum += term;
         size += std::fabs(term);
       }
-      CHECK(std::fabs(alone[t][r] - sum) <= chain * 0x1p-23 * size, "%s %s k %d row %d token %d: %.9g, wanted %.9g",
-            kernels.name, name_of(format), k, r, t, alone[t][r], sum);
+      CHECK(std::fabs(alone[t][r] - sum) <= chain * 0x1p-23 * size,
+            "%s %s k %d row %d token %d: %.9g, wanted %.9g", kernels.name, name_of(format), k, r, t,
+            alone[t][r], sum);
     }
   }
 
@@ -141,20 +147,23 @@ inline void products_of(const Kernels& kernels, Format format, int k, size_t mis
   };
   const std::vector<Range> row_ranges =
       transposed ? std::vector<Range>{{0, 32}, {32, 64}, {64, 128}, {0, 160}, {0, 288}}
-                 : std::vector<Range>{{0, 1}, {1, 2}, {0, 3}, {2, 4}, {0, 5}, {1, 7}, {3, 8}, {0, 9}, {0, 11}, {4, 16}, {0, 27}};
+                 : std::vector<Range>{{0, 1}, {1, 2}, {0, 3},  {2, 4},  {0, 5}, {1, 7},
+                                      {3, 8}, {0, 9}, {0, 11}, {4, 16}, {0, 27}};
   const std::vector<Range> token_ranges =
       transposed ? std::vector<Range>{{3, 1}, {0, 2}, {1, 5}, {2, 6}, {0, 7}, {1, 13}, {0, 15}}
                  : std::vector<Range>{{3, 1},  {1, 2},  {0, 3},  {2, 4},  {0, 5},  {1, 6},  {2, 7},
                                       {0, 12}, {0, 17}, {0, 48}, {1, 49}, {4, 53}, {0, 55}, {2, 97}};
   for (const Range& rs : row_ranges)
     for (const Range& ts : token_ranges) {
-      const auto y = multiply(kernels, m, rs.first, rs.count, {x.begin() + ts.first, x.begin() + ts.first + ts.count});
+      const auto y =
+          multiply(kernels, m, rs.first, rs.count, {x.begin() + ts.first, x.begin() + ts.first + ts.count});
       bool same = true;
       for (int t = 0; t < ts.count; ++t)
         for (int r = 0; r < rs.count; ++r)
-          same = same && same_bits(y[static_cast<size_t>(t) * rs.count + r], alone[ts.first + t][rs.first + r]);
-      CHECK(same, "%s %s k %d: %d rows and %d tokens together give other bits than one by one", kernels.name, name_of(format),
-            k, rs.count, ts.count);
+          same =
+              same && same_bits(y[static_cast<size_t>(t) * rs.count + r], alone[ts.first + t][rs.first + r]);
+      CHECK(same, "%s %s k %d: %d rows and %d tokens together give other bits than one by one", kernels.name,
+            name_of(format), k, rs.count, ts.count);
     }
 }
 
@@ -184,8 +193,8 @@ inline void every_mxfp4_value(const Kernels& kernels) {
       for (int i = 0; i < company; ++i)
         for (int scale = 0; scale < 255; ++scale) {
           const float got = y[static_cast<size_t>(i) * 255 + scale];
-          CHECK(got == m.value(scale, t + i), "%s scale %d element %d: %.9g, wanted %.9g", kernels.name, scale, t + i, got,
-                m.value(scale, t + i));
+          CHECK(got == m.value(scale, t + i), "%s scale %d element %d: %.9g, wanted %.9g", kernels.name,
+                scale, t + i, got, m.value(scale, t + i));
         }
     }
 }
@@ -204,7 +213,8 @@ inline void every_bf16_value(const Kernels& kernels, Format format) {
     const auto y = multiply(kernels, m, 0, rows, std::vector<const float*>(i % 2 ? 7 : 1, x->data()));
     for (size_t j = 0; j < y.size(); ++j) {
       const int r = static_cast<int>(j % rows);
-      CHECK(y[j] == m.value(r, i), "%s %s: %.9g, wanted %.9g", kernels.name, name_of(format), y[j], m.value(r, i));
+      CHECK(y[j] == m.value(r, i), "%s %s: %.9g, wanted %.9g", kernels.name, name_of(format), y[j],
+            m.value(r, i));
     }
   }
 }
@@ -227,14 +237,16 @@ inline void one_bad_weight(const Kernels& kernels, Format format) {
       if (j % 64 == 37)
         CHECK(std::isnan(after[j]), "%s %s: %g, wanted NaN", kernels.name, name_of(format), after[j]);
       else
-        CHECK(same_bits(before[j], after[j]), "%s %s: a NaN in row 37 changed row %zu", kernels.name, name_of(format), j % 64);
+        CHECK(same_bits(before[j], after[j]), "%s %s: a NaN in row 37 changed row %zu", kernels.name,
+              name_of(format), j % 64);
     }
   }
 }
 
 inline void product_cases(const Kernels& kernels) {
   for (Format format : {Format::bf16, Format::mxfp4, Format::transposed})
-    for (int k : {32, 64, 96, 352}) products_of(kernels, format, k, k == 64 ? 0 : 8);  // released files: 8 modulo 16
+    for (int k : {32, 64, 96, 352})
+      products_of(kernels, format, k, k == 64 ? 0 : 8);  // released files: 8 modulo 16
   for (size_t misalign : {2, 6, 10, 14}) {
     products_of(kernels, Format::bf16, 96, misalign);
     products_of(kernels, Format::transposed, 32, misalign);

@@ -36,7 +36,8 @@ struct Model {
 
   void commit(int tokens) {
     length += tokens;
-    first_window_page = std::max(first_window_page, std::max(0, length - layers.window - kRollbackReserve) / kPageTokens);
+    first_window_page =
+        std::max(first_window_page, std::max(0, length - layers.window - kRollbackReserve) / kPageTokens);
   }
   int truncate(int to) {
     if (to >= length) return length;
@@ -52,20 +53,23 @@ void check_tables(const Session& session, const Model& model, int reserved, std:
   const int pages = pages_for(model.length + reserved);
   const PageTables& tables = session.tables();
   CHECK(session.length() == model.length, "length %d, wanted %d", session.length(), model.length);
-  CHECK(static_cast<int>(tables.full.size()) == (model.layers.full ? pages : 0), "%zu pages of %d", tables.full.size(), pages);
-  CHECK(static_cast<int>(tables.window.size()) == (model.layers.sliding ? pages : 0), "%zu pages of %d", tables.window.size(), pages);
+  CHECK(static_cast<int>(tables.full.size()) == (model.layers.full ? pages : 0), "%zu pages of %d",
+        tables.full.size(), pages);
+  CHECK(static_cast<int>(tables.window.size()) == (model.layers.sliding ? pages : 0), "%zu pages of %d",
+        tables.window.size(), pages);
   for (int page : tables.full) CHECK(page >= 0 && held.insert(page).second, "page %d twice, or freed", page);
   for (size_t i = 0; i < tables.window.size(); ++i) {
     const int page = tables.window[i];
     if (static_cast<int>(i) < model.first_window_page)
-      CHECK(page == -1, "page %zu behind the window is held (length %d, window %d)", i, model.length, model.layers.window);
+      CHECK(page == -1, "page %zu behind the window is held (length %d, window %d)", i, model.length,
+            model.layers.window);
     else
       CHECK(page >= 0 && held.insert(page).second, "window page %zu: %d twice, or freed", i, page);
   }
 }
 
-// Several sessions of one pool, each operation followed by a full check; returns how often pages were lacking,
-// which in a pool that is not `scarce` must be never.
+// Several sessions of one pool, each operation followed by a full check; returns how often pages were
+// lacking, which in a pool that is not `scarce` must be never.
 int random_operations(const Layers& layers, bool scarce, uint64_t seed) {
   test::Random random(seed);
   const Config config = layers.config();
@@ -84,8 +88,8 @@ int random_operations(const Layers& layers, bool scarce, uint64_t seed) {
     const auto check_all = [&](int reserved) {
       std::set<int> held;
       for (int j = 0; j < sessions; ++j) check_tables(*live[j], models[j], j == i ? reserved : 0, held);
-      CHECK(pool->free_pages() == pool->pages() - static_cast<int>(held.size()), "%d free of %d with %zu held", pool->free_pages(),
-            pool->pages(), held.size());
+      CHECK(pool->free_pages() == pool->pages() - static_cast<int>(held.size()),
+            "%d free of %d with %zu held", pool->free_pages(), pool->pages(), held.size());
     };
     const int kind = random.below(40);
     if (kind < 32) {
@@ -116,12 +120,14 @@ int random_operations(const Layers& layers, bool scarce, uint64_t seed) {
         model.commit(tokens);
       }
     } else if (kind < 39) {
-      const int to = random.below(3) ? model.length - random.below(kRollbackReserve + 2) : random.below(model.length + 2) - 1;
+      const int to = random.below(3) ? model.length - random.below(kRollbackReserve + 2)
+                                     : random.below(model.length + 2) - 1;
       const int before = model.length, got = session.truncate(to), want = model.truncate(to);
       CHECK(got == want, "truncate(%d) of %d: %d, wanted %d", to, before, got, want);
       // Whatever was kept, the next token finds all keys of its window.
       for (int key = std::max(0, got - layers.window + 1); layers.sliding && key < got; ++key)
-        CHECK(session.tables().window[key / kPageTokens] >= 0, "truncate(%d): key %d of token %d is gone", to, key, got);
+        CHECK(session.tables().window[key / kPageTokens] >= 0, "truncate(%d): key %d of token %d is gone", to,
+              key, got);
     } else {
       live[i] = std::make_unique<Session>(pool, config);  // the old one gives its pages back
       model = Model{layers};
@@ -129,7 +135,8 @@ int random_operations(const Layers& layers, bool scarce, uint64_t seed) {
     check_all(0);
   }
   live.clear();
-  CHECK(pool->free_pages() == pool->pages(), "%d of %d pages leaked", pool->pages() - pool->free_pages(), pool->pages());
+  CHECK(pool->free_pages() == pool->pages(), "%d of %d pages leaked", pool->pages() - pool->free_pages(),
+        pool->pages());
   return refused;
 }
 
@@ -144,7 +151,8 @@ void a_short_rollback_always_works() {
       session.commit();
       const int back = std::min(kRollbackReserve, session.length());
       const int target = session.length() - back;
-      CHECK(session.truncate(target) == target, "window %d: %d tokens back from %d", window, back, length + 1);
+      CHECK(session.truncate(target) == target, "window %d: %d tokens back from %d", window, back,
+            length + 1);
       if (back == 0) continue;
       session.reserve(back);
       session.commit();
@@ -187,11 +195,12 @@ void shared_pages_are_freed_by_the_last_holder() {
 
 int main() {
   uint64_t seed = 0;
-  for (const Layers& layers : {Layers{true, true, 128}, Layers{true, true, 1}, Layers{true, true, 16}, Layers{true, true, 4096},
-                               Layers{false, true, 100}, Layers{true, false, 128}})
+  for (const Layers& layers : {Layers{true, true, 128}, Layers{true, true, 1}, Layers{true, true, 16},
+                               Layers{true, true, 4096}, Layers{false, true, 100}, Layers{true, false, 128}})
     for (int repeat = 0; repeat < 3; ++repeat) {
       random_operations(layers, false, ++seed);
-      CHECK(random_operations(layers, true, ++seed) > 0, "a third of the pages was enough: nothing was tested");
+      CHECK(random_operations(layers, true, ++seed) > 0,
+            "a third of the pages was enough: nothing was tested");
     }
   a_short_rollback_always_works();
   sliding_layers_cost_their_window_only();

@@ -38,8 +38,10 @@ void every_task_runs_once() {
         if (worker < 0 || worker >= threads) ++with_bad_worker;
       });
       for (int task = 0; task < tasks; ++task)
-        CHECK(times[task] == 1, "%d threads, %d tasks: task %d ran %d times", threads, tasks, task, times[task].load());
-      CHECK(with_bad_worker == 0, "%d threads: %d tasks had an impossible worker", threads, with_bad_worker.load());
+        CHECK(times[task] == 1, "%d threads, %d tasks: task %d ran %d times", threads, tasks, task,
+              times[task].load());
+      CHECK(with_bad_worker == 0, "%d threads: %d tasks had an impossible worker", threads,
+            with_bad_worker.load());
     }
   }
 }
@@ -59,7 +61,7 @@ void a_worker_does_one_task_at_a_time() {
   CHECK(disturbed == 0, "%d times", disturbed.load());
 }
 
-// Plain memory: what run() wrote is seen after it, and what was written between two runs is seen in the second.
+// Plain memory: what run() wrote is seen after it, and what was written between two runs in the second.
 void writes_are_visible(int threads, int rounds) {
   Pool pool(threads);
   std::vector<int> input(61), output(61);
@@ -77,8 +79,8 @@ void many_tiny_runs(int threads, int runs) {
   std::vector<int64_t> sums(3 * 16);
   for (int run = 0; run < runs; ++run) pool.run(3, [&](int task, int) { sums[task * 16] += task + 1; });
   for (int task = 0; task < 3; ++task)
-    CHECK(sums[task * 16] == static_cast<int64_t>(runs) * (task + 1), "%d threads: task %d summed to %lld", threads, task,
-          static_cast<long long>(sums[task * 16]));
+    CHECK(sums[task * 16] == static_cast<int64_t>(runs) * (task + 1), "%d threads: task %d summed to %lld",
+          threads, task, static_cast<long long>(sums[task * 16]));
 }
 
 // The body is dead as soon as run() has returned: a late worker must not call it.
@@ -118,7 +120,8 @@ void pools_come_and_go() {
   for (int round = 0; round < 400; ++round)
     for (int threads : {1, 2, 3, 8}) {
       Pool pool(threads);
-      if (round % 3 == 0) continue;  // never used: its workers may be ended before they have looked at anything
+      if (round % 3 == 0)
+        continue;  // never used: its workers may be ended before they have looked at anything
       std::atomic<int> ran{0};
       pool.run(threads + 1, [&](int, int) { ++ran; });
       CHECK(ran == threads + 1, "%d threads: %d tasks", threads, ran.load());
@@ -131,7 +134,8 @@ void two_pools_in_two_threads() {
     Pool pool(3);
     std::vector<int64_t> sums(64);
     for (int run = 0; run < 2000; ++run) pool.run(64, [&](int task, int) { sums[task] += task; });
-    for (int task = 0; task < 64; ++task) CHECK(sums[task] == 2000 * task, "task %d: %lld", task, static_cast<long long>(sums[task]));
+    for (int task = 0; task < 64; ++task)
+      CHECK(sums[task] == 2000 * task, "task %d: %lld", task, static_cast<long long>(sums[task]));
   };
   std::thread other(work);
   work();
@@ -146,7 +150,8 @@ void idle_threads_sleep() {
   const double before = cpu_seconds();
   sleep_ms(200);
   const double burnt = cpu_seconds() - before;
-  CHECK(burnt < 0.1, "an idle pool burnt %.3f s of processor time in 0.2 s", burnt);  // spinning: 0.4 and more
+  CHECK(burnt < 0.1, "an idle pool burnt %.3f s of processor time in 0.2 s",
+        burnt);                             // spinning: 0.4 and more
   pool.run(100, [&](int, int) { ++ran; });  // and they wake up
   CHECK(ran == 200, "%d tasks", ran.load());
 }
@@ -168,7 +173,8 @@ void a_poll_that_says_stop_drops_the_rest(int threads, int tasks) {
       ++ran;
       sleep_ms(1);
     });
-  CHECK(pool.stopped() && asked == 2, "%d threads: asked %d times, stopped %d", threads, asked, pool.stopped());
+  CHECK(pool.stopped() && asked == 2, "%d threads: asked %d times, stopped %d", threads, asked,
+        pool.stopped());
   CHECK(!elsewhere, "%d threads: asked from a worker", threads);
   const int before = ran;
   pool.run(tasks, [&](int, int) { ++ran; });
@@ -176,10 +182,11 @@ void a_poll_that_says_stop_drops_the_rest(int threads, int tasks) {
   pool.watch(nullptr);
   CHECK(!pool.stopped(), "a new watch begins unstopped");
   pool.run(tasks, [&](int, int) { ++ran; });
-  CHECK(ran == before + tasks, "%d threads: %d of %d tasks ran after the watch", threads, ran - before, tasks);
+  CHECK(ran == before + tasks, "%d threads: %d of %d tasks ran after the watch", threads, ran - before,
+        tasks);
 }
 
-// The caller has nothing left to do, another thread has a long task: a stop must be heard now, not afterwards.
+// The caller has nothing left to do, another thread has a long task: a stop must be heard now, not later.
 void a_poll_is_asked_while_waiting() {
   Pool pool(2);
   std::atomic<bool> worker_began{false}, asked{false};
@@ -212,7 +219,8 @@ void usable_cores_follow_the_affinity_mask() {
 #endif
 }
 
-// The child of a fork() has the pool's memory and none of its threads: to destroy it there must not wait for them.
+// The child of a fork() has the pool's memory and none of its threads: to destroy it there must not wait
+// for them.
 void a_fork_can_destroy_the_pool() {
   auto* pool = new Pool(3);
   std::atomic<int> ran{0};
