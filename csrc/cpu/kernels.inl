@@ -13,15 +13,17 @@ constexpr int kHalf = kPackGroup / 2;
 constexpr int kChunks = kHalf / kLanes;  // registers per half group
 // Tiles fill the registers: 32 of them on AVX-512 and aarch64, else 16.
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kTileRows = 4, kTileKeys = 4, kPanelRows = 8;
+constexpr int kTileRows = 4, kTileKeys = 4;
+constexpr int kUnpackRows = 0;  // turning weights into floats anew for every tile costs less than floats cost the caches
 #else
-constexpr int kTileRows = 2, kTileKeys = 2, kPanelRows = 4;
+constexpr int kTileRows = 2, kTileKeys = 2;
+constexpr int kUnpackRows = 4;  // here it is the other way round; see dot_blocked
 #endif
 constexpr int kTileTokens = 6;
-constexpr int kPanelTokens = 3;
+constexpr int kUnpackTokens = 3;
 constexpr int kDecodeRows = 8;  // one token: more rows, to have enough sums in flight
 constexpr int kBlockK = 512;
-static_assert(kPanelRows <= kDotRows && kBlockK == kDotBlockK && kLanes <= kMaxLanes, "what the scratch was made for");
+static_assert(kUnpackRows <= kDotRows && kBlockK == kDotBlockK && kLanes <= kMaxLanes, "what the scratch was made for");
 
 // 2^(scale - 127) by look-up: a load that broadcasts costs less than making the bits and moving them over.
 struct E8m0Table {
@@ -76,6 +78,7 @@ static inline float exp_one(float x) {
 // A weight format is a struct with the scale of a group and the registers of a chunk of it.
 
 struct Bf16Rows {
+  static constexpr int kGroupBytes = 2 * kPackGroup;
   const uint8_t* weight;
   size_t row_bytes;
   struct Group {};
@@ -87,6 +90,7 @@ struct Bf16Rows {
 };
 
 struct Mxfp4Rows {
+  static constexpr int kGroupBytes = kPackGroup / 2;
   const uint8_t* weight;
   const uint8_t* scales;
   size_t row_bytes, scale_bytes;
@@ -97,35 +101,49 @@ struct Mxfp4Rows {
   }
 };
 
-// A row already turned into packed floats.
-struct FloatRows {
+// One row already turned into packed floats.
+struct FloatRow {
   const float* weight;
-  size_t row_floats;
   struct Group {};
   Group group(int, int) const { return {}; }
-  void fetch(int row, int group, int chunk, Group, V& even, V& odd) const {
-    const float* p = weight + row * row_floats + group * kPackGroup + chunk * kLanes;
+  void fetch(int, int group, int chunk, Group, V& even, V& odd) const {
+    const float* p = weight + group * kPackGroup + chunk * kLanes;
     even = load(p);
     odd = load(p + kHalf);
   }
 };
 
+// Weights that come next, asked for a little at every step: the processor's own prefetch stops at each 4 KiB and
+// starts anew with each row.
+struct Ahead {
+  const uint8_t* next = nullptr;
+  int lines = 0;  // of 64 bytes, at every step
+  void step() {
+    for (int i = 0; i < lines; ++i) __builtin_prefetch(next + 64 * i);
+    next += 64 * lines;
+  }
+};
+
 template <int R, int T, class Rows>
-static inline void dot_tile(const Rows rows, int groups, const float* const* x, float* y, size_t y_stride) {
+static inline void dot_tile(const Rows rows, int groups, const float* const* x, float* y, size_t y_stride, Ahead ahead = {}) {
   V acc[R][T];
   for (int r = 0; r < R; ++r)
     for (int t = 0; t < T; ++t) acc[r][t] = zero();
   for (int g = 0; g < groups; ++g) {
+    if constexpr (T == 1) ahead.step();
     typename Rows::Group scale[R];
     for (int r = 0; r < R; ++r) scale[r] = rows.group(r, g);
     for (int c = 0; c < kChunks; ++c) {
       V even[R], odd[R];
       for (int r = 0; r < R; ++r) rows.fetch(r, g, c, scale[r], even[r], odd[r]);
+      const int at = g * kPackGroup + c * kLanes;
+      for (int t = 0; t < T; ++t) {  // the even places of all tokens first: so everything fits the registers
+        const V xt = load(x[t] + at);
+        for (int r = 0; r < R; ++r) acc[r][t] = fma(even[r], xt, acc[r][t]);
+      }
       for (int t = 0; t < T; ++t) {
-        const float* p = x[t] + g * kPackGroup + c * kLanes;
-        const V xe = load(p), xo = load(p + kHalf);
-        for (int r = 0; r < R; ++r) acc[r][t] = fma(even[r], xe, acc[r][t]);
-        for (int r = 0; r < R; ++r) acc[r][t] = fma(odd[r], xo, acc[r][t]);
+        const V xt = load(x[t] + at + kHalf);
+        for (int r = 0; r < R; ++r) acc[r][t] = fma(odd[r], xt, acc[r][t]);
       }
     }
   }
@@ -133,19 +151,7 @@ static inline void dot_tile(const Rows rows, int groups, const float* const* x, 
     for (int t = 0; t < T; ++t) y[t * y_stride + r] = sum(acc[r][t]);
 }
 
-template <int R, class Rows>
-static inline void dot_tokens(const Rows rows, int groups, const float* const* x, int tokens, float* y, size_t stride) {
-  for (; tokens >= kTileTokens; tokens -= kTileTokens, x += kTileTokens, y += kTileTokens * stride)
-    dot_tile<R, kTileTokens>(rows, groups, x, y, stride);
-  switch (tokens) {
-    case 5: return dot_tile<R, 5>(rows, groups, x, y, stride);
-    case 4: return dot_tile<R, 4>(rows, groups, x, y, stride);
-    case 3: return dot_tile<R, 3>(rows, groups, x, y, stride);
-    case 2: return dot_tile<R, 2>(rows, groups, x, y, stride);
-    case 1: return dot_tile<R, 1>(rows, groups, x, y, stride);
-  }
-}
-
+static inline FloatRow advance(FloatRow row, int) { return row; }
 static inline Bf16Rows advance(Bf16Rows rows, int r) {
   return {rows.weight + r * rows.row_bytes, rows.row_bytes};
 }
@@ -157,6 +163,28 @@ static inline Bf16Rows skip(Bf16Rows rows, int groups) {
 }
 static inline Mxfp4Rows skip(Mxfp4Rows rows, int groups) {
   return {rows.weight + groups * (kPackGroup / 2), rows.scales + groups, rows.row_bytes, rows.scale_bytes};
+}
+
+template <int T, class Rows>
+static inline void dot_rows(const Rows all, int rows, int groups, const float* const* x, float* y, size_t y_stride) {
+  int r = 0;
+  for (; r + kTileRows <= rows; r += kTileRows) dot_tile<kTileRows, T>(advance(all, r), groups, x, y + r, y_stride);
+  for (; r < rows; ++r) dot_tile<1, T>(advance(all, r), groups, x, y + r, y_stride);
+}
+
+// A few rows, whose weights stay in L1, meet all tokens tile by tile.
+template <class Rows>
+static inline void dot_tokens(const Rows all, int rows, int groups, const float* const* x, int tokens, float* y,
+                              size_t y_stride) {
+  for (; tokens >= kTileTokens; tokens -= kTileTokens, x += kTileTokens, y += kTileTokens * y_stride)
+    dot_rows<kTileTokens>(all, rows, groups, x, y, y_stride);
+  switch (tokens) {
+    case 5: return dot_rows<5>(all, rows, groups, x, y, y_stride);
+    case 4: return dot_rows<4>(all, rows, groups, x, y, y_stride);
+    case 3: return dot_rows<3>(all, rows, groups, x, y, y_stride);
+    case 2: return dot_rows<2>(all, rows, groups, x, y, y_stride);
+    case 1: return dot_rows<1>(all, rows, groups, x, y, y_stride);
+  }
 }
 
 // Groups [0, groups) of R rows as floats, in the order in which block_tile reads them: (groups, chunks, even and
@@ -198,7 +226,7 @@ static inline void block_tile(const float* panel, int groups, const float* const
 // Many tokens: R rows are turned into floats once, a block of k at a time so that they stay in L1 while the tokens
 // stream past. The chains wait in `sums` from block to block; nothing is added in another order.
 template <int R, class Rows>
-static inline void dot_blocked(const Rows rows, const float* const* x, int tokens, int k, float* scratch, float* y,
+[[maybe_unused]] static inline void dot_blocked(const Rows rows, const float* const* x, int tokens, int k, float* scratch, float* y,
                                size_t y_stride) {
   float* panel = scratch;
   float* sums = scratch + kDotRows * kBlockK;
@@ -206,8 +234,8 @@ static inline void dot_blocked(const Rows rows, const float* const* x, int token
     const int groups = (k - from < kBlockK ? k - from : kBlockK) / kPackGroup;
     unpack<R>(skip(rows, from / kPackGroup), groups, panel);
     int t = 0;
-    for (; t + kPanelTokens <= tokens; t += kPanelTokens)
-      block_tile<R, kPanelTokens>(panel, groups, x + t, from, from == 0, sums + t * R * kLanes);
+    for (; t + kUnpackTokens <= tokens; t += kUnpackTokens)
+      block_tile<R, kUnpackTokens>(panel, groups, x + t, from, from == 0, sums + t * R * kLanes);
     for (; t < tokens; ++t) block_tile<R, 1>(panel, groups, x + t, from, from == 0, sums + t * R * kLanes);
   }
   for (int t = 0; t < tokens; ++t)
@@ -219,21 +247,23 @@ static inline void dot(const Rows all, const DotArgs& a) {
   const int groups = a.k / kPackGroup;
   int r = 0;
   if (a.tokens == 1) {
-    for (; r + kDecodeRows <= a.rows; r += kDecodeRows)
-      dot_tile<kDecodeRows, 1>(advance(all, r), groups, a.x, a.y + r, a.y_stride);
-    for (; r < a.rows; ++r) dot_tile<1, 1>(advance(all, r), groups, a.x, a.y + r, a.y_stride);
-  } else if (a.tokens <= kTileTokens) {
-    for (; r + kTileRows <= a.rows; r += kTileRows)
-      dot_tokens<kTileRows>(advance(all, r), groups, a.x, a.tokens, a.y + r, a.y_stride);
-    for (; r < a.rows; ++r) dot_tokens<1>(advance(all, r), groups, a.x, a.tokens, a.y + r, a.y_stride);
-  } else {
-    for (int t = 0; t < a.tokens; t += kDotTokens) {
-      const int tokens = a.tokens - t < kDotTokens ? a.tokens - t : kDotTokens;
-      float* y = a.y + t * a.y_stride;
-      for (r = 0; r + kPanelRows <= a.rows; r += kPanelRows)
-        dot_blocked<kPanelRows>(advance(all, r), a.x + t, tokens, a.k, a.scratch, y + r, a.y_stride);
-      for (; r < a.rows; ++r) dot_blocked<1>(advance(all, r), a.x + t, tokens, a.k, a.scratch, y + r, a.y_stride);
+    for (; r + kDecodeRows <= a.rows; r += kDecodeRows) {
+      const Rows rows = advance(all, r);
+      const Ahead ahead{rows.weight + kDecodeRows * rows.row_bytes, kDecodeRows * Rows::kGroupBytes / 64};
+      dot_tile<kDecodeRows, 1>(rows, groups, a.x, a.y + r, a.y_stride, ahead);
     }
+    for (; r < a.rows; ++r) dot_tile<1, 1>(advance(all, r), groups, a.x, a.y + r, a.y_stride);
+    return;
+  }
+  for (int t = 0; t < a.tokens; t += kDotTokens) {
+    const int tokens = a.tokens - t < kDotTokens ? a.tokens - t : kDotTokens;
+    float* y = a.y + t * a.y_stride;
+    r = 0;
+    if (kUnpackRows > 0 && tokens > kTileTokens)
+      for (; r + kUnpackRows <= a.rows; r += kUnpackRows)
+        dot_blocked<kUnpackRows>(advance(all, r), a.x + t, tokens, a.k, a.scratch, y + r, a.y_stride);
+    for (; r < a.rows; r += kDotRows)
+      dot_tokens(advance(all, r), a.rows - r < kDotRows ? a.rows - r : kDotRows, groups, a.x + t, tokens, y + r, a.y_stride);
   }
 }
 
@@ -244,7 +274,7 @@ static void dot_bf16_ragged(const DotArgs& a) {
     const uint16_t* row = (const uint16_t*)((const uint8_t*)a.weight + r * a.row_bytes);
     for (int i = 0; i < groups * kPackGroup; ++i) a.scratch[i] = 0;
     for (int k = 0; k < a.k; ++k) a.scratch[packed_index(k)] = bf16(row[k]);
-    dot_tokens<1>(FloatRows{a.scratch, 0}, groups, a.x, a.tokens, a.y + r, a.y_stride);
+    dot_tokens(FloatRow{a.scratch}, 1, groups, a.x, a.tokens, a.y + r, a.y_stride);
   }
 }
 
@@ -500,7 +530,7 @@ static float read_sum(const void* data, size_t bytes) {
 }
 
 static float multiply_add(long iterations, long* flops) {
-  constexpr int kChains = kTileRows * 3;
+  constexpr int kChains = 12;  // latency 4, two a cycle, and some to spare
   V acc[kChains];
   for (int i = 0; i < kChains; ++i) acc[i] = set1((float)i);
   const V x = set1(0.999f), y = set1(0.001f);
