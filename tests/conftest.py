@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 
+# A suite started in the background inherits SIGINT as ignored, and the tests that press Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's products are small, and its threads fight the engine's
 
 # ruff: noqa: E402

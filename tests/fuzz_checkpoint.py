@@ -23,10 +23,10 @@ import safetensors
 from checkpoint_damage import mutate_bytes, mutate_inside
 from checkpoint_layouts import original_tensors, write_safetensors
 from gptoss_native.checkpoint.files import parse_index
-from gptoss_native.config.config import Config
-from gptoss_native.errors import CheckpointError
 from gptoss_native.checkpoint.safetensors_map import header_length, parse_header
+from gptoss_native.config.config import Config
 from gptoss_native.config.strict_json import parse_object
+from gptoss_native.errors import CheckpointError
 from make_checkpoint import hf_config, make_tensors, original_config, rope_parameters
 
 LISTING = {"model-00000-of-00001.safetensors", "model-00001-of-00001.safetensors", "config.json"}

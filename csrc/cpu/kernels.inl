@@ -11,8 +11,8 @@ static const float kE2m1[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f, 
 
 constexpr int kHalf = kPackGroup / 2;
 constexpr int kChunks = kHalf / kLanes;  // registers per half group
-// Tiles fill the registers: 32 of them on AVX-512 and aarch64, else 16.
-#if defined(__AVX512F__) || defined(__aarch64__)
+// Tiles fill the registers: 32 of them on AVX-512 and NEON, else 16.
+#if defined(GPTOSS_AVX512) || defined(GPTOSS_NEON)
 constexpr int kTileRows = 4, kTileKeys = 4;
 constexpr int kUnpackRows = 0;  // turning weights into floats anew for every tile costs less than floats cost the caches
 #else

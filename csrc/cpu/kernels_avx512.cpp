@@ -3,6 +3,7 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#define GPTOSS_AVX512
 
 namespace gptoss::cpu {
 namespace avx512 {

@@ -1,11 +1,11 @@
 // A register of float lanes: the only place where the kernels' bodies meet an instruction set.
 //
-// Included by one ISA file each, inside its own namespace: everything here is static, and nothing of the
-// standard library may be used, because an inline function compiled with wider flags can be the copy that the
-// linker keeps for the baseline. Operations round once each; only fma() is fused, and only where the ISA is.
+// Included by each ISA file, which names its instruction set (GPTOSS_AVX2, ...), inside its own namespace. All is
+// static, and nothing of the standard library may be used: an inline function compiled with wider flags can be the
+// copy that the linker keeps for the baseline. Operations round once each; only fma() is fused, where the ISA is.
 // max and min return their second operand where one is not a number.
 
-#if defined(__AVX512F__)
+#if defined(GPTOSS_AVX512)
 
 using V = __m512;
 constexpr int kLanes = 16;
@@ -72,7 +72,7 @@ static inline V zero_below(V value, V x, V limit) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), value);
 }
 
-#elif defined(__AVX2__)
+#elif defined(GPTOSS_AVX2)
 
 using V = __m256;
 constexpr int kLanes = 8;
@@ -135,7 +135,7 @@ static inline V exp2_whole(V n) {
 static inline V round_nearest(V x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline V zero_below(V value, V x, V limit) { return _mm256_and_ps(value, _mm256_cmp_ps(x, limit, _CMP_NLT_UQ)); }
 
-#else  // four lanes: NEON where the file asks for it, else the compiler's generic vectors (SSE2 on x86-64)
+#else  // four lanes: NEON, or the compiler's generic vectors (SSE2 on x86-64)
 
 using V = float __attribute__((vector_size(16)));
 using I = int32_t __attribute__((vector_size(16)));

@@ -8,12 +8,17 @@
 
 __version__ = "0.1.0"
 
-from gptoss_native.engine.chat_stream import ChatStream
 from gptoss_native.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gptoss_native.config.config import Config, RopeScaling
+from gptoss_native.engine.chat_stream import ChatStream
 from gptoss_native.engine.devices import DeviceFacts
 from gptoss_native.engine.driver import Progress
 from gptoss_native.engine.engine import Engine
+from gptoss_native.engine.loading import load
+from gptoss_native.engine.native import info
+from gptoss_native.engine.results import Completion, Reply, StreamToken
+from gptoss_native.engine.sampling import SamplingParams
+from gptoss_native.engine.stream import TokenStream
 from gptoss_native.errors import (
     Cancelled,
     CheckpointError,
@@ -34,11 +39,6 @@ from gptoss_native.events import (
     ToolCallDelta,
 )
 from gptoss_native.harmony import DeveloperContent, Message, MessageError, SystemContent
-from gptoss_native.engine.loading import load
-from gptoss_native.engine.native import info
-from gptoss_native.engine.results import Completion, Reply, StreamToken
-from gptoss_native.engine.sampling import SamplingParams
-from gptoss_native.engine.stream import TokenStream
 from gptoss_native.tokenizer import TextStream, Tokenizer
 
 __all__ = [

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptoss_native.errors import TokenizerError
 from gptoss_native.config.strict_json import shown
+from gptoss_native.errors import TokenizerError
 
 LARGEST_FILE = 512 << 20
 """The released file has 27.9 MB. Parsing takes several times a file's size, so no far larger one is tried."""

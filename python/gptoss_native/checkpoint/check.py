@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gptoss_native.config.config import Config
-from gptoss_native.errors import CheckpointError
 from gptoss_native.checkpoint.safetensors_map import MappedFile
-from gptoss_native.config.strict_json import shown
 from gptoss_native.checkpoint.tensor_names import Expected, Layout, layer_count
+from gptoss_native.config.config import Config
+from gptoss_native.config.strict_json import shown
+from gptoss_native.errors import CheckpointError
 
 Tensors = Mapping[str, MappedFile]
 """Tensor name -> the file that holds it."""

@@ -17,12 +17,19 @@ import numpy.typing as npt
 
 from gptoss_native.checkpoint.check import check_layers, check_names, check_shapes, check_values
 from gptoss_native.checkpoint.files import find_weights, map_tensors, side_file
+from gptoss_native.checkpoint.safetensors_map import MappedFile
+from gptoss_native.checkpoint.tensor_names import (
+    ExpertFormat,
+    Layout,
+    detect,
+    end_names,
+    expected_tensors,
+    layer_names,
+)
 from gptoss_native.config.config import Config
 from gptoss_native.config.fields import token_ids
-from gptoss_native.errors import CheckpointError
-from gptoss_native.checkpoint.safetensors_map import MappedFile
 from gptoss_native.config.strict_json import read_object
-from gptoss_native.checkpoint.tensor_names import ExpertFormat, Layout, detect, end_names, expected_tensors, layer_names
+from gptoss_native.errors import CheckpointError
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptoss_native.errors import CheckpointError
 from gptoss_native.checkpoint.safetensors_map import MappedFile, map_file
 from gptoss_native.config.strict_json import read_object, shown
+from gptoss_native.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.errors import CheckpointError, OutOfMemory
 from gptoss_native.config.strict_json import MAX_BYTES, parse_object, shown
+from gptoss_native.errors import CheckpointError, OutOfMemory
 
 _ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2,

@@ -15,9 +15,9 @@ from gptoss_native.cli.options import (
 )
 from gptoss_native.cli.terminal import Printer, ProgressLine
 from gptoss_native.engine.engine import Engine
+from gptoss_native.engine.results import Reply
 from gptoss_native.events import PreambleDelta, ReasoningDelta, TextDelta, ToolCallDelta
 from gptoss_native.harmony import ChatMessage
-from gptoss_native.engine.results import Reply
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

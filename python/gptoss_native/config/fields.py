@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from gptoss_native.errors import CheckpointError
 from gptoss_native.config.strict_json import shown
+from gptoss_native.errors import CheckpointError
 
 COUNT = 65_536
 """More layers, heads or experts than this are a mistake."""

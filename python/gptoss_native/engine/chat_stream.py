@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from types import TracebackType
 
+from gptoss_native.engine.results import Reply
+from gptoss_native.engine.stream import TokenStream
 from gptoss_native.errors import GptOssError
 from gptoss_native.events import Done, EndReason, Event
 from gptoss_native.harmony import Parser
-from gptoss_native.engine.results import Reply
-from gptoss_native.engine.stream import TokenStream
 from gptoss_native.tokenizer import Tokenizer
 
 

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.errors import Cancelled, GptOssError
 from gptoss_native.engine.native import _core, native_errors
 from gptoss_native.engine.sampling import GREEDY_BELOW, SamplingParams
+from gptoss_native.errors import Cancelled, GptOssError
 
 Ids = npt.NDArray[np.int32]
 Progress = Callable[[str, int, int], None]

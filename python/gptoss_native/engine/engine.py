@@ -11,18 +11,18 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.engine.chat_stream import ChatStream
 from gptoss_native.checkpoint.checkpoint import Checkpoint
 from gptoss_native.config.config import Config
+from gptoss_native.engine.chat_stream import ChatStream
 from gptoss_native.engine.devices import DeviceFacts
 from gptoss_native.engine.driver import Driver
-from gptoss_native.errors import OutOfMemory, TokenizerError
-from gptoss_native.harmony import ChatMessage, render, stop_ids
 from gptoss_native.engine.inputs import row_indices, token_ids
 from gptoss_native.engine.memory import available_bytes, gigabytes
 from gptoss_native.engine.results import Completion, Reply
 from gptoss_native.engine.sampling import SamplingParams
 from gptoss_native.engine.stream import TokenStream
+from gptoss_native.errors import OutOfMemory, TokenizerError
+from gptoss_native.harmony import ChatMessage, render, stop_ids
 from gptoss_native.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | npt.NDArray[np.integer[Any]]

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 from gptoss_native.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from gptoss_native.checkpoint.quantize import ExpertQuantizer
 from gptoss_native.engine.devices import choose_device, device_facts
 from gptoss_native.engine.driver import Driver, Progress
 from gptoss_native.engine.engine import Engine
-from gptoss_native.errors import CheckpointError, GptOssError
 from gptoss_native.engine.memory import check_fits, expert_bytes
 from gptoss_native.engine.native import _core, info, native_errors
-from gptoss_native.checkpoint.quantize import ExpertQuantizer
 from gptoss_native.engine.sampling import integer
+from gptoss_native.errors import CheckpointError, GptOssError
 
 MAX_TOKENS = 512
 """Tokens of one step: enough for every expert of a prefill to be read once for many tokens."""

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gptoss_native.engine.driver import Driver
-from gptoss_native.errors import Cancelled, GptOssError
 from gptoss_native.engine.results import Completion, FinishReason, StreamToken
 from gptoss_native.engine.sampling import MAX_SEED, SamplingParams
+from gptoss_native.errors import Cancelled, GptOssError
 from gptoss_native.tokenizer import TextStream, Tokenizer
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from gptoss_native.config.strict_json import shown
 from gptoss_native.harmony.messages import (
     CHANNELS,
     EFFORTS,
@@ -16,7 +17,6 @@ from gptoss_native.harmony.messages import (
     SystemContent,
 )
 from gptoss_native.harmony.render import DropAnalysis, render_conversation, without_old_analysis
-from gptoss_native.config.strict_json import shown
 from gptoss_native.tokenizer import Tokenizer
 
 ChatMessage = Message | Mapping[str, Any]

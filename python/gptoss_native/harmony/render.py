@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from gptoss_native.config.strict_json import shown
 from gptoss_native.harmony.controls import CONSTRAIN, control_spelling_in, spell
 from gptoss_native.harmony.messages import (
     ROLES,
@@ -18,7 +19,6 @@ from gptoss_native.harmony.messages import (
     MessageError,
     SystemContent,
 )
-from gptoss_native.config.strict_json import shown
 from gptoss_native.tokenizer import Tokenizer
 
 DropAnalysis = Literal["last_final", "first_final", "none"]
