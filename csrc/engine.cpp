@@ -53,15 +53,23 @@ struct Engine::Inputs {
 class Engine::Turn {
  public:
   explicit Turn(Engine& engine, const InterruptPoll& poll = nullptr) : engine_(engine) {
+    const auto free = [&] { return engine.holder_ == std::thread::id(); };
+    std::unique_lock lock(engine.mutex_);
     if (engine.holder_ == std::this_thread::get_id())
       throw std::logic_error("the engine was called from inside one of its own steps");
-    while (!engine.mutex_.try_lock_for(std::chrono::milliseconds(50)))
+    while (!engine.turn_ended_.wait_for(lock, std::chrono::milliseconds(50), free)) {
+      lock.unlock();
       if (poll && poll()) throw Interrupted();
+      lock.lock();
+    }
     engine.holder_ = std::this_thread::get_id();
   }
   ~Turn() {
-    engine_.holder_ = std::thread::id();
-    engine_.mutex_.unlock();
+    {
+      std::lock_guard lock(engine_.mutex_);
+      engine_.holder_ = std::thread::id();
+    }
+    engine_.turn_ended_.notify_all();
   }
 
  private:

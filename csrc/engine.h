@@ -1,7 +1,7 @@
 // A model on a device, and the step: what several sequences do together, as one transaction.
 #pragma once
 
-#include <atomic>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -90,8 +90,9 @@ class Engine {
   std::unique_ptr<State> state_;
   std::shared_ptr<PagePool> pool_;
   StateBytes bytes_;
-  std::timed_mutex mutex_;
-  std::atomic<std::thread::id> holder_;
+  std::mutex mutex_;  // of holder_
+  std::condition_variable turn_ended_;
+  std::thread::id holder_;  // who works on the engine; none: nobody
 };
 
 }  // namespace gptoss
