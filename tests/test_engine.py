@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -572,3 +576,44 @@ def test_bad_messages_are_named(engine: gptoss.Engine) -> None:
             engine.chat(messages)  # type: ignore[arg-type]
     with pytest.raises(gptoss.MessageError, match="reasoning"):
         engine.chat([{"role": "user", "content": "hello"}], reasoning="much")  # type: ignore[arg-type]
+
+
+def test_a_stream_refuses_a_second_reader(long_engine: gptoss.Engine) -> None:
+    stream = long_engine.stream([3] * 20_000, SamplingParams(seed=1, max_tokens=2))
+
+    def read() -> None:
+        with contextlib.suppress(gptoss.Cancelled):
+            next(stream)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    time.sleep(0.1)
+    with pytest.raises(ValueError, match="another thread"):
+        next(stream)
+    stream.close()
+    reader.join()
+
+
+def test_the_interpreter_may_end_while_a_daemon_thread_computes(folder: Path) -> None:
+    program = (
+        "import threading, time, gptoss_native as g\n"
+        f"e = g.load({str(folder)!r}, max_context=60000)\n"
+        "work = lambda: e.generate([3] * 50000, g.SamplingParams(max_tokens=2))\n"
+        "threading.excepthook = lambda args: None\n"
+        "threading.Thread(target=work, daemon=True).start(); time.sleep(0.5)\n")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_progress_callback_may_not_call_the_engine(folder: Path) -> None:
+    calls: list[str] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage == "prefill":
+            with pytest.raises(gptoss.GptOssError, match="progress callback"):
+                engine.logits([1])
+            calls.append(stage)
+
+    with gptoss.load(folder, max_context=4096, progress=progress) as engine:
+        engine.generate([3] * 1200, SamplingParams(max_tokens=1))
+    assert calls

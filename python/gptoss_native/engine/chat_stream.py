@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from threading import Lock
 from types import TracebackType
 
 from gptoss_native.engine.results import Reply
-from gptoss_native.engine.stream import TokenStream
+from gptoss_native.engine.stream import TokenStream, one_reader
 from gptoss_native.errors import GptOssError
 from gptoss_native.events import Done, EndReason, Event
 from gptoss_native.harmony import Parser
@@ -24,11 +25,16 @@ class ChatStream:
         self._parser = Parser(tokenizer, role="assistant")
         self._events: deque[Event] = deque()
         self._done: Done | None = None
+        self._reading = Lock()
 
     def __iter__(self) -> ChatStream:
         return self
 
     def __next__(self) -> Event:
+        with one_reader(self._reading):
+            return self._next()
+
+    def _next(self) -> Event:
         while not self._events:
             if self._done is not None:
                 raise StopIteration

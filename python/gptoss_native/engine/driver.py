@@ -7,7 +7,9 @@ this class's place: what callers use is `turn`, `next_token`, `logits`, `check_u
 
 from __future__ import annotations
 
+import atexit
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, RLock
@@ -34,6 +36,16 @@ class Drawn(NamedTuple):
     reused: int
 
 
+_alive: weakref.WeakSet[Driver] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """A thread that is inside the native module while the interpreter ends would bring the process down."""
+    for driver in list(_alive):
+        driver.close()
+
+
 class Driver:
     def __init__(self, native: _core.Engine, max_context: int, progress: Progress | None) -> None:
         with native_errors():
@@ -46,7 +58,9 @@ class Driver:
         self._in_step = False
         self._closed = False
         self._freed = False
+        self._reporting = False
         self._pid = os.getpid()
+        _alive.add(self)
 
     @contextmanager
     def turn(self, cancelled: Event) -> Iterator[None]:
@@ -58,6 +72,8 @@ class Driver:
         while not self._lock.acquire(timeout=LOCK_POLL_SECONDS):
             self._check_running(cancelled)
         try:
+            if self._reporting:  # this very thread, which alone may hold the lock
+                raise GptOssError("the engine was called from its own progress callback, where it is at work")
             self.check_usable()
             yield
         finally:
@@ -84,7 +100,8 @@ class Driver:
         """Write the logits after ids[rows[i]] to out[i], for rows (n,) in any order, out (n, vocab_size)."""
         wanted, place = np.unique(rows, return_inverse=True)
         with self.turn(cancelled):
-            done = self._resume(ids[: wanted[0]])
+            start = done = self._resume(ids[: wanted[0]])
+            total = int(wanted[-1]) + 1 - start
             served = 0
             while served < len(wanted):
                 end = min(done + self._max_tokens, int(wanted[-1]) + 1)
@@ -97,7 +114,8 @@ class Driver:
                 mine = np.flatnonzero((place >= served) & (place < served + taken))
                 out[mine] = logits[place[mine] - served]
                 done, served = end, served + taken
-                self._report(done, int(wanted[-1]) + 1)
+                if total > self._max_tokens:
+                    self._report(done - start, total)
 
     def close(self) -> None:
         """Stop what runs and give the memory back. A second close does nothing."""
@@ -148,8 +166,13 @@ class Driver:
             raise Cancelled("this stream was closed while it was at work")
 
     def _report(self, done: int, total: int) -> None:
-        if self._progress is not None:
+        if self._progress is None:
+            return
+        self._reporting = True
+        try:
             self._progress("prefill", done, total)
+        finally:
+            self._reporting = False
 
     def _free(self) -> None:
         if not self._freed:

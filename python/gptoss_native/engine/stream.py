@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import AbstractContextManager
-from threading import Event
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from threading import Event, Lock
 from time import perf_counter
 from types import TracebackType
 
@@ -18,11 +19,22 @@ from gptoss_native.errors import Cancelled, GptOssError
 from gptoss_native.tokenizer import TextStream, Tokenizer
 
 
+@contextmanager
+def one_reader(lock: Lock) -> Iterator[None]:
+    """As generators do: a second thread is refused, not given every other token."""
+    if not lock.acquire(blocking=False):
+        raise ValueError("this stream is already being read in another thread")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class TokenStream:
     """Iterator over the tokens of one generation.
 
     close(), also from another thread and in the middle of a prefill, stops the work: a next() that is at work
-    raises Cancelled, a later one StopIteration. A next() that raised anything else may be called again.
+    raises Cancelled, a later one StopIteration. One thread reads at a time: a second one gets ValueError. A next() that raised anything else may be called again.
     Nothing is held between two tokens, so a stream that is dropped needs no close().
     """
 
@@ -42,11 +54,16 @@ class TokenStream:
         self._prefill_seconds = self._decode_seconds = 0.0
         self._finish_reason: FinishReason | None = None if self._limit > 0 else "length"
         self._cancelled = Event()
+        self._reading = Lock()
 
     def __iter__(self) -> TokenStream:
         return self
 
     def __next__(self) -> StreamToken:
+        with one_reader(self._reading):
+            return self._next()
+
+    def _next(self) -> StreamToken:
         if self._finish_reason is not None or self._cancelled.is_set():
             raise StopIteration
         start = perf_counter()
