@@ -66,23 +66,37 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--precision", type=precisions, default=["fast"], help="fast, exact, or fast,exact")
     parser.add_argument("--kv-dtype", choices=["bf16", "f32"], default="bf16")
     parser.add_argument("--threads", type=thread_counts, default=[info()["usable_cores"]], help="1,all, for example")
-    parser.add_argument("--tokens", type=numbers, default=[1, 8, 64, 512], help="sizes of the stages' steps")
-    parser.add_argument("--prefill", type=numbers, default=[128, 512, 2048], help="lengths of prompts")
+    parser.add_argument("--tokens", type=positives, default=[1, 8, 64, 512], help="sizes of the stages' steps")
+    parser.add_argument("--prefill", type=positives, default=[128, 512, 2048], help="lengths of prompts")
     parser.add_argument("--contexts", type=numbers, default=[0, 4096],
                         help="tokens in the cache before decode; they are computed first, which takes its time")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of ceilings and measurement; medians count")
-    parser.add_argument("--probe-megabytes", type=int, default=256, help="of the read probe: more than the caches")
+    parser.add_argument("--rounds", type=positive, default=7, help="rounds of ceilings and measurement; medians count")
+    parser.add_argument("--probe-megabytes", type=positive, default=256, help="of the read probe: more than the caches")
     parser.add_argument("--probe-seconds", type=float, default=0.1, help="time of each probe")
     return parser.parse_args(arguments)
 
 
 def numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",") if word]
+    found = [int(word) for word in text.split(",")]
+    if min(found) < 0:
+        raise argparse.ArgumentTypeError(f"expected numbers from 0, found {text}")
+    return found
+
+
+def positives(text: str) -> list[int]:
+    if min(numbers(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected numbers from 1, found {text}")
+    return numbers(text)
+
+
+def positive(text: str) -> int:
+    [number] = positives(text)
+    return number
 
 
 def thread_counts(text: str) -> list[int]:
     all_cores = info()["usable_cores"]
-    return list(dict.fromkeys(all_cores if word == "all" else int(word) for word in text.split(",")))
+    return list(dict.fromkeys(all_cores if word == "all" else positive(word) for word in text.split(",")))
 
 
 def precisions(text: str) -> list[str]:

@@ -75,7 +75,7 @@ class Steps:
 
         seconds, ceilings = alternate(self.probe, some, self.rounds)
         middle = max(context, 1) + ROUND_TOKENS + self.rounds * ROUND_TOKENS // 2
-        return compare("decode", f"decode behind {context}", self.settings | {"context": context},
+        return compare("decode", f"decode, {context} cached", self.settings | {"context": context},
                        self.model.step(1, context=middle), seconds, ceilings, tokens_per_second=1 / median(seconds))
 
     def stream(self, prompt: npt.NDArray[np.int32]) -> Iterator[int]:

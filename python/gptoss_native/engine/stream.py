@@ -34,7 +34,8 @@ class TokenStream:
     """Iterator over the tokens of one generation.
 
     close(), also from another thread and in the middle of a prefill, stops the work: a next() that is at work
-    raises Cancelled, a later one StopIteration. One thread reads at a time: a second one gets ValueError. A next() that raised anything else may be called again.
+    raises Cancelled, a later one StopIteration. One thread reads at a time, a second one gets ValueError. A next()
+    that raised anything else may be called again.
     Nothing is held between two tokens, so a stream that is dropped needs no close().
     """
 
