@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gptoss_native as gptoss
@@ -107,7 +110,7 @@ def test_chat_answers_one_question(folder: Path, capfd: pytest.CaptureFixture[st
                             reasoning="low", params=gptoss.SamplingParams(seed=1, max_tokens=20))  # fmt: skip
     out, err = capfd.readouterr()
     assert err == ""
-    assert reply.text in out and reply.reasoning in out
+    assert out.rstrip("\n") == (reply.preamble + reply.text).rstrip("\n")  # a pipe does not get the reasoning
     assert main([*arguments, "--developer", "Be brief.", "--quiet", *FAST]) == 0
     assert capfd.readouterr().out.rstrip("\n") == (reply.preamble + reply.text).rstrip("\n")
 
@@ -137,6 +140,8 @@ class Events:
     def __exit__(self, *_: object) -> None:
         pass
 
+    tokenizer = None
+
     def stream_chat(self, *_: object) -> Events:
         return self
 
@@ -154,7 +159,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("options", "out", "colour", "expected"), [
-    ([], io.StringIO(), True, "think\n\nHi \x1b[1mthere\n"),
+    ([], io.StringIO(), True, "Hi \x1b[1mthere\n"),
     (["--quiet"], io.StringIO(), True, "Hi \x1b[1mthere\n"),
     ([], Terminal(), True, "\x1b[2mthink\x1b[0m\n\nHi \ufffd[1mthere\n"),
     ([], Terminal(), False, "think\n\nHi \ufffd[1mthere\n"),
@@ -197,6 +202,73 @@ def test_ctrl_c_in_a_conversation_stops_the_answer_and_keeps_the_conversation(
     assert capfd.readouterr().out == "so f\nso f\n"
 
 
+class Typist(Terminal):
+    """A terminal on stdin; input() asks it for lines. An exception among them is raised."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *lines: str | type[BaseException]) -> None:
+        super().__init__()
+        self.lines = [*lines, EOFError]
+        monkeypatch.setattr(sys, "stdin", self)
+        monkeypatch.setattr("builtins.input", lambda _: self.type())
+
+    def type(self) -> str:
+        line = self.lines.pop(0)
+        if isinstance(line, str):
+            return line
+        raise line
+
+
+def test_a_full_context_drops_the_question_and_keeps_the_conversation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    typist = Typist(monkeypatch, "hi", "long " * 300, "bye")
+    arguments = ["chat", "--model", str(folder), "--seed", "1", "--max-context", "600", "--max-tokens", "8"]
+    assert main(arguments) == 0 and typist.lines == []
+    err = capfd.readouterr().err
+    assert "error: the conversation would have" in err and "max_context is 600; the question is dropped" in err
+    assert err.count("error") == 1
+    monkeypatch.setattr(sys, "stdin", io.StringIO("long " * 300))  # a program has to hear of it
+    monkeypatch.setattr("builtins.input", lambda _: "long " * 300)
+    assert main(arguments) == 1
+
+
+def test_ctrl_c_at_the_prompt_forgets_the_line_and_a_second_one_leaves(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gptoss_native.cli.chat.load_model", lambda *_: Events(gptoss.TextDelta("Yes.")))
+    typist = Typist(monkeypatch, KeyboardInterrupt, "first", KeyboardInterrupt, "", KeyboardInterrupt, "second")
+    assert main(["chat", "--model", "any"]) == 0 and typist.lines == []
+    out, err = capfd.readouterr()
+    assert out.count("Yes.") == 2 and err.count("(Ctrl-C again or Ctrl-D ends)") == 3
+    typist = Typist(monkeypatch, "first", KeyboardInterrupt, KeyboardInterrupt, "never")
+    assert main(["chat", "--model", "any"]) == 130 and typist.lines == ["never", EOFError]
+
+
+# Closed streams
+
+
+def run_closed(closed: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, *map(str, arguments)],
+                          capture_output=True, timeout=120, env=environment())  # fmt: skip
+
+
+def test_closed_outputs_are_no_error(folder: Path, tmp_path: Path) -> None:
+    whole = run("generate", "--model", folder, "The quick", "--seed", "3", *FAST).stdout
+    for closed, out in (("2>&-", whole), (">&-", b""), ("<&-", whole), ("<&- >&- 2>&-", b"")):
+        result = run_closed(closed, "generate", "--model", folder, "The quick", "--seed", "3", *FAST)
+        assert (result.returncode, result.stdout, result.stderr) == (0, out, b""), closed
+    failed = run_closed("2>&-", "generate", "--model", tmp_path / "absent", "text")
+    assert (failed.returncode, failed.stdout) == (1, b"")  # errors do not get into the data
+
+
+def test_closed_stdin_is_said_where_it_is_needed(folder: Path) -> None:
+    for arguments in (["generate", "--model", folder, "-"], ["chat", "--model", folder, "-"],
+                      ["chat", "--model", folder]):  # fmt: skip
+        result = run_closed("<&-", *arguments)
+        assert (result.returncode, result.stdout) == (1, b"")
+        assert result.stderr.startswith(b"gptoss-native: error: stdin is closed")
+
+
 # info
 
 
@@ -230,6 +302,10 @@ def test_info_of_a_model_reads_its_headers(folder: Path, ids_only: Path, capfd: 
     ["generate", "--model", "any"],
     ["generate", "--model", "any", "text", "--ids", "1"],
     ["generate", "--model", "any", "--ids", "1,x"],
+    ["generate", "--model", "any", "--ids", "1,,2"],
+    ["generate", "--model", "any", "--ids", "1,2,"],
+    ["generate", "--model", "", "text"],
+    ["info", "--model", ""],
     ["generate", "--model", "any", "text", "--max-tokens", "many"],
     ["generate", "--model", "any", "text", "--max-tokens", "0"],
     ["generate", "--model", "any", "text", "--temperature", "-1"],
@@ -242,6 +318,34 @@ def test_a_usage_error_is_one_line_and_status_2(arguments: list[str], capfd: pyt
     assert main(arguments) == 2
     out, err = capfd.readouterr()
     assert out == "" and err.startswith("gptoss-native: error: ") and err.count("\n") == 1
+
+
+def test_an_argument_too_many_is_named_with_the_help_to_see(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "--model", "any", "--system", "x", "hi"]) == 2
+    assert capfd.readouterr().err == (
+        "gptoss-native: error: unrecognized argument: --system (see `gptoss-native generate --help`)\n")
+    assert main(["info", "more"]) == 2
+    assert "unrecognized argument: more (see `gptoss-native info --help`)" in capfd.readouterr().err
+
+
+def test_what_is_one_is_singular(folder: Path, capfd: pytest.CaptureFixture[str],
+                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    facts = gptoss.info() | {"usable_cores": 1}
+    monkeypatch.setattr("gptoss_native.cli.info.info", lambda: facts)
+    assert main(["info", "--model", str(folder)]) == 0
+    assert "\n1 usable core" in (text := capfd.readouterr().out) and "1 usable cores" not in text
+    assert " 1 files" not in text
+
+
+def test_arguments_of_the_engine_that_are_mistaken(folder: Path) -> None:
+    with gptoss.load(folder, max_context=64) as engine:
+        with pytest.raises(ValueError, match="at index 1 is 9223372036854775808"):
+            engine.logits(np.array([1, 2**63], np.uint64))
+        with pytest.raises(TypeError, match="not SamplingParams; pass params="):
+            engine.chat([{"role": "user", "content": "hi"}], gptoss.SamplingParams())  # type: ignore[arg-type]
+        for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="an Engine cannot be copied or pickled"):
+                copied(engine)
 
 
 def test_an_error_is_one_line_and_status_1(folder: Path, ids_only: Path, tmp_path: Path,
@@ -259,6 +363,7 @@ def test_an_error_is_one_line_and_status_1(folder: Path, ids_only: Path, tmp_pat
         (["generate", *model, "text " * 50, "--max-context", "20"], "max_context=20"),
         (["generate", "--model", str(ids_only), "text"], "tokenizer.json"),
         (["chat", "--model", str(ids_only), "question"], "tokenizer.json"),
+        (["chat", "--model", str(ids_only)], "tokenizer.json"),
     ):
         assert main(arguments) == 1
         out, err = capfd.readouterr()

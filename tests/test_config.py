@@ -90,7 +90,7 @@ def test_truncate_absent_means_true_as_in_transformers() -> None:
     assert Config.from_hf(data, "config.json").rope_scaling == RopeScaling("yarn", 32.0, 32.0, 1.0, 4096, True)
 
 
-@pytest.mark.parametrize("rope", [None, {}, {"rope_type": "default"}], ids=["null", "empty", "default"])
+@pytest.mark.parametrize("rope", [None, {"rope_type": "default"}], ids=["null", "default"])
 def test_plain_rope_when_it_is_asked_for(rope: dict[str, Any] | None) -> None:
     config = Config.from_hf(hf_config() | {"rope_scaling": rope}, "config.json")
     assert config.rope_scaling == RopeScaling("default", 1.0, 32.0, 1.0, 4096, False)
@@ -162,6 +162,7 @@ def test_not_a_number_in_range(key: str, value: object) -> None:
     ({"pad_token_id": [1]}, "pad_token_id should be an integer from 0 to 511"),
     ({"rope_theta": 1}, "rope_theta should be a finite number above 1"),
     ({"rope_scaling": 5}, "rope_scaling should be an object"),
+    ({"rope_scaling": {}}, "rope_scaling.rope_type should be 'yarn' or 'default', but is None"),
     ({"rope_scaling": {"factor": 32.0}}, "rope_scaling.rope_type should be 'yarn' or 'default', but is None"),
     ({"rope_scaling": {"rope_type": "llama3"}}, "rope_scaling.rope_type should be 'yarn'"),
     ({"rope_scaling": {"rope_type": "yarn", "factor": 32}}, "rope_scaling: original_max_position_embeddings is miss"),

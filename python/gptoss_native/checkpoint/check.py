@@ -12,7 +12,7 @@ import numpy as np
 from gptoss_native.checkpoint.safetensors_map import MappedFile
 from gptoss_native.checkpoint.tensor_names import Expected, Layout, layer_count
 from gptoss_native.config.config import Config
-from gptoss_native.config.strict_json import shown
+from gptoss_native.config.strict_json import counted, shown
 from gptoss_native.errors import CheckpointError
 
 Tensors = Mapping[str, MappedFile]
@@ -33,9 +33,10 @@ def check_names(expected: Mapping[str, Expected], config_path: Path, tensors: Te
     missing = sorted(set(expected) - set(tensors))
     extra = sorted(set(tensors) - set(expected))
     if missing:
-        unknown = f", and {_few(extra)} not known" if extra else ""
-        raise CheckpointError(f"{config_path.parent}: of {len(expected)} tensors {len(missing)} are missing: "
-                              f"{_few(missing)}{unknown}.")
+        are = "is" if len(extra) == 1 else "are"
+        unknown = f"; {_few(extra)} {are} not known" if extra else ""
+        raise CheckpointError(f"{config_path.parent}: of {counted(len(expected), 'tensor')} {len(missing)} "
+                              f"{'is' if len(missing) == 1 else 'are'} missing: {_few(missing)}{unknown}.")
     if extra:
         raise CheckpointError(f"{tensors[extra[0]].path}: a gpt-oss model of this config does not have "
                               f"{_few(extra)}; remove what does not take part in the forward pass.")

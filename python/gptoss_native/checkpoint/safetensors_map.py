@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.config.strict_json import MAX_BYTES, parse_object, shown
+from gptoss_native.config.strict_json import MAX_BYTES, counted, parse_object, shown
 from gptoss_native.errors import CheckpointError, OutOfMemory
 
 _ITEM_BYTES = {
@@ -100,6 +100,9 @@ def header_length(start: bytes, file_bytes: int, source: str) -> int:
 
 def parse_header(header: bytes, file_bytes: int, source: str) -> dict[str, Entry]:
     """The tensors of a header, which together fill a file of `file_bytes`, in order of their data."""
+    if header[:1] in (b" ", b"\t", b"\n", b"\r"):
+        raise CheckpointError(f"{source}: the header should begin with '{{', but begins with {header[:1]!r}; "
+                              "download the file again.")
     parsed = parse_object(header, f"{source}: header")
     metadata = parsed.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -120,7 +123,8 @@ def parse_header(header: bytes, file_bytes: int, source: str) -> dict[str, Entry
         position = entry.end
     if position != file_bytes:
         raise CheckpointError(f"{source}: the file should end with its last tensor, but "
-                              f"{file_bytes - position:,} bytes follow; download it again.")
+                              f"{counted(file_bytes - position, 'more byte')} "
+                              f"{'follows' if file_bytes - position == 1 else 'follow'}; download it again.")
     return dict(ordered)
 
 

@@ -49,6 +49,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _ids(text: str) -> list[int]:
     try:
-        return [int(part) for part in text.replace(",", " ").split()]
+        return [int(part) for part in (text.split(",") if "," in text else text.split())]
     except ValueError:
         raise argparse.ArgumentTypeError(f"token ids are integers separated by commas, not {text!r}") from None

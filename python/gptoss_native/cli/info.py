@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptoss_native.checkpoint.checkpoint import open_checkpoint
+from gptoss_native.cli.options import folder
+from gptoss_native.config.strict_json import counted
 from gptoss_native.engine.memory import available_bytes, gigabytes, kv_bytes
 from gptoss_native.engine.native import info
 
@@ -20,7 +22,7 @@ KV_EXAMPLE_STEP = 512
 def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("info", help="what was built, what is present, and why not", description=(
         "Show the build, the instruction sets and the devices; with --model also a checkpoint, from its headers."))
-    parser.add_argument("--model", metavar="DIR", help="folder of a gpt-oss checkpoint")
+    parser.add_argument("--model", type=folder, metavar="DIR", help="folder of a gpt-oss checkpoint")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
     parser.set_defaults(run=run, parser=parser)
 
@@ -53,7 +55,8 @@ def _model_facts(path: Path) -> dict[str, Any]:
 def _print_build(facts: dict[str, Any]) -> None:
     print(f"gptoss_native {facts['version']} ({facts['compiler']}, {facts['build_type']})")
     memory = facts["memory_available"]
-    print(f"{facts['usable_cores']} usable cores" + (f", {gigabytes(memory)} of memory available" if memory else ""))
+    print(counted(facts["usable_cores"], "usable core")
+          + (f", {gigabytes(memory)} of memory available" if memory else ""))
     print("devices:")
     for device in facts["devices"]:
         state = "not built" if not device["built"] else "present" if device["present"] else "not present"
@@ -66,7 +69,8 @@ def _print_build(facts: dict[str, Any]) -> None:
 
 def _print_model(model: dict[str, Any]) -> None:
     print(f"model: {model['path']}")
-    _print_row("layout", model["layout"], f"{model['files']} files, {gigabytes(model['tensor_bytes'])} of tensors")
+    _print_row("layout", model["layout"],
+               f"{counted(model['files'], 'file')}, {gigabytes(model['tensor_bytes'])} of tensors")
     _print_row("experts", model["expert_format"], "")
     _print_row("tokenizer", model["tokenizer"] or "none: this folder works with token ids", "")
     _print_row("stop ids", ", ".join(map(str, model["eos_token_ids"])), "")

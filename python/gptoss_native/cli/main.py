@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from gptoss_native import __version__
 from gptoss_native.cli import chat, generate, info
+from gptoss_native.cli.options import usage_error
 from gptoss_native.cli.terminal import make_streams_safe
 from gptoss_native.errors import GptOssError
 
@@ -32,8 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     make_streams_safe()
     traceback_wanted = False
     try:
-        arguments = _parser().parse_args(argv)
+        arguments, unknown = _parser().parse_known_args(argv)
         traceback_wanted = arguments.traceback
+        if unknown:  # after an unknown option, its value may have been taken for the text, and the text be left
+            options = [argument for argument in unknown if argument.startswith("-")]
+            usage_error(arguments, f"unrecognized argument: {(options or unknown)[0]}")
         status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status

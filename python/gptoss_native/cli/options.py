@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import NoReturn
 
-from gptoss_native.cli.terminal import ProgressLine
+from gptoss_native.cli.terminal import ProgressLine, open_stdin
 from gptoss_native.engine.engine import Engine
 from gptoss_native.engine.loading import load
 from gptoss_native.engine.sampling import SamplingParams
@@ -15,7 +14,7 @@ from gptoss_native.engine.sampling import SamplingParams
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which checkpoint, and how it is run."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", required=True, metavar="DIR", help="folder of a gpt-oss checkpoint")
+    group.add_argument("--model", required=True, type=folder, metavar="DIR", help="folder of a gpt-oss checkpoint")
     group.add_argument("--device", default="auto", help="auto, or a name that `gptoss-native info` lists")
     group.add_argument("--precision", choices=["fast", "exact"], default="fast",
                        help="what enters matrix products: bf16 (fast, the default) or float32 (exact)")
@@ -59,11 +58,18 @@ def load_model(arguments: argparse.Namespace, progress: ProgressLine) -> Engine:
         progress.clear()
 
 
+def folder(text: str) -> str:
+    """What an unset shell variable leaves is a mistake, not the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; give a folder (is a shell variable unset?)")
+    return text
+
+
 def text_argument(text: str) -> str:
     """The text itself, or all of stdin where it is "-"."""
     if text != "-":
         return text
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        return open_stdin().buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"stdin is not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}") from None

@@ -12,25 +12,36 @@ _BAR = 24
 
 
 def make_streams_safe() -> None:
-    """Characters that the terminal's encoding lacks are replaced, never an error."""
+    """Characters that the terminal's encoding lacks are replaced, never an error; closed outputs swallow all."""
+    if sys.stdout is None:  # which is how Python says that the descriptor was closed when it started
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
+
+
+def open_stdin() -> TextIO:
+    """stdin; ValueError where it was closed when the program started."""
+    if sys.stdin is None:
+        raise ValueError("stdin is closed, there is nothing to read; give the text as an argument")
+    return sys.stdin
 
 
 class Printer:
     """Writes a streamed answer to stdout, each piece at once."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stdout.isatty()
-        self._colour = self._terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        self.terminal = sys.stdout.isatty()
+        self._colour = self.terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         self._dimmed = False
         self._line_open = False
 
     def write(self, text: str, *, dim: bool = False) -> None:
         if not text:
             return
-        if self._terminal:
+        if self.terminal:
             text = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)  # what a model says must not steer the terminal
         if dim != self._dimmed and self._colour:
             sys.stdout.write("\x1b[2m" if dim else "\x1b[0m")

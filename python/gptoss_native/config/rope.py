@@ -27,13 +27,15 @@ class RopeScaling:
 
 
 def read_rope(data: Mapping[str, Any], source: str) -> tuple[float, RopeScaling]:
-    """rope_theta, and `rope_scaling` or `rope_parameters`: both may be there only where they agree."""
+    """rope_theta, and `rope_scaling` or `rope_parameters`: both may be there only where they agree.
+
+    As in transformers, null is plain RoPE; an object has to name its rope_type."""
     key, rope = _spelling(data, source)
     theta = number(rope if "rope_theta" in rope else data, "rope_theta", source, above=1)
     if data.get("rope_theta", theta) != theta:
         raise wrong(source, "rope_theta", f"{theta:g}, as in {key}", data["rope_theta"])
     scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
-    kind = scaling.get("rope_type", scaling.get("type")) if scaling else "default"
+    kind = scaling.get("rope_type", scaling.get("type"))
     if kind == "default":
         context = integer(data, "max_position_embeddings", source)
         context = integer(data, "initial_context_length", source, default=context)
@@ -48,7 +50,7 @@ def _spelling(data: Mapping[str, Any], source: str) -> tuple[str, dict[str, Any]
     if not spellings:
         raise CheckpointError(f"{source}: rope_scaling (in transformers 5 rope_parameters) is missing; every "
                               "gpt-oss config has it, and positions would be wrong without.")
-    found = {key: {} if data[key] is None else data[key] for key in spellings}
+    found = {key: {"rope_type": "default"} if data[key] is None else data[key] for key in spellings}
     for key, rope in found.items():
         if not isinstance(rope, dict):
             raise wrong(source, key, "an object", rope)

@@ -21,6 +21,11 @@ shown = _short.repr
 """repr() cut to a length that fits in an error message, without anything a terminal would act upon."""
 
 
+def counted(number: int, noun: str) -> str:
+    """"1 byte", "2,000 bytes"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def parse_object(data: bytes, source: str) -> dict[str, Any]:
     """The JSON object in `data` (UTF-8). Duplicate keys, NaN and anything but an object are refused."""
 
@@ -37,12 +42,17 @@ def parse_object(data: bytes, source: str) -> dict[str, Any]:
     try:
         parsed = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
         if b"\\u" in data:
-            json.dumps(parsed, ensure_ascii=False).encode()  # half a surrogate pair is a ValueError here
+            json.dumps(parsed, ensure_ascii=False).encode()
     except CheckpointError:
         raise
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{source}: not UTF-8 at byte {error.start}; JSON is expected.") from None
-    except ValueError as error:  # also an integer with more digits than Python converts
+    except UnicodeEncodeError:
+        raise CheckpointError(f"{source}: a text holds half a surrogate pair (\\ud800 to \\udfff); download the file "
+                              "again.") from None
+    except ValueError as error:
+        if not isinstance(error, json.JSONDecodeError):  # more digits than Python converts
+            raise CheckpointError(f"{source}: a number of thousands of digits; download the file again.") from None
         raise CheckpointError(f"{source}: not JSON ({error}); download the file again.") from None
     except RecursionError:
         raise CheckpointError(f"{source}: nested too deeply; a few levels are expected.") from None
@@ -62,5 +72,6 @@ def read_object(path: Path) -> dict[str, Any]:
                                   f"{status.st_size:,}.")
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from None
+        remedy = "; download it too" if isinstance(error, FileNotFoundError) else ""
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}){remedy}.") from None
     return parse_object(data, str(path))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from threading import Event
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -106,6 +106,8 @@ class Engine:
                     params: SamplingParams | None = None) -> ChatStream:
         """chat() as an iterator of events; see gptoss_native.events. Bad arguments raise here."""
         self._driver.check_usable()
+        if isinstance(reasoning, SamplingParams):  # generate() has them second
+            raise TypeError("reasoning must be 'low', 'medium' or 'high', not SamplingParams; pass params=...")
         prompt = self._ids(render(messages, self.tokenizer, reasoning=reasoning))
         tokens = self._stream(prompt, params, stop_ids(self.tokenizer), None)
         return ChatStream(tokens, self.tokenizer)
@@ -120,6 +122,9 @@ class Engine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:  # which copy and deepcopy go through as well
+        raise TypeError("an Engine cannot be copied or pickled: it owns a device's memory; load() another")
 
     def __repr__(self) -> str:
         return f"<Engine {self._checkpoint.path}: max_context {self.max_context} on {self.device}>"

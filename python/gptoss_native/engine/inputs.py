@@ -11,15 +11,23 @@ import numpy.typing as npt
 Ids = npt.NDArray[np.int32]
 
 
+class PromptTooLong(ValueError):
+    """More tokens than the context holds."""
+
+    def __init__(self, tokens: int, max_context: int) -> None:
+        super().__init__(
+            f"the prompt has {tokens} tokens, but the engine was loaded with max_context={max_context}; "
+            "shorten it, or load with a larger max_context")
+        self.tokens, self.max_context = tokens, max_context
+
+
 def token_ids(ids: Sequence[int] | npt.NDArray[np.integer[Any]], vocab_size: int, max_context: int) -> Ids:
     """`ids` as int32 (tokens,). TypeError if they are not integers, ValueError if empty, too long or out of range."""
     array = _integers("token ids", ids)
     if array.size == 0:
         raise ValueError("the prompt is empty: at least one token is needed")
     if array.size > max_context:
-        raise ValueError(
-            f"the prompt has {array.size} tokens, but the engine was loaded with max_context={max_context}; "
-            "shorten it, or load with a larger max_context")
+        raise PromptTooLong(array.size, max_context)
     wrong = np.flatnonzero((array < 0) | (array >= vocab_size))
     if wrong.size:
         raise ValueError(f"token id {array[wrong[0]]} at index {wrong[0]} is not between 0 and {vocab_size - 1}")
@@ -42,6 +50,8 @@ def _integers(what: str, values: Any) -> npt.NDArray[np.int64]:
     if isinstance(values, np.ndarray):
         if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
             raise TypeError(f"{what} must be a one-dimensional array of integers, not {values.dtype} {values.shape}")
+        if values.dtype.kind == "u" and values.size and int(values.max()) > np.iinfo(np.int64).max:
+            raise ValueError(f"{what} must be below 2**63; the one at index {values.argmax()} is {values.max()}")
         return values.astype(np.int64)
     if isinstance(values, (str, bytes, bytearray)) or not isinstance(values, Sequence):
         raise TypeError(f"{what} must be a sequence of integers, not {type(values).__name__}")
