@@ -4,6 +4,7 @@
     python -m bench steps --model DIR         prefill and decode through the public stream
     python -m bench start --model DIR         from the start of a process to its first token
     python -m bench all --model DIR --json result.json
+    python -m bench show result.json          the tables of an earlier run
 
 Run it from the root of the checkout. bench/README.md says what the columns mean and how to make a checkpoint.
 """
@@ -19,17 +20,21 @@ from gptoss_native import GptOssError, info, open_checkpoint
 
 from .machine import machine_facts
 from .measure import Probe, Row
-from .report import machine_list, rows_table, write_json
+from .report import machine_list, read_json, rows_table, write_json
 from .stages import bench_stages
 from .startup import bench_startup, read_files
 from .steps import bench_steps
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["show"] and len(sys.argv) == 3:
+        machine, rows = read_json(Path(sys.argv[2]))
+        print(machine_list(machine) + "\n\n" + rows_table(rows))
+        return 0
     options = parse(sys.argv[1:])
     machine = machine_facts() | {"model": describe(options.model)}
     print(machine_list(machine), flush=True)
-    rows: list[Row] = []
+    rows = []
     for part in parts(options):
         measured = list(part)
         rows += measured
@@ -116,5 +121,5 @@ def describe(folder: Path) -> str:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except GptOssError as error:
+    except (GptOssError, OSError, ValueError) as error:
         sys.exit(f"python -m bench: {error}")

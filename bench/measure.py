@@ -77,6 +77,13 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Row:
+        percent, ceilings = data["percent"], data["ceilings"]
+        return cls(**data | {
+            "seconds": Spread(**data["seconds"]), "cost": Cost(**data["cost"]),
+            "percent": Spread(**percent) if percent else None, "ceilings": Ceilings(**ceilings) if ceilings else None})
+
 
 def compare(bench: str, name: str, settings: dict[str, Any], cost: Cost, seconds: Sequence[float],
             ceilings: Sequence[Ceilings], **facts: Any) -> Row:

@@ -26,6 +26,13 @@ def write_json(path: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None
     path.write_text(json.dumps(result, indent=1) + "\n")
 
 
+def read_json(path: Path) -> tuple[dict[str, Any], list[Row]]:
+    result = json.loads(path.read_text())
+    if result.get("schema") != SCHEMA:
+        raise ValueError(f"{path}: expected a bench result of schema {SCHEMA}, found {result.get('schema')!r}")
+    return result["machine"], [Row.from_dict(row) for row in result["rows"]]
+
+
 def machine_list(machine: dict[str, Any]) -> str:
     return "\n".join(f"- {key}: {value}" for key, value in machine.items())
 

@@ -13,6 +13,7 @@ import pytest
 
 from gptoss_native import Config
 from make_checkpoint import PRESETS, hf_config
+from shapes import DEFAULT
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -53,17 +54,16 @@ def test_a_percentage_is_taken_round_by_round_of_the_nearer_ceiling() -> None:
     assert row.seconds == Spread(median=2, low=1.5, high=3, rounds=3)
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), *sys.path]))}
-    return subprocess.run([sys.executable, "-m", "bench", *arguments, "--model", str(folder)], cwd=ROOT, text=True,
+    return subprocess.run([sys.executable, "-m", "bench", *arguments], cwd=ROOT, text=True,
                           capture_output=True, env=environment, timeout=300)
 
 
 def test_all_of_it_on_a_tiny_checkpoint(case_of: Any, tmp_path: Path) -> None:
-    from shapes import DEFAULT
     case = case_of(DEFAULT)
     target = tmp_path / "result.json"
-    done = run(case.folder, "all", "--threads", "1,2", "--precision", "fast,exact", "--json", str(target), *QUICK)
+    done = run("all", "--model", str(case.folder), "--threads", "1,2", "--precision", "fast,exact", "--json", str(target), *QUICK)
     assert done.returncode == 0, done.stderr
     result = json.loads(target.read_text())
     assert {"cpu", "usable_cores", "cpu_isa", "date", "commit", "gptoss_native"} <= result["machine"].keys()
@@ -81,7 +81,10 @@ def test_all_of_it_on_a_tiny_checkpoint(case_of: Any, tmp_path: Path) -> None:
     for heading in ("stage", "prefill", "decode", "from the start of the process"):
         assert f"| {heading}" in done.stdout
 
+    shown = run("show", str(target))
+    assert [line for line in shown.stdout.splitlines() if line] == [line for line in done.stdout.splitlines() if line]
+
 
 def test_a_folder_without_a_checkpoint_is_one_line(tmp_path: Path) -> None:
-    done = run(tmp_path, "stages", *QUICK)
+    done = run("stages", "--model", str(tmp_path), *QUICK)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(tmp_path) in done.stderr
