@@ -30,6 +30,8 @@ struct Limits {
   int max_sequences = 0;  // sequences of one step
   int max_tokens = 0;     // tokens of one step
   int max_outputs = 0;    // rows of logits of one step
+  int max_edits = 0;      // token edits of one step
+  int max_kept = 0;       // tokens of one step whose inner values may be kept; see keep()
   int pages = 0;          // KV pages of the pool
   int table_pages() const { return (max_context + kPageTokens - 1) / kPageTokens; }
 };
@@ -53,6 +55,8 @@ enum class Field : uint8_t {
   window_pages,   // i32 (sequences, table_pages): the same for sliding layers; -1 where already freed
   row,            // i32 (rows): which token's logits
   sampling,       // SampleParams (samples)
+  edit,           // TokenEdit (edits)
+  mask,           // u32 (masks, ceil(vocab_size / 32)): bit v % 32 of word v / 32 allows token v
   residual,       // f32 (tokens, hidden_size)
   attn,           // f32 (tokens, num_attention_heads, head_dim): attention output before attn_out
   lse,            // f32 (tokens, num_attention_heads): log of the softmax's denominator, sink included
@@ -60,7 +64,17 @@ enum class Field : uint8_t {
   router_choice,  // i32 (tokens, num_experts_per_tok), most probable first
   router_weight,  // f32 (tokens, num_experts_per_tok)
   logits,         // f32 (rows, vocab_size)
-  next_token,     // i32 (samples); -1 where a logit was not a number
+  next_token,     // i32 (samples), or a DrawError
+  logprob,        // f32 (samples): of the drawn token, from the logits as the model gave them
+  top_token,      // i32 (samples, kMaxLogprobs): the most probable tokens, as many as asked for
+  top_logprob,    // f32 (samples, kMaxLogprobs)
+};
+inline constexpr int kMaxLogprobs = 20;
+
+// What next_token holds where no token could be drawn.
+enum DrawError : int32_t {
+  kNotFinite = -1,     // a logit is not a number, or the largest is infinite
+  kNothingAllowed = -2,
 };
 
 // Bytes that State will ask for, by class: exactly these.
@@ -68,6 +82,7 @@ struct StateBytes {
   size_t kv = 0;
   size_t activations = 0;
   size_t logits = 0;
+  size_t kept = 0;
 };
 
 struct DeviceFacts {
@@ -115,6 +130,14 @@ class Backend {
   virtual std::unique_ptr<State> state(const Config& config, const Limits& limits) = 0;
   virtual void write(State& state, Field field, const void* data, size_t bytes) = 0;
   virtual void read(State& state, Field field, void* data, size_t bytes) = 0;
+
+  // Copies one KV page over another, both classes of layers.
+  virtual void copy_page(State& state, int from, int to) = 0;
+
+  // Observation, used by recording wrappers between stages: keep() enqueues a copy of a field, as it is then, into
+  // slot (layer, field) of the state's own memory; read_kept() fetches it after the step. Limits::max_kept tokens.
+  virtual void keep(State& state, Field field, int layer, const Batch& batch) = 0;
+  virtual void read_kept(State& state, Field field, int layer, void* data, size_t bytes) = 0;
 
   // The hinge: runs, records or replays `enqueue`, which calls stages. A device may return before the work is
   // done; wait() returns when it is. Either throws Interrupted when `poll` says so.

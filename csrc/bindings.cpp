@@ -7,11 +7,14 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstring>
+#include <tuple>
 
 #include "backends.h"
 #include "build_info.h"
 #include "cpu/isa.h"
+#include "cpu/memory.h"
 #include "cpu/threads.h"
 #include "engine.h"
 #include "quantize.h"
@@ -199,18 +202,61 @@ struct PyWork {
   std::shared_ptr<PySession> session;
   std::vector<int32_t> tokens, rows;
   std::optional<Sampling> sampling;
+  bool checkpoint;
 };
 
-std::vector<int32_t> to_ids(const py::array_t<int32_t, py::array::c_style>& array, const char* what) {
+using Ids = py::array_t<int32_t, py::array::c_style>;
+using Floats = py::array_t<float, py::array::c_style>;
+using Words = py::array_t<uint32_t, py::array::c_style>;
+
+std::vector<int32_t> to_ids(const Ids& array, const char* what) {
   if (array.ndim() != 1) refuse(std::string(what) + ": expected one dimension, found " + std::to_string(array.ndim()));
   return {array.data(), array.data() + array.size()};
+}
+
+// edits: (token ids, seen, counts, biases), arrays of one length; mask: uint32 words.
+Sampling to_sampling(double temperature, double top_p, uint64_t seed, uint32_t index, int top_k, double min_p,
+                     double repetition_penalty, double presence_penalty, double frequency_penalty, int logprobs,
+                     const std::optional<std::tuple<Ids, Ids, Ids, Floats>>& edits, const std::optional<Words>& mask) {
+  const auto within = [](const char* name, double value, double least, double most) {
+    if (!(value >= least && value <= most))
+      refuse(std::string(name) + ": expected " + std::to_string(least) + " to " + std::to_string(most) + ", found " + std::to_string(value));
+    return static_cast<float>(value);
+  };
+  if (!(top_p > 0)) refuse("top_p: expected more than 0, found " + std::to_string(top_p));
+  if (top_k < 0) refuse("top_k: expected 0 (all) or more, found " + std::to_string(top_k));
+  if (logprobs < -1 || logprobs > kMaxLogprobs)
+    refuse("logprobs: expected -1 (none) to " + std::to_string(kMaxLogprobs) + ", found " + std::to_string(logprobs));
+  Sampling s{.temperature = within("temperature", temperature, 0, 1e6),
+             .top_p = within("top_p", top_p, 0, 1),
+             .min_p = within("min_p", min_p, 0, 1),
+             .top_k = top_k,
+             .repetition_penalty = within("repetition_penalty", repetition_penalty, 1e-6, 1e6),
+             .presence_penalty = within("presence_penalty", presence_penalty, -1e6, 1e6),
+             .frequency_penalty = within("frequency_penalty", frequency_penalty, -1e6, 1e6),
+             .seed = seed,
+             .index = index,
+             .logprobs = logprobs,
+             .edits = {},
+             .mask = {}};
+  if (edits) {
+    const auto& [tokens, seen, counts, biases] = *edits;
+    const py::ssize_t n = tokens.size();
+    if (seen.size() != n || counts.size() != n || biases.size() != n) refuse("edits: expected four arrays of one length");
+    for (py::ssize_t i = 0; i < n; ++i) {
+      if (!(biases.at(i) < INFINITY)) refuse("edits: expected biases below infinity (-inf forbids a token), found " + std::to_string(biases.at(i)));
+      s.edits.push_back({tokens.at(i), seen.at(i), counts.at(i), biases.at(i), 0});
+    }
+  }
+  if (mask) s.mask.assign(mask->data(), mask->data() + mask->size());
+  return s;
 }
 
 std::vector<Work> to_work(const PyEngine& engine, const std::vector<std::shared_ptr<PyWork>>& items) {
   std::vector<Work> work;
   for (const auto& item : items) {
     if (item->session->owner.get() != &engine) refuse("a session of another engine");
-    work.push_back({item->session->get(), item->tokens, item->rows, item->sampling});
+    work.push_back({item->session->get(), item->tokens, item->rows, item->sampling, item->checkpoint});
   }
   return work;
 }
@@ -231,6 +277,9 @@ FieldShape field_shape(const Engine& engine, const std::string& name, py::ssize_
   if (name == "router_weight") return {Field::router_weight, false, {tokens, c.num_experts_per_tok}};
   if (name == "logits") return {Field::logits, false, {rows, c.vocab_size}};
   if (name == "next_token") return {Field::next_token, true, {samples}};
+  if (name == "logprob") return {Field::logprob, false, {samples}};
+  if (name == "top_token") return {Field::top_token, true, {samples, kMaxLogprobs}};
+  if (name == "top_logprob") return {Field::top_logprob, false, {samples, kMaxLogprobs}};
   refuse("no field is named '" + name + "'");
 }
 
@@ -275,20 +324,22 @@ py::dict run_stages(PyEngine& self, const std::vector<std::string>& stages, int 
 
 struct PyOutput {
   int32_t token;
+  std::string error;
   py::array_t<float> logits;
+  float logprob;
+  std::vector<int32_t> top_tokens;
+  std::vector<float> top_logprobs;
 };
 
-std::vector<PyOutput> step(PyEngine& self, const std::vector<std::shared_ptr<PyWork>>& items, const py::object& interrupted) {
-  const auto held = self.get();
-  Engine& engine = *held;
-  const std::vector<Work> work = to_work(self, items);
+std::vector<PyOutput> run_step(Engine& engine, const std::vector<Work>& work, const py::object& interrupted,
+                               std::vector<Engine::FieldData>* observe) {
   PythonPoll poll(interrupted);
   std::vector<Output> outputs;
   bool stopped = false;
   {
     py::gil_scoped_release release;
     try {
-      outputs = engine.step(work, std::ref(poll));
+      outputs = engine.step(work, std::ref(poll), observe);
     } catch (const Interrupted&) {
       stopped = true;
     }
@@ -299,9 +350,38 @@ std::vector<PyOutput> step(PyEngine& self, const std::vector<std::shared_ptr<PyW
     const auto rows = static_cast<py::ssize_t>(work[i].rows.size());
     py::array_t<float> logits({rows, static_cast<py::ssize_t>(engine.config().vocab_size)});
     if (rows) std::memcpy(logits.mutable_data(), outputs[i].logits.data(), outputs[i].logits.size() * sizeof(float));
-    results.push_back({outputs[i].token, std::move(logits)});
+    results.push_back({outputs[i].token, outputs[i].error, std::move(logits), outputs[i].logprob, outputs[i].top_tokens,
+                       outputs[i].top_logprobs});
   }
   return results;
+}
+
+std::vector<PyOutput> step(PyEngine& self, const std::vector<std::shared_ptr<PyWork>>& items, const py::object& interrupted) {
+  const auto engine = self.get();
+  return run_step(*engine, to_work(self, items), interrupted, nullptr);
+}
+
+py::tuple observe(PyEngine& self, const std::vector<std::shared_ptr<PyWork>>& items, const std::vector<std::string>& fields) {
+  const auto engine = self.get();
+  const std::vector<Work> work = to_work(self, items);
+  py::ssize_t tokens = 0;
+  for (const Work& w : work) tokens += static_cast<py::ssize_t>(w.tokens.size());
+  std::vector<py::array> arrays;
+  std::vector<Engine::FieldData> kept;
+  for (const auto& name : fields) {
+    FieldShape f = field_shape(*engine, name, tokens, 0, 0);
+    if (f.field > Field::router_weight) refuse(name + " is not kept per layer");
+    f.shape.insert(f.shape.begin(), engine->config().num_hidden_layers);
+    arrays.push_back(f.integer ? py::array(py::dtype::of<int32_t>(), f.shape) : py::array(py::dtype::of<float>(), f.shape));
+    kept.push_back({f.field, std::vector<uint8_t>(static_cast<size_t>(arrays.back().nbytes()))});
+  }
+  const std::vector<PyOutput> outputs = run_step(*engine, work, py::none(), &kept);
+  py::dict named;
+  for (size_t i = 0; i < fields.size(); ++i) {
+    std::memcpy(arrays[i].mutable_data(), kept[i].bytes.data(), kept[i].bytes.size());
+    named[fields[i].c_str()] = arrays[i];
+  }
+  return py::make_tuple(outputs, named);
 }
 
 py::dict device_facts(const PyEngine& self) {
@@ -309,10 +389,19 @@ py::dict device_facts(const PyEngine& self) {
   const Engine& engine = *held;
   const DeviceFacts facts = engine.facts();
   const StateBytes bytes = engine.bytes();
+  const Config& config = engine.config();
+  const EngineLimits& limits = engine.limits();
+  // Of one pool: what whole contexts need in the full layers, and the rest, for windows and checkpoints.
+  const size_t full_pages = config.layers_of(LayerType::full_attention) > 0
+                                ? static_cast<size_t>(limits.max_sequences) * ((limits.max_context + kPageTokens - 1) / kPageTokens)
+                                : 0;
+  const size_t kv_full = bytes.kv / engine.pages() * full_pages;
   py::dict memory, d;
-  memory["kv"] = bytes.kv;
+  memory["kv_full"] = kv_full;
+  memory["kv_window"] = bytes.kv - kv_full;
   memory["activations"] = bytes.activations;
   memory["logits"] = bytes.logits;
+  memory["observed"] = bytes.kept;
   d["name"] = facts.name;
   d["isa"] = facts.detail;
   d["threads"] = facts.threads;
@@ -425,6 +514,7 @@ PYBIND11_MODULE(_core, m) {
 
   m.def("info", &info);
   m.def("register_device", &register_device, py::arg("name"), py::arg("path"));
+  m.def("allocated_bytes", &cpu::Memory::allocated);
   m.def("quantize_mxfp4", &quantize, py::arg("weight"));
   m.def("measure_read_bandwidth", &measure_read_bandwidth, py::arg("threads"), py::arg("megabytes"), py::arg("seconds"),
         py::call_guard<py::gil_scoped_release>());
@@ -432,12 +522,9 @@ PYBIND11_MODULE(_core, m) {
         py::call_guard<py::gil_scoped_release>());
 
   py::class_<Sampling>(m, "Sampling")
-      .def(py::init([](double temperature, double top_p, uint64_t seed, uint32_t index) {
-             if (!(temperature >= 0 && temperature <= 1e6)) refuse("temperature: expected 0 to 1e6, found " + std::to_string(temperature));
-             if (!(top_p > 0 && top_p <= 1)) refuse("top_p: expected more than 0, at most 1, found " + std::to_string(top_p));
-             return Sampling{static_cast<float>(temperature), static_cast<float>(top_p), seed, index};
-           }),
-           py::kw_only(), py::arg("temperature"), py::arg("top_p"), py::arg("seed"), py::arg("index") = 0);
+      .def(py::init(&to_sampling), py::kw_only(), py::arg("temperature"), py::arg("top_p"), py::arg("seed"), py::arg("index") = 0,
+           py::arg("top_k") = 0, py::arg("min_p") = 0.0, py::arg("repetition_penalty") = 1.0, py::arg("presence_penalty") = 0.0,
+           py::arg("frequency_penalty") = 0.0, py::arg("logprobs") = -1, py::arg("edits") = py::none(), py::arg("mask") = py::none());
 
   py::class_<PySession, std::shared_ptr<PySession>>(m, "Session")
       .def_property_readonly("length", [](const PySession& s) { return s.get()->length(); })
@@ -452,47 +539,92 @@ PYBIND11_MODULE(_core, m) {
       .def("close", &PySession::close);
 
   py::class_<PyWork, std::shared_ptr<PyWork>>(m, "Work")
-      .def(py::init([](std::shared_ptr<PySession> session, const py::array_t<int32_t, py::array::c_style>& tokens,
-                       const std::optional<py::array_t<int32_t, py::array::c_style>>& rows, std::optional<Sampling> sampling) {
-             return PyWork{std::move(session), to_ids(tokens, "tokens"), rows ? to_ids(*rows, "rows") : std::vector<int32_t>{}, sampling};
+      .def(py::init([](std::shared_ptr<PySession> session, const Ids& tokens, const std::optional<Ids>& rows,
+                       std::optional<Sampling> sampling, bool checkpoint) {
+             return PyWork{std::move(session), to_ids(tokens, "tokens"), rows ? to_ids(*rows, "rows") : std::vector<int32_t>{},
+                           std::move(sampling), checkpoint};
            }),
-           py::arg("session").none(false), py::arg("tokens"), py::kw_only(), py::arg("rows") = py::none(), py::arg("sampling") = py::none());
+           py::arg("session").none(false), py::arg("tokens"), py::kw_only(), py::arg("rows") = py::none(),
+           py::arg("sampling") = py::none(), py::arg("checkpoint") = false);
 
-  py::class_<PyOutput>(m, "Output").def_readonly("token", &PyOutput::token).def_readonly("logits", &PyOutput::logits);
+  py::class_<PyOutput>(m, "Output")
+      .def_readonly("token", &PyOutput::token)
+      .def_readonly("error", &PyOutput::error)
+      .def_readonly("logits", &PyOutput::logits)
+      .def_readonly("logprob", &PyOutput::logprob)
+      .def_readonly("top_tokens", &PyOutput::top_tokens)
+      .def_readonly("top_logprobs", &PyOutput::top_logprobs);
 
   py::class_<PyEngine, std::shared_ptr<PyEngine>>(m, "Engine")
       .def(py::init([](const py::dict& config, const std::string& device, const std::string& precision,
-                       const std::string& kv_dtype, int threads, int max_context, int max_sequences, int max_tokens, int max_outputs) {
+                       const std::string& kv_dtype, int threads, int max_context, int max_sequences, int max_tokens, int max_outputs,
+                       int max_checkpoints, int max_observed) {
              auto self = std::make_shared<PyEngine>();
              if (threads < 0 || threads > 1024) refuse("threads: expected 0 (the usable cores) to 1024, found " + std::to_string(threads));
              const BackendOptions options{to_precision(precision), to_kv_dtype(kv_dtype), threads, ""};
-             self->engine = std::make_shared<LoadedEngine>(to_config(config), EngineLimits{max_context, max_sequences, max_tokens, max_outputs},
+             self->engine = std::make_shared<LoadedEngine>(to_config(config), EngineLimits{max_context, max_sequences, max_tokens, max_outputs, max_checkpoints, max_observed},
                                                      create_backend(device, options));
              return self;
            }),
            py::arg("config"), py::kw_only(), py::arg("device"), py::arg("precision"), py::arg("kv_dtype"), py::arg("threads"),
-           py::arg("max_context"), py::arg("max_sequences"), py::arg("max_tokens"), py::arg("max_outputs"))
+           py::arg("max_context"), py::arg("max_sequences"), py::arg("max_tokens"), py::arg("max_outputs"),
+           py::arg("max_checkpoints") = 32, py::arg("max_observed") = 0)
       .def("load_layer",
            [](PyEngine& self, int index, const NamedArrays& tensors) {
              const auto engine = self.get();
-             engine->load(to_layer(index, tensors));
+             const HostLayer layer = to_layer(index, tensors);
+             {
+               py::gil_scoped_release release;
+               engine->load(layer);
+             }
              for (const auto& [name, array] : tensors) engine->arrays.push_back(array);
            },
            py::arg("index"), py::arg("tensors"))
       .def("load_ends",
            [](PyEngine& self, const NamedArrays& tensors) {
              const auto engine = self.get();
-             engine->load(HostEnds{find(tensors, "embed_tokens"), find(tensors, "norm"), find(tensors, "lm_head")});
+             const HostEnds ends{find(tensors, "embed_tokens"), find(tensors, "norm"), find(tensors, "lm_head")};
+             {
+               py::gil_scoped_release release;
+               engine->load(ends);
+             }
              for (const auto& [name, array] : tensors) engine->arrays.push_back(array);
            },
            py::arg("tensors"))
-      .def("start", [](PyEngine& self) { self.get()->start(); })
-      .def("session", [](std::shared_ptr<PyEngine> self) { return std::make_shared<PySession>(self, self->get()->session()); })
+      .def("start",
+           [](PyEngine& self) {
+             const auto engine = self.get();
+             py::gil_scoped_release release;
+             engine->start();
+           })
+      .def("session",
+           [](std::shared_ptr<PyEngine> self, const std::optional<Ids>& tokens) {
+             const std::vector<int32_t> ids = tokens ? to_ids(*tokens, "tokens") : std::vector<int32_t>{};
+             const auto engine = self->get();
+             std::shared_ptr<Session> session;
+             {
+               py::gil_scoped_release release;
+               session = engine->session(ids);
+             }
+             return std::make_shared<PySession>(self, std::move(session));
+           },
+           py::arg("tokens") = py::none())
+      .def("checkpoint",
+           [](PyEngine& self, const PySession& session) {
+             if (session.owner.get() != &self) refuse("a session of another engine");
+             const auto engine = self.get();
+             const auto held = session.get();
+             py::gil_scoped_release release;
+             engine->checkpoint(*held);
+           },
+           py::arg("session").none(false))
       .def("step", &step, py::arg("work"), py::arg("interrupted") = py::none())
+      .def("observe", &observe, py::arg("work"), py::arg("fields"))
       .def("run_stages", &run_stages, py::arg("stages"), py::arg("layer"), py::arg("work"), py::arg("write"), py::arg("read"))
       .def_property_readonly("device", &device_facts)
       .def_property_readonly("max_tokens", [](const PyEngine& self) { return self.get()->limits().max_tokens; })
       .def_property_readonly("max_outputs", [](const PyEngine& self) { return self.get()->limits().max_outputs; })
+      .def_property_readonly("pages", [](const PyEngine& self) { return self.get()->pages(); })
       .def_property_readonly("free_pages", [](const PyEngine& self) { return self.get()->free_pages(); })
       .def("close", [](PyEngine& self) { self.engine.reset(); });
 }

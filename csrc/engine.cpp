@@ -7,38 +7,12 @@
 #include <stdexcept>
 
 #include "forward.h"
+#include "recording.h"
 
 namespace gptoss {
 namespace {
 
 [[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
-
-// Reserves room in every session, and gives it back unless the step was committed.
-class Transaction {
- public:
-  explicit Transaction(const std::vector<Work>& work) : work_(work) {
-    for (; reserved_ < work_.size(); ++reserved_) {
-      try {
-        work_[reserved_].session->reserve(static_cast<int>(work_[reserved_].tokens.size()));
-      } catch (...) {
-        rollback();
-        throw;
-      }
-    }
-  }
-  ~Transaction() { rollback(); }
-  void commit() {
-    for (const Work& w : work_) w.session->commit();
-    reserved_ = 0;
-  }
-
- private:
-  void rollback() {
-    while (reserved_ > 0) work_[--reserved_].session->rollback();
-  }
-  const std::vector<Work>& work_;
-  size_t reserved_ = 0;
-};
 
 }  // namespace
 
@@ -47,6 +21,49 @@ struct Engine::Inputs {
   Batch batch;
   std::vector<int32_t> token, position, sequence, full_pages, window_pages, row;
   std::vector<SampleParams> sampling;
+  std::vector<TokenEdit> edit;
+  std::vector<uint32_t> mask;
+};
+
+// Room in every session of a step, given back unless that session's part was committed. Where the pool has none,
+// checkpoints go first.
+class Engine::Transaction {
+ public:
+  Transaction(Engine& engine, const std::vector<Work>& work) : work_(work), open_(work.size(), false) {
+    try {
+      for (size_t i = 0; i < work.size(); ++i) {
+        reserve(engine, work[i]);
+        open_[i] = true;
+        for (const auto& copy : work[i].session->copies()) engine.backend_->copy_page(*engine.state_, copy.from, copy.to);
+        work[i].session->copied();
+      }
+    } catch (...) {
+      rollback();
+      throw;
+    }
+  }
+  ~Transaction() { rollback(); }
+  void commit(size_t i) {
+    work_[i].session->commit();
+    open_[i] = false;
+  }
+
+ private:
+  static void reserve(Engine& engine, const Work& w) {
+    for (;;) {
+      try {
+        return w.session->reserve(w.tokens);
+      } catch (const OutOfPages&) {
+        if (!engine.prefixes_.evict()) throw;
+      }
+    }
+  }
+  void rollback() {
+    for (size_t i = 0; i < open_.size(); ++i)
+      if (open_[i]) work_[i].session->rollback();
+  }
+  const std::vector<Work>& work_;
+  std::vector<bool> open_;
 };
 
 // One thread at a time works on the engine; the others wait here, and may be interrupted while they do.
@@ -77,12 +94,17 @@ class Engine::Turn {
 };
 
 Engine::Engine(const Config& config, const EngineLimits& limits, std::unique_ptr<Backend> backend)
-    : backend_(std::move(backend)), limits_(limits) {
+    : backend_(std::move(backend)), limits_(limits), prefixes_(limits.max_checkpoints) {
   validate(config);
   const auto positive = [](const char* name, int value) {
     if (value < 1) refuse(std::string(name) + " must be at least 1, found " + std::to_string(value));
   };
   positive("max_context", limits.max_context);
+  const auto at_least_0 = [](const char* name, int value) {
+    if (value < 0) refuse(std::string(name) + " must be at least 0, found " + std::to_string(value));
+  };
+  at_least_0("max_checkpoints", limits.max_checkpoints);
+  at_least_0("max_observed", limits.max_observed);
   if (limits.max_context > 1 << 30) refuse("max_context must be at most 2^30, found " + std::to_string(limits.max_context));
   positive("max_sequences", limits.max_sequences);
   positive("max_tokens", limits.max_tokens);
@@ -97,8 +119,13 @@ Engine::Engine(const Config& config, const EngineLimits& limits, std::unique_ptr
                    .max_sequences = limits.max_sequences,
                    .max_tokens = limits_.max_tokens,
                    .max_outputs = std::max(limits.max_outputs, limits.max_sequences),
+                   .max_edits = 0,
+                   .max_kept = limits.max_observed,
                    .pages = 0};
-  const int64_t pages = limits.max_sequences * pages_per_sequence(config, limits.max_context, limits_.max_tokens);
+  const int64_t edits = int64_t{limits.max_sequences} * std::min(limits.max_context, config.vocab_size);
+  state_limits_.max_edits = static_cast<int>(std::min<int64_t>(edits, std::numeric_limits<int32_t>::max()));
+  const int64_t pages = limits.max_sequences * pages_per_sequence(config, limits.max_context, limits_.max_tokens) +
+                        limits.max_checkpoints * pages_per_snapshot(config, limits.max_context);
   if (pages > std::numeric_limits<int32_t>::max())
     refuse("max_context " + std::to_string(limits.max_context) + " for " + std::to_string(limits.max_sequences) +
            " sequences needs more KV pages than can be numbered");
@@ -147,9 +174,28 @@ int Engine::truncate(Session& session, int length, const InterruptPoll& poll) {
   return session.truncate(length);
 }
 
-std::shared_ptr<Session> Engine::session() {
+std::shared_ptr<Session> Engine::session(std::span<const int32_t> tokens) {
+  const Turn turn(*this);
   if (!pool_) refuse("the engine was not started");
-  return std::make_shared<Session>(pool_, model_.config);
+  const auto from = tokens.empty() ? nullptr : prefixes_.find(tokens);
+  return std::make_shared<Session>(pool_, model_.config, from.get());
+}
+
+void Engine::checkpoint(const Session& session) {
+  const Turn turn(*this);
+  prefixes_.add(session);
+}
+
+void Engine::check(const Sampling& p) const {
+  const size_t mask_words = (static_cast<size_t>(model_.config.vocab_size) + 31) / 32;
+  if (!p.mask.empty() && p.mask.size() != mask_words)
+    refuse("a mask has " + std::to_string(mask_words) + " words, found " + std::to_string(p.mask.size()));
+  if (p.edits.size() > static_cast<size_t>(std::min(limits_.max_context, model_.config.vocab_size)))
+    refuse("at most " + std::to_string(std::min(limits_.max_context, model_.config.vocab_size)) +
+           " tokens may have a penalty or a bias, found " + std::to_string(p.edits.size()));
+  for (const TokenEdit& edit : p.edits)
+    if (edit.token < 0 || edit.token >= model_.config.vocab_size)
+      refuse("token ids are 0 to " + std::to_string(model_.config.vocab_size - 1) + ", found " + std::to_string(edit.token));
 }
 
 void Engine::check(const std::vector<Work>& work) const {
@@ -168,6 +214,7 @@ void Engine::check(const std::vector<Work>& work) const {
     for (int32_t row : w.rows)
       if (row < 0 || row >= static_cast<int32_t>(w.tokens.size()))
         refuse("rows are 0 to " + std::to_string(w.tokens.size() - 1) + ", found " + std::to_string(row));
+    if (w.sampling) check(*w.sampling);
     const size_t length = w.session->length() + w.tokens.size();
     if (length > static_cast<size_t>(limits_.max_context))
       refuse("the sequence would have " + std::to_string(length) + " tokens, max_context is " +
@@ -197,11 +244,26 @@ Engine::Inputs Engine::prepare(const std::vector<Work>& work) const {
     for (int32_t row : w.rows) in.row.push_back(first + row);
     if (w.sampling) {
       in.row.push_back(static_cast<int32_t>(in.token.size()) - 1);
+      const Sampling& p = *w.sampling;
+      const int32_t first_edit = static_cast<int32_t>(in.edit.size());
+      in.edit.insert(in.edit.end(), p.edits.begin(), p.edits.end());
+      const size_t mask_words = (static_cast<size_t>(model_.config.vocab_size) + 31) / 32;
+      const int32_t mask = p.mask.empty() ? -1 : static_cast<int32_t>(in.mask.size() / mask_words);
+      in.mask.insert(in.mask.end(), p.mask.begin(), p.mask.end());
       in.sampling.push_back({.row = static_cast<int32_t>(in.row.size()) - 1,
-                             .temperature = w.sampling->temperature,
-                             .top_p = w.sampling->top_p,
-                             .seed = {static_cast<uint32_t>(w.sampling->seed), static_cast<uint32_t>(w.sampling->seed >> 32)},
-                             .index = w.sampling->index});
+                             .temperature = p.temperature,
+                             .top_p = p.top_p,
+                             .min_p = p.min_p,
+                             .top_k = p.top_k,
+                             .repetition_penalty = p.repetition_penalty,
+                             .presence_penalty = p.presence_penalty,
+                             .frequency_penalty = p.frequency_penalty,
+                             .seed = {static_cast<uint32_t>(p.seed), static_cast<uint32_t>(p.seed >> 32)},
+                             .index = p.index,
+                             .first_edit = first_edit,
+                             .last_edit = static_cast<int32_t>(in.edit.size()),
+                             .mask = mask,
+                             .logprobs = p.logprobs});
     }
     const PageTables& pages = w.session->tables();
     std::copy(pages.full.begin(), pages.full.end(), in.full_pages.begin() + i * table);
@@ -225,6 +287,8 @@ void Engine::write(const Inputs& in) {
   send(Field::window_pages, in.window_pages);
   send(Field::row, in.row);
   send(Field::sampling, in.sampling);
+  send(Field::edit, in.edit);
+  send(Field::mask, in.mask);
 }
 
 void Engine::submit(const Batch& batch, const std::function<void()>& enqueue, const InterruptPoll& poll) {
@@ -232,36 +296,83 @@ void Engine::submit(const Batch& batch, const std::function<void()>& enqueue, co
   backend_->wait(*state_, ticket, poll);
 }
 
-std::vector<Output> Engine::step(const std::vector<Work>& work, const InterruptPoll& poll) {
+std::vector<Output> Engine::step(const std::vector<Work>& work, const InterruptPoll& poll, std::vector<FieldData>* observe) {
   const Turn turn(*this, poll);
   check(work);
   if (work.empty()) return {};
-  Transaction transaction(work);
+  Transaction transaction(*this, work);
   const Inputs in = prepare(work);
   write(in);
-  submit(in.batch, [&] { forward(*backend_, *state_, model_, in.batch); }, poll);
+  if (observe) {
+    if (in.batch.tokens > limits_.max_observed)
+      refuse("a step can observe " + std::to_string(limits_.max_observed) + " tokens, found " + std::to_string(in.batch.tokens));
+    std::vector<Field> fields;
+    for (const FieldData& data : *observe) fields.push_back(data.field);
+    RecordingBackend recording(*backend_, fields);
+    submit(in.batch, [&] { forward(recording, *state_, model_, in.batch); }, poll);
+    const size_t layers = model_.layers.size();
+    for (FieldData& data : *observe)
+      for (size_t layer = 0; layer < layers; ++layer)
+        backend_->read_kept(*state_, data.field, static_cast<int>(layer), data.bytes.data() + layer * (data.bytes.size() / layers),
+                            data.bytes.size() / layers);
+  } else {
+    submit(in.batch, [&] { forward(*backend_, *state_, model_, in.batch); }, poll);
+  }
+  std::vector<Output> outputs = collect(work, in);
+  for (size_t i = 0; i < work.size(); ++i) {
+    if (!outputs[i].error.empty()) continue;
+    transaction.commit(i);
+    if (work[i].checkpoint) prefixes_.add(*work[i].session);
+  }
+  return outputs;
+}
 
-  std::vector<int32_t> drawn(in.sampling.size());
-  backend_->read(*state_, Field::next_token, drawn.data(), drawn.size() * sizeof(int32_t));
-  const size_t vocab = model_.config.vocab_size;
-  bool wanted = false;
-  for (const Work& w : work) wanted = wanted || !w.rows.empty();
-  std::vector<float> logits(wanted ? in.row.size() * vocab : 0);  // they leave the device only when asked for
-  if (wanted) backend_->read(*state_, Field::logits, logits.data(), logits.size() * sizeof(float));
+std::vector<Output> Engine::collect(const std::vector<Work>& work, const Inputs& in) {
+  const size_t vocab = model_.config.vocab_size, samples = in.sampling.size();
+  const auto fetch = [this](Field field, auto& values) {
+    backend_->read(*state_, field, values.data(), values.size() * sizeof(values[0]));
+  };
+  std::vector<int32_t> drawn(samples), top_token;
+  std::vector<float> logprob, top_logprob, logits;
+  fetch(Field::next_token, drawn);
+  bool rows_wanted = false, logprobs_wanted = false;
+  for (const Work& w : work) {
+    rows_wanted = rows_wanted || !w.rows.empty();
+    logprobs_wanted = logprobs_wanted || (w.sampling && w.sampling->logprobs >= 0);
+  }
+  if (rows_wanted) {  // they leave the device only when asked for
+    logits.resize(in.row.size() * vocab);
+    fetch(Field::logits, logits);
+  }
+  if (logprobs_wanted) {
+    logprob.resize(samples);
+    top_token.resize(samples * kMaxLogprobs);
+    top_logprob.resize(samples * kMaxLogprobs);
+    fetch(Field::logprob, logprob);
+    fetch(Field::top_token, top_token);
+    fetch(Field::top_logprob, top_logprob);
+  }
 
   std::vector<Output> outputs(work.size());
   size_t row = 0, sample = 0;
   for (size_t i = 0; i < work.size(); ++i) {
     const size_t rows = work[i].rows.size();
-    if (rows) outputs[i].logits.assign(logits.begin() + row * vocab, logits.begin() + (row + rows) * vocab);
+    Output& out = outputs[i];
+    if (rows) out.logits.assign(logits.begin() + row * vocab, logits.begin() + (row + rows) * vocab);
     row += rows;
     if (!work[i].sampling) continue;
     ++row;
-    outputs[i].token = drawn[sample++];
-    if (outputs[i].token < 0)
-      throw std::runtime_error("the model's logits are not finite: the checkpoint's weights are damaged");
+    out.token = drawn[sample];
+    if (out.token == kNotFinite) out.error = "the model's logits are not finite: the checkpoint's weights are damaged";
+    if (out.token == kNothingAllowed) out.error = "no token may be drawn: the mask and the logit bias forbid every one";
+    const int top = std::min({work[i].sampling->logprobs, kMaxLogprobs, static_cast<int>(vocab)});
+    if (top >= 0) out.logprob = logprob[sample];
+    if (top > 0) {
+      out.top_tokens.assign(top_token.begin() + sample * kMaxLogprobs, top_token.begin() + sample * kMaxLogprobs + top);
+      out.top_logprobs.assign(top_logprob.begin() + sample * kMaxLogprobs, top_logprob.begin() + sample * kMaxLogprobs + top);
+    }
+    ++sample;
   }
-  transaction.commit();
   return outputs;
 }
 
@@ -271,7 +382,7 @@ void Engine::run_stages(const std::vector<std::string>& stages, int layer_index,
   check(work);
   if (layer_index < 0 || layer_index >= model_.config.num_hidden_layers)
     refuse("layers are 0 to " + std::to_string(model_.config.num_hidden_layers - 1) + ", found " + std::to_string(layer_index));
-  Transaction transaction(work);  // never committed
+  Transaction transaction(*this, work);  // never committed
   const Inputs in = prepare(work);
   Backend& device = *backend_;
   const Layer& layer = *model_.layers[layer_index];

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -12,15 +13,23 @@
 #include "backend.h"
 #include "model.h"
 #include "pages.h"
+#include "prefix_cache.h"
 #include "session.h"
 
 namespace gptoss {
 
+// How the next token of a sequence is drawn; see sampling.h.
 struct Sampling {
   float temperature = 0;
   float top_p = 1;
+  float min_p = 0;
+  int32_t top_k = 0;
+  float repetition_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
   uint64_t seed = 0;
   uint32_t index = 0;
+  int32_t logprobs = -1;
+  std::vector<TokenEdit> edits;  // tokens with a penalty or a bias
+  std::vector<uint32_t> mask;    // (ceil(vocab_size / 32)) allowed tokens; empty: all
 };
 
 // What one session adds to a step: `tokens` follow its cached ones.
@@ -29,11 +38,16 @@ struct Work {
   std::vector<int32_t> tokens;
   std::vector<int32_t> rows;         // of `tokens`, whose logits are wanted
   std::optional<Sampling> sampling;  // draw the token after the last one
+  bool checkpoint = false;           // remember the place after the last one, to resume other sequences from
 };
 
 struct Output {
   int32_t token = -1;
+  std::string error;          // why this sequence alone failed; its session is as it was
   std::vector<float> logits;  // (rows, vocab_size)
+  float logprob = 0;          // of the drawn token
+  std::vector<int32_t> top_tokens;
+  std::vector<float> top_logprobs;
 };
 
 struct EngineLimits {
@@ -41,6 +55,8 @@ struct EngineLimits {
   int max_sequences = 1;
   int max_tokens = 512;
   int max_outputs = 64;
+  int max_checkpoints = 32;  // places that can be resumed from
+  int max_observed = 0;      // tokens of one step whose inner values can be observed
 };
 
 class Engine {
@@ -52,16 +68,21 @@ class Engine {
   void load(const HostEnds& ends);
   void start();
 
-  std::shared_ptr<Session> session();
-  // Runs all of `work` or, if it throws, none of it. One thread at a time; others wait.
-  std::vector<Output> step(const std::vector<Work>& work, const InterruptPoll& poll = nullptr);
-
-  // For tests and benches: prepares the step of `work`, writes `fields`, runs the named stages on one layer,
-  // and reads. Nothing is committed. Throws std::invalid_argument for a name that is none.
+  // A new sequence that resumes at the latest checkpoint within `tokens`, at least one token before their end;
+  // its length() says where.
+  std::shared_ptr<Session> session(std::span<const int32_t> tokens = {});
+  void checkpoint(const Session& session);
+  // Runs all of `work` or, if it throws, none of it. One thread at a time; others wait. `observe`: fields to be kept
+  // in every layer; each comes back in place, as (layers, tokens, ...).
   struct FieldData {
     Field field;
     std::vector<uint8_t> bytes;
   };
+  std::vector<Output> step(const std::vector<Work>& work, const InterruptPoll& poll = nullptr,
+                           std::vector<FieldData>* observe = nullptr);
+
+  // For tests and benches: prepares the step of `work`, writes `fields`, runs the named stages on one layer,
+  // and reads. Nothing is committed. Throws std::invalid_argument for a name that is none.
   void run_stages(const std::vector<std::string>& stages, int layer, const std::vector<Work>& work,
                   const std::vector<FieldData>& write, std::vector<FieldData>& read);
 
@@ -70,18 +91,22 @@ class Engine {
   DeviceFacts facts() const { return backend_->facts(); }
   StateBytes bytes() const { return bytes_; }
   int free_pages() const { return pool_ ? pool_->free_pages() : 0; }
+  int pages() const { return state_limits_.pages; }
+  int checkpoints() const { return prefixes_.size(); }
   // Forgets a session's tokens from `length` on; see Session::truncate.
   int truncate(Session& session, int length, const InterruptPoll& poll = nullptr);
 
  private:
   struct Inputs;
+  class Transaction;
+  class Turn;
   void refuse_if_started() const;
+  void check(const Sampling& sampling) const;
   void check(const std::vector<Work>& work) const;
   Inputs prepare(const std::vector<Work>& work) const;
   void write(const Inputs& inputs);
+  std::vector<Output> collect(const std::vector<Work>& work, const Inputs& inputs);
   void submit(const Batch& batch, const std::function<void()>& enqueue, const InterruptPoll& poll);
-
-  class Turn;
 
   std::unique_ptr<Backend> backend_;  // first: what it made goes before it
   Model model_;
@@ -89,6 +114,7 @@ class Engine {
   Limits state_limits_;
   std::unique_ptr<State> state_;
   std::shared_ptr<PagePool> pool_;
+  PrefixCache prefixes_;
   StateBytes bytes_;
   std::mutex mutex_;  // of holder_
   std::condition_variable turn_ended_;

@@ -11,8 +11,7 @@ PagePool::PagePool(int pages) : references_(static_cast<size_t>(pages), 0) {
 int PagePool::take() {
   std::lock_guard lock(mutex_);
   if (free_.empty())
-    throw OutOfPages("the KV cache is full: all " + std::to_string(pages()) +
-                     " pages are in use; close a session or load with a larger max_context");
+    throw OutOfPages("the KV cache is full: all " + std::to_string(pages()) + " pages are in use");
   const int page = free_.back();
   free_.pop_back();
   references_[page] = 1;
@@ -27,6 +26,11 @@ void PagePool::retain(int page) {
 void PagePool::release(int page) {
   std::lock_guard lock(mutex_);
   if (--references_[page] == 0) free_.push_back(page);
+}
+
+bool PagePool::shared(int page) const {
+  std::lock_guard lock(mutex_);
+  return references_[page] > 1;
 }
 
 int PagePool::free_pages() const {

@@ -20,6 +20,7 @@ class PagePool {
   int take();  // a page with one reference; throws OutOfPages
   void retain(int page);
   void release(int page);
+  bool shared(int page) const;  // held more than once
   int free_pages() const;
   int pages() const { return static_cast<int>(references_.size()); }
 
@@ -27,6 +28,12 @@ class PagePool {
   mutable std::mutex mutex_;
   std::vector<int32_t> free_;
   std::vector<int32_t> references_;
+};
+
+// Two tables, because sliding layers forget: page i of a table holds positions [64 i, 64 i + 64), or is -1.
+struct PageTables {
+  std::vector<int32_t> full;
+  std::vector<int32_t> window;
 };
 
 }  // namespace gptoss

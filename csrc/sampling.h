@@ -1,13 +1,19 @@
 // Sampling as exact arithmetic, so that every device, and a numpy twin, draws the same token.
 //
-// The next token of a sequence is   argmax over allowed v of  logit[v] / temperature + gumbel(v),
-// lowest id on ties; a temperature below kGreedyBelow is argmax of logit[v]. No token, -1, if a logit is not a number
-// or the largest is infinite. This samples from softmax(logit / temperature) and
-// needs no running state: gumbel(v) is made from a hash of (seed, sample index, position, v).
+// One row of logits goes through, in this order:
+//   1. edits: penalties and bias of single tokens (see edited());
+//   2. the mask of allowed tokens;
+//   3. scaled = logit / temperature; with a temperature below kGreedyBelow, or where the largest of these overflows, the
+//      draw is the argmax of the logit, lowest id on ties;
+//   4. min_p, top_k, top_p, each on what the one before it left, most probable first, ties by lowest id;
+//   5. the draw: argmax over what is left of  scaled[v] + gumbel(v),  lowest id on ties.
+// Step 5 samples from softmax(scaled) and needs no running state: gumbel(v) is made from a hash of (seed, sample
+// index, position, v).
 //
-// top_p keeps the most probable tokens, ties by lowest id, until their mass reaches top_p: token v is allowed
-// iff the mass of the tokens before it in that order is below top_p of the whole. Masses are integers
-// (probability relative to the largest, times 2^32, rounded down), so their sum has no order.
+// Probabilities are integers: mass(v) = exp(scaled[v] - max) times 2^32, rounded down, so their sum has no order.
+//   min_p keeps v iff mass(v) >= min_p times the largest mass, 2^32;
+//   top_k keeps the first k;
+//   top_p keeps v iff the mass of the tokens before it is below top_p of the whole.
 //
 // All floating point here is float32, one rounding per written operation: compile without contraction
 // (-ffp-contract=off) and without fast-math. On a GPU use the __fmul_rn family.
@@ -26,11 +32,29 @@ namespace gptoss {
 
 // How one sequence's next token is drawn; plain data, also in device memory.
 struct SampleParams {
-  int32_t row;          // which row of logits
-  float temperature;    // >= 0; 0 is greedy
-  float top_p;          // (0, 1]; 1 keeps every token
-  uint32_t seed[2];     // low, high
-  uint32_t index;       // which of n samples of one prompt
+  int32_t row;               // which row of logits
+  float temperature;         // 0 is greedy
+  float top_p;               // (0, 1]; 1 keeps every token
+  float min_p;               // [0, 1]; 0 keeps every token
+  int32_t top_k;             // 0 keeps every token
+  float repetition_penalty;  // 1: none
+  float presence_penalty;    // 0: none
+  float frequency_penalty;   // 0: none
+  uint32_t seed[2];          // low, high
+  uint32_t index;            // which of n samples of one prompt
+  int32_t first_edit;        // edits [first_edit, last_edit) of the step
+  int32_t last_edit;
+  int32_t mask;              // which mask of the step; -1: none
+  int32_t logprobs;          // -1: none; else the log probability of the drawn token, and that many of the best
+};
+
+// What one token's logit is changed by. At most one edit per token and sample.
+struct TokenEdit {
+  int32_t token;
+  int32_t seen;   // 1 if it stands in the prompt or the completion
+  int32_t count;  // how often it stands in the completion
+  float bias;
+  float original;  // written by the stage: the logit before the edit
 };
 
 namespace sampling {
@@ -131,6 +155,18 @@ GPTOSS_HD inline float gumbel(uint32_t hash) {
 GPTOSS_HD inline uint64_t mass(float scaled_logit, float scaled_max) {
   return static_cast<uint64_t>(exp_exact(scaled_logit - scaled_max) * 4294967296.0f);
 }
+
+// The logit of an edited token: repetition divides or multiplies what was seen at all, frequency and presence
+// subtract for what was generated, bias is added last.
+GPTOSS_HD inline float edited(float logit, const TokenEdit& edit, const SampleParams& p) {
+  if (edit.seen) logit = logit > 0.0f ? logit / p.repetition_penalty : logit * p.repetition_penalty;
+  logit = logit - p.frequency_penalty * static_cast<float>(edit.count);
+  if (edit.count > 0) logit = logit - p.presence_penalty;
+  return logit + edit.bias;
+}
+
+// min_p in units of the largest mass.
+GPTOSS_HD inline uint64_t least_mass(float min_p) { return static_cast<uint64_t>(min_p * 16777216.0f) << 8; }
 
 // A token is in the nucleus iff the mass before it is below this. Integers only: devices without float64 agree.
 GPTOSS_HD inline uint64_t nucleus_limit(uint64_t total, float top_p) {

@@ -1,9 +1,10 @@
-// The KV cache of one sequence: which pages hold which positions.
+// The KV cache of one sequence: which tokens it holds, in which pages.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "backend.h"
@@ -14,26 +15,55 @@ namespace gptoss {
 // Tokens that stay in the sliding layers' cache behind the window, so that a few can be taken back.
 inline constexpr int kRollbackReserve = 64;
 
-// Two tables, because sliding layers forget: page i of a table holds positions [64 i, 64 i + 64), or is -1.
-struct PageTables {
-  std::vector<int32_t> full;
-  std::vector<int32_t> window;
+// Pages that one sequence of `max_context` tokens can hold at once, while a step adds `max_tokens`.
+int64_t pages_per_sequence(const Config& config, int max_context, int max_tokens);
+// Pages of the sliding layers that a snapshot pins.
+int64_t pages_per_snapshot(const Config& config, int max_context);
+
+// A place to resume from: the tokens up to there and references to the pages that hold them, of the sliding
+// layers only those that the next token sees. Immutable; a few references are all it costs.
+class Snapshot {
+ public:
+  Snapshot(std::shared_ptr<PagePool> pool, std::vector<int32_t> tokens, PageTables tables);
+  ~Snapshot();
+  Snapshot(const Snapshot&) = delete;
+  Snapshot& operator=(const Snapshot&) = delete;
+
+  const std::vector<int32_t>& tokens() const { return tokens_; }
+  const PageTables& tables() const { return tables_; }
+
+ private:
+  std::shared_ptr<PagePool> pool_;
+  std::vector<int32_t> tokens_;
+  PageTables tables_;
 };
 
 class Session {
  public:
-  Session(std::shared_ptr<PagePool> pool, const Config& config);
+  // Empty, or holding what `from` holds.
+  Session(std::shared_ptr<PagePool> pool, const Config& config, const Snapshot* from = nullptr);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
   // The cache holds exactly the tokens [0, length()).
   int length() const { return length_; }
+  const std::vector<int32_t>& tokens() const { return tokens_; }
   const PageTables& tables() const { return tables_; }
 
   // A step is a transaction: reserve() makes room for `tokens` more, or throws OutOfPages and changes nothing;
   // then either commit() makes them part of the cache or rollback() gives the room back.
-  void reserve(int tokens);
+  //
+  // A page that others hold too may not be written: where the next slot lies in one, reserve() puts a fresh page
+  // in its place and names the pair in copies(). The caller copies, and says so with copied(); until then the
+  // session holds both pages, and rollback() puts the old one back.
+  struct Copy {
+    std::vector<int32_t>* table;
+    int from, to;
+  };
+  void reserve(std::span<const int32_t> tokens);
+  const std::vector<Copy>& copies() const { return copies_; }
+  void copied();
   void commit();
   void rollback();
 
@@ -41,20 +71,21 @@ class Session {
   // token would need is gone already.
   int truncate(int length);
 
+  std::shared_ptr<const Snapshot> snapshot() const;
+
  private:
   void take_pages(std::vector<int32_t>& table, int end);
   void drop_pages(std::vector<int32_t>& table, int end);
+  void own_last_page(std::vector<int32_t>& table);
 
   std::shared_ptr<PagePool> pool_;
   int window_;
   bool has_full_, has_window_;
-  std::atomic<int> length_ = 0;  // Python may ask while a step of another thread commits
-  int reserved_ = 0;
+  std::vector<int32_t> tokens_, reserved_;
+  std::atomic<int> length_ = 0;  // of tokens_; Python may ask while a step of another thread commits
+  std::vector<Copy> copies_;
   int window_first_ = 0;  // first page of the window table that is still held
   PageTables tables_;
 };
-
-// Pages that one sequence of `max_context` tokens can hold at once, while a step adds `max_tokens`.
-int64_t pages_per_sequence(const Config& config, int max_context, int max_tokens);
 
 }  // namespace gptoss

@@ -5,6 +5,8 @@ float32 throughout, one rounding per operation, never fused; masses and limits a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,31 +15,100 @@ U32 = np.uint32
 U64 = np.uint64
 GREEDY_BELOW = F32(1e-5)
 """A temperature by which logits could not be divided without overflow."""
+NOT_FINITE, NOTHING_ALLOWED = -1, -2
+"""What stands in place of a token that cannot be drawn."""
 
 Floats = npt.NDArray[np.float32]
 Hashes = npt.NDArray[np.uint32]
+Bools = npt.NDArray[np.bool_]
+Edits = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]]
+"""Token ids (each once), 1 where the id was seen at all, how often it was generated, bias."""
 
 
-def sample(logits: Floats, *, temperature: float, top_p: float, seed: int, index: int, position: int) -> int:
-    """The token at `position` from (vocab_size,) logits, of which -inf is never drawn; lowest id on ties."""
+@np.errstate(over="ignore", invalid="ignore")  # floats at the end of their range are among the cases
+def sample(logits: Floats, *, temperature: float, top_p: float, seed: int, index: int, position: int,
+           top_k: int = 0, min_p: float = 0.0, repetition_penalty: float = 1.0, presence_penalty: float = 0.0,
+           frequency_penalty: float = 0.0, edits: Edits | None = None,
+           mask: npt.NDArray[np.uint32] | None = None, logprobs: int = -1) -> int:
+    """The token at `position` from (vocab_size,) logits, of which -inf is never drawn; lowest id on ties.
+
+    The arguments are those of _core.Sampling. `logprobs` draws nothing: see log_softmax().
+    """
     logits = np.asarray(logits, dtype=F32)
+    if not drawable(logits):
+        return NOT_FINITE
+    if edits is not None:
+        logits = edited(logits, edits, repetition_penalty, presence_penalty, frequency_penalty)
+    if mask is not None:
+        logits = np.where(allowed_by(mask, len(logits)), logits, F32(-np.inf))
+    if not drawable(logits):
+        return NOTHING_ALLOWED
     if F32(temperature) < GREEDY_BELOW:
         return int(np.argmax(logits))
     scaled = logits / F32(temperature)
+    if not np.isfinite(scaled.max()):
+        return int(np.argmax(logits))
+    kept = candidates(scaled, top_k=top_k, top_p=top_p, min_p=min_p)
     score = scaled + gumbels(len(logits), seed=seed, index=index, position=position)
-    return int(np.argmax(np.where(nucleus(scaled, top_p), score, F32(-np.inf))))
+    return int(np.argmax(np.where(kept, score, F32(-np.inf))))
 
 
-def nucleus(scaled: Floats, top_p: float) -> npt.NDArray[np.bool_]:
-    """Which tokens are allowed: those before which less than top_p of the mass lies, most probable first."""
-    if F32(top_p) >= 1:
-        return np.ones(len(scaled), dtype=bool)
+def drawable(logits: Floats) -> bool:
+    """No NaN, and the largest is finite."""
+    return bool(np.isfinite(logits.max()))
+
+
+def edited(logits: Floats, edits: Edits, repetition: float, presence: float, frequency: float) -> Floats:
+    """Repetition divides or multiplies what was seen, frequency and presence subtract for what was generated, then
+    the bias is added."""
+    token, seen, count, bias = edits
+    x = logits[token]
+    x = np.where(seen != 0, np.where(x > 0, x / F32(repetition), x * F32(repetition)), x)
+    x = x - F32(frequency) * count.astype(F32)
+    x = np.where(count > 0, x - F32(presence), x)
+    changed = logits.copy()
+    changed[token] = x + bias
+    return changed
+
+
+def allowed_by(mask: npt.NDArray[np.uint32], vocab_size: int) -> Bools:
+    """Bit v % 32 of word v // 32."""
+    token = np.arange(vocab_size)
+    return np.asarray(mask[token // 32] >> (token % 32).astype(U32) & U32(1), dtype=bool)
+
+
+def candidates(scaled: Floats, *, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Bools:
+    """What min_p, then top_k, then top_p keep, each of what the one before it left: most probable first, lowest id
+    on ties."""
     masses = mass(scaled, scaled.max())
     order = np.argsort(-scaled, kind="stable")
-    before = np.cumsum(masses[order], dtype=U64) - masses[order]
-    allowed = np.zeros(len(scaled), dtype=bool)
-    allowed[order] = before < nucleus_limit(int(masses.sum(dtype=U64)), top_p)
-    return allowed
+    order = order[masses[order] >= U64(least_mass(min_p))]
+    if top_k > 0:
+        order = order[:top_k]
+    if F32(top_p) < 1:
+        before = np.cumsum(masses[order], dtype=U64) - masses[order]
+        order = order[before < U64(nucleus_limit(int(masses[order].sum(dtype=U64)), top_p))]
+    kept = np.zeros(len(scaled), dtype=bool)
+    kept[order] = True
+    return kept
+
+
+def least_mass(min_p: float) -> int:
+    """min_p of the largest mass, 2^32."""
+    return int(F32(min_p) * F32(16777216)) << 8
+
+
+def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
+    """Natural logarithms of the probabilities of the logits as the model gave them."""
+    x = logits.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        result: npt.NDArray[np.float64] = x - (x.max() + np.log(np.exp(x - x.max()).sum()))
+    return result
+
+
+def most_probable(logits: Floats, count: int) -> npt.NDArray[np.int64]:
+    """Ids, most probable first, lowest id on ties."""
+    return np.argsort(-logits, kind="stable")[:count]
 
 
 def mass(scaled: Floats, largest: np.float32) -> npt.NDArray[np.uint64]:
@@ -62,14 +133,15 @@ def mix(h: Hashes) -> Hashes:
     return h ^ (h >> U32(16))
 
 
-def _word(value: int) -> Hashes:
-    """An array, because numpy warns when a scalar wraps around."""
-    return np.array([value & 0xFFFFFFFF], dtype=U32)
+def _word(value: int | npt.NDArray[Any], shift: int = 0) -> Hashes:
+    """32 bits of non-negative numbers; an array, because numpy warns when a scalar wraps around."""
+    return np.atleast_1d(np.asarray(value, dtype=U64) >> U64(shift) & U64(0xFFFFFFFF)).astype(U32)
 
 
-def hash_draw(seed: int, index: int, position: int) -> Hashes:
+def hash_draw(seed: int | npt.NDArray[Any], index: int | npt.NDArray[Any], position: int | npt.NDArray[Any]) -> Hashes:
+    """What all tokens of one draw share; of single numbers or of arrays."""
     h = mix(_word(seed) ^ U32(0x9E3779B9))
-    h = mix(h ^ _word(seed >> 32))
+    h = mix(h ^ _word(seed, 32))
     h = mix(h ^ (_word(index) * U32(0x9E3779B1) + U32(0x7F4A7C15)))
     return mix(h ^ (_word(position) * U32(0x85EBCA77) + U32(0x165667B1)))
 

@@ -86,6 +86,21 @@ def test_generate_takes_stdin_and_token_ids(folder: Path, ids_only: Path) -> Non
     assert bare.returncode == 0 and len([int(word) for word in bare.stdout.split()]) <= 20
 
 
+def test_sampling_options_are_those_of_the_engine(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with gptoss.load(folder, max_context=2048) as engine:
+        free = engine.generate("The quick", gptoss.SamplingParams(seed=2, max_tokens=20)).text
+        assert free is not None
+        params = gptoss.SamplingParams(seed=2, max_tokens=20, top_k=40, min_p=0.01, repetition_penalty=1.2,
+                                       presence_penalty=0.5, frequency_penalty=-0.5)  # fmt: skip
+        want = engine.generate("The quick", params).text
+    arguments = ["generate", "--model", str(folder), "The quick", "--seed", "2", *FAST]
+    assert main([*arguments, "--top-k", "40", "--min-p", "0.01", "--repetition-penalty", "1.2", "--presence-penalty",
+                 "0.5", "--frequency-penalty", "-0.5"]) == 0  # fmt: skip
+    assert capfd.readouterr().out == f"{want}\n" != f"{free}\n"
+    assert main([*arguments, "--stop", "never", "--stop", free[2:4]]) == 0
+    assert capfd.readouterr().out == f"{free[: free.index(free[2:4])]}\n"
+
+
 def test_stdin_that_is_not_utf8_is_one_line(folder: Path) -> None:
     result = run("generate", "--model", folder, "-", stdin=b"ab\xff")
     assert (result.returncode, result.stdout) == (1, b"")
@@ -311,6 +326,11 @@ def test_info_of_a_model_reads_its_headers(folder: Path, ids_only: Path, capfd: 
     ["generate", "--model", "any", "text", "--temperature", "-1"],
     ["generate", "--model", "any", "text", "--precision", "double"],
     ["chat", "--model", "any", "question", "--top-p", "2"],
+    ["chat", "--model", "any", "question", "--top-k", "-2"],
+    ["chat", "--model", "any", "question", "--stop", ""],
+    ["generate", "--model", "any", "text", "--presence-penalty", "3"],
+    ["plan"],
+    ["plan", "--model", "any", "--max-sequences", "many"],
     ["chat", "--model", "any", "question", "--reasoning", "much"],
     ["info", "--verbose"],
 ])  # fmt: skip
@@ -356,6 +376,8 @@ def test_an_error_is_one_line_and_status_1(folder: Path, ids_only: Path, tmp_pat
         (["generate", "--model", absent, "text"], absent),
         (["chat", "--model", str(tmp_path), "question"], str(tmp_path)),
         (["info", "--model", absent], absent),
+        (["plan", "--model", absent], absent),
+        (["plan", *model, "--token-budget", "3"], "token_budget=3 is less than max_sequences=4"),
         (["generate", *model, "text", "--device", "tpu"], "'tpu' is not a device"),
         (["generate", *model, "text", "--max-context", "200000"], "max_position_embeddings"),
         (["generate", *model, "--ids", "600"], "token id 600"),
@@ -385,7 +407,7 @@ def test_an_unexpected_error_is_one_line_and_its_place_on_demand(
 
 
 def test_help_and_version_are_no_errors(capfd: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--help"], ["generate", "--help"], ["chat", "--help"], ["info", "--help"]):
+    for arguments in (["--help"], ["generate", "--help"], ["chat", "--help"], ["info", "--help"], ["plan", "--help"]):
         assert main(arguments) == 0
         out, err = capfd.readouterr()
         assert "usage: gptoss-native" in out and err == "" and "traceback" not in out

@@ -23,6 +23,8 @@ from gptoss_native.checkpoint.checkpoint import open_checkpoint
 from make_checkpoint import hf_config, make_tensors, write_bf16
 from native_build import ROOT, NativeBuild, native_build
 from shapes import DEFAULT, MODELS
+from test_sampling import KINDS, VOCAB, random_params
+from test_sampling import SHAPE as SAMPLING_SHAPE
 
 pytestmark = pytest.mark.slow
 
@@ -98,26 +100,28 @@ def test_sampled_tokens_of_the_same_seed(case_of: CaseMaker, device: str, sampli
     assert generate(cpu, case.tokens[:5], 60, **sampling) == generate(other, case.tokens[:5], 60, **sampling)
 
 
-@pytest.mark.parametrize("kind", ["normal", "ties", "peaked", "some_impossible"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_draws_from_the_same_logits(case_of: CaseMaker, device: str, kind: str) -> None:
     """The very same token, not only nearly always: sampling is exact arithmetic on every device."""
-    case = case_of(DEFAULT)
-    rng = np.random.default_rng(3)
-    engines = [open_on(name, case.folder, max_sequences=1) for name in ("cpu", device)]
-    vocab = engines[0].step([_core.Work(engines[0].session(), ids([0]), rows=ids([0]))])[0].logits.shape[1]
-    for _ in range(60):
-        logits = rng.normal(0, 12 if kind == "peaked" else 2, (1, vocab)).astype(np.float32)
-        if kind == "ties":
-            logits = np.round(logits)
-        if kind == "some_impossible":
-            logits[rng.random(logits.shape) < 0.6] = -np.inf
-        sampling = _core.Sampling(
-            temperature=float(rng.choice([0.3, 1, 2])), top_p=float(rng.choice([1, 0.95, 0.5, 0.01])),
-            seed=int(rng.integers(2**62)), index=int(rng.integers(100)))
-        cpu, other = (
-            engine.run_stages(["sample"], 0, [_core.Work(engine.session(), ids([0]), sampling=sampling)],
-                              {"logits": logits}, ["next_token"])["next_token"] for engine in engines)
-        assert cpu == other
+    case = case_of(SAMPLING_SHAPE)
+    rng = np.random.default_rng(list(KINDS).index(kind))
+    cpu, other = (open_on(name, case.folder, max_sequences=8, max_context=2048) for name in ("cpu", device))
+    for _ in range(10):
+        logits = np.asarray(KINDS[kind](rng, (8, VOCAB)), dtype=np.float32)
+        params = [random_params(rng) for _ in range(8)]
+        results = []
+        for engine in (cpu, other):
+            work = [_core.Work(engine.session(), ids([0]), sampling=_core.Sampling(**p)) for p in params]
+            results.append(engine.run_stages(["sample"], 0, work, {"logits": logits},
+                                             ["next_token", "logprob", "top_token", "top_logprob"]))
+        ours, theirs = results
+        assert np.array_equal(ours["next_token"], theirs["next_token"])
+        for i, p in enumerate(params):
+            if ours["next_token"][i] >= 0 and p["logprobs"] >= 0:
+                top = slice(0, p["logprobs"])
+                assert np.array_equal(ours["top_token"][i, top], theirs["top_token"][i, top])
+                np.testing.assert_allclose(ours["logprob"][i], theirs["logprob"][i], rtol=2**-22)
+                np.testing.assert_allclose(ours["top_logprob"][i, top], theirs["top_logprob"][i, top], rtol=2**-22)
 
 
 def test_a_prompt_in_chunks_and_two_sequences_in_one_step(case_of: CaseMaker, device: str) -> None:
@@ -149,6 +153,37 @@ def test_tokens_taken_back(case_of: CaseMaker, device: str) -> None:
     all_logits(engine, case.tokens[:40][::-1].copy(), session=session)  # a draft that is not kept
     assert session.truncate(100) == 100
     assert np.array_equal(all_logits(engine, case.tokens[100:], session=session), want[100:])
+
+
+def test_sequences_that_share_a_prefix_part_ways(case_of: CaseMaker, device: str) -> None:
+    """Inside a page, which each of them copies before it writes, and beyond the window."""
+    case = case_of(DEFAULT)
+    engine = open_on(device, case.folder)
+    other = np.concatenate([case.tokens[:100], case.tokens[:50]])
+    want = [all_logits(engine, tokens) for tokens in (case.tokens, other)]
+    first = engine.session()
+    engine.step([_core.Work(first, case.tokens[:100], checkpoint=True)])
+    second = engine.session(other)
+    assert second.length == 100
+    for session, tokens, logits in ((second, other, want[1]), (first, case.tokens, want[0])):
+        assert np.array_equal(all_logits(engine, tokens[100:], session=session), logits[100:])
+
+
+def test_observed_values_are_those_of_the_cpu(case_of: CaseMaker, device: str) -> None:
+    case = case_of(DEFAULT)
+    seen, outputs = [], []
+    for name in ("cpu", device):
+        engine = open_on(name, case.folder, max_observed=512)
+        work = [_core.Work(engine.session(), case.tokens[:30]),
+                _core.Work(engine.session(), case.tokens, rows=ids([149]))]
+        output, fields = engine.observe(work, FIELDS)
+        seen.append(fields)
+        outputs.append(output[1].logits)
+        assert np.array_equal(output[1].logits, all_logits(engine, case.tokens)[149:]), "observing changes no bit"
+    cpu, other = seen
+    assert np.array_equal(cpu.pop("router_choice"), other.pop("router_choice"))
+    for field in cpu:
+        assert tolerances.error(cpu[field], other[field].astype(np.float64))[1] <= 1e-4, field
 
 
 def layer_fields(device: str, folder: Path, layer: int, **settings: str) -> dict[str, npt.NDArray[Any]]:

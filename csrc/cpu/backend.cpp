@@ -74,7 +74,39 @@ void set_shape(CpuState& s, const Config& c, const Limits& limits, int threads) 
   s.split_tasks = std::min(4 * threads, 64);
   s.splits = (limits.table_pages() + kSplitPages - 1) / kSplitPages;
   s.packed_stride = round_up(std::max(c.hidden_size, c.q_size()), kPackGroup);
+  s.mask_words = (static_cast<size_t>(c.vocab_size) + 31) / 32;
   s.scratch.resize(static_cast<size_t>(threads));
+}
+
+// The fields that keep() knows, and the bytes that one token has in each.
+constexpr Field kKeepable[] = {Field::residual,      Field::attn,          Field::lse,
+                               Field::router_logits, Field::router_choice, Field::router_weight};
+
+size_t token_bytes(const Config& c, Field field) {
+  switch (field) {
+    case Field::residual: return c.hidden_size * sizeof(float);
+    case Field::attn: return c.q_size() * sizeof(float);
+    case Field::lse: return c.num_attention_heads * sizeof(float);
+    case Field::router_logits: return c.num_local_experts * sizeof(float);
+    case Field::router_choice: return c.num_experts_per_tok * sizeof(int32_t);
+    case Field::router_weight: return c.num_experts_per_tok * sizeof(float);
+    default: throw std::invalid_argument("this field has no per-token values that could be kept");
+  }
+}
+
+size_t kept_bytes(const Config& c, const Limits& limits) {
+  size_t bytes = 0;
+  for (Field field : kKeepable) bytes += token_bytes(c, field) * limits.max_kept;
+  return bytes * c.num_hidden_layers;
+}
+
+uint8_t* kept_slot(CpuState& s, Field wanted, int layer) {
+  size_t offset = kept_bytes(s.config, s.limits) / s.config.num_hidden_layers * layer;
+  for (Field field : kKeepable) {
+    if (field == wanted) return s.kept + offset;
+    offset += token_bytes(s.config, field) * s.limits.max_kept;
+  }
+  throw std::invalid_argument("this field cannot be kept");
 }
 
 void arrange_logits(CpuState& s, Arena& arena) {
@@ -93,7 +125,12 @@ void arrange(CpuState& s, Arena& arena) {
   arena.take(s.window_pages, sequences * pages);
   arena.take(s.row, s.limits.max_outputs);
   arena.take(s.sampling, sequences);
+  arena.take(s.edits, s.limits.max_edits);
+  arena.take(s.masks, sequences * s.mask_words);
   arena.take(s.next_token, sequences);
+  arena.take(s.logprob, sequences);
+  arena.take(s.top_token, sequences * kMaxLogprobs);
+  arena.take(s.top_logprob, sequences * kMaxLogprobs);
   arena.take(s.residual, tokens * c.hidden_size);
   arena.take(s.rope_cos, tokens * c.head_dim / 2);
   arena.take(s.rope_sin, tokens * c.head_dim / 2);
@@ -142,6 +179,11 @@ Place place(CpuState& s, Field field) {
     case Field::window_pages: return {s.window_pages, table * sizeof(int32_t)};
     case Field::row: return {s.row, rows * sizeof(int32_t)};
     case Field::sampling: return {s.sampling, sequences * sizeof(SampleParams)};
+    case Field::edit: return {s.edits, s.limits.max_edits * sizeof(TokenEdit)};
+    case Field::mask: return {s.masks, sequences * s.mask_words * sizeof(uint32_t)};
+    case Field::logprob: return {s.logprob, sequences * sizeof(float)};
+    case Field::top_token: return {s.top_token, sequences * kMaxLogprobs * sizeof(int32_t)};
+    case Field::top_logprob: return {s.top_logprob, sequences * kMaxLogprobs * sizeof(float)};
     case Field::residual: return {s.residual, tokens * c.hidden_size * sizeof(float)};
     case Field::attn: return {s.attn, tokens * c.q_size() * sizeof(float)};
     case Field::lse: return {s.lse, tokens * c.num_attention_heads * sizeof(float)};
@@ -215,7 +257,8 @@ StateBytes CpuBackend::plan(const Config& c, const Limits& limits) const {
   Arena activations(nullptr), logits(nullptr);
   arrange(shape, activations);
   arrange_logits(shape, logits);
-  return {.kv = page_bytes(c) * limits.pages, .activations = activations.used(), .logits = logits.used()};
+  return {.kv = page_bytes(c) * limits.pages, .activations = activations.used(), .logits = logits.used(),
+          .kept = kept_bytes(c, limits)};
 }
 
 std::unique_ptr<State> CpuBackend::state(const Config& c, const Limits& limits) {
@@ -230,6 +273,8 @@ std::unique_ptr<State> CpuBackend::state(const Config& c, const Limits& limits) 
   arrange(*s, arena);
   arrange_logits(*s, arena);
   s->kv = Memory(bytes.kv, "KV cache");
+  s->kept_memory = Memory(bytes.kept, "observed values");
+  s->kept = s->kept_memory.data();
   s->page_bytes = page_bytes(c);
   const size_t layers = std::max(c.layers_of(LayerType::full_attention), c.layers_of(LayerType::sliding_attention));
   s->page_layer_bytes = s->page_bytes / layers;
@@ -247,6 +292,25 @@ void CpuBackend::read(State& state, Field field, void* data, size_t bytes) {
   const Place from = place(static_cast<CpuState&>(state), field);
   check(from, bytes);
   if (bytes) std::memcpy(data, from.data, bytes);
+}
+
+void CpuBackend::copy_page(State& state, int from, int to) {
+  auto& s = static_cast<CpuState&>(state);
+  std::memcpy(s.kv.data() + to * s.page_bytes, s.kv.data() + from * s.page_bytes, s.page_bytes);
+}
+
+void CpuBackend::keep(State& state, Field field, int layer, const Batch& batch) {
+  auto& s = static_cast<CpuState&>(state);
+  if (batch.tokens > s.limits.max_kept)
+    throw std::invalid_argument("values of " + std::to_string(s.limits.max_kept) + " tokens can be kept, the step has " +
+                                std::to_string(batch.tokens));
+  std::memcpy(kept_slot(s, field, layer), place(s, field).data, token_bytes(s.config, field) * batch.tokens);
+}
+
+void CpuBackend::read_kept(State& state, Field field, int layer, void* data, size_t bytes) {
+  auto& s = static_cast<CpuState&>(state);
+  check({nullptr, token_bytes(s.config, field) * s.limits.max_kept}, bytes);
+  if (bytes) std::memcpy(data, kept_slot(s, field, layer), bytes);
 }
 
 Ticket CpuBackend::submit(State&, const Batch&, const std::function<void()>& enqueue, const InterruptPoll& poll) {

@@ -20,6 +20,9 @@ class CpuBackend : public Backend {
   std::unique_ptr<State> state(const Config& config, const Limits& limits) override;
   void write(State& state, Field field, const void* data, size_t bytes) override;
   void read(State& state, Field field, void* data, size_t bytes) override;
+  void copy_page(State& state, int from, int to) override;
+  void keep(State& state, Field field, int layer, const Batch& batch) override;
+  void read_kept(State& state, Field field, int layer, void* data, size_t bytes) override;
   Ticket submit(State& state, const Batch& batch, const std::function<void()>& enqueue,
                 const InterruptPoll& poll) override;
   void wait(State&, Ticket, const InterruptPoll&) override {}

@@ -2,10 +2,16 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
 #include <stdexcept>
 #include <string>
 
 namespace gptoss::cpu {
+namespace {
+
+std::atomic<size_t> total{0};
+
+}  // namespace
 
 Memory::Memory(size_t bytes, const char* what) : bytes_(bytes) {
   if (bytes == 0) return;
@@ -16,10 +22,15 @@ Memory::Memory(size_t bytes, const char* what) : bytes_(bytes) {
   madvise(block, bytes, MADV_HUGEPAGE);  // a wish, not a need: fewer page walks in long attention
 #endif
   data_ = static_cast<uint8_t*>(block);
+  total += bytes;
 }
 
 Memory::~Memory() {
-  if (data_) munmap(data_, bytes_);
+  if (!data_) return;
+  munmap(data_, bytes_);
+  total -= bytes_;
 }
+
+size_t Memory::allocated() { return total; }
 
 }  // namespace gptoss::cpu

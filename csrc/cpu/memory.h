@@ -21,6 +21,8 @@ class Memory {
 
   uint8_t* data() const { return data_; }
 
+  static size_t allocated();  // bytes of all blocks that there are in this process
+
  private:
   uint8_t* data_ = nullptr;
   size_t bytes_ = 0;

@@ -78,6 +78,9 @@ struct CpuState : State {
   int32_t *token = nullptr, *position = nullptr, *sequence = nullptr;
   int32_t *full_pages = nullptr, *window_pages = nullptr, *row = nullptr;
   SampleParams* sampling = nullptr;
+  TokenEdit* edits = nullptr;
+  uint32_t* masks = nullptr;       // (sequences, mask_words)
+  size_t mask_words = 0;
 
   float* residual = nullptr;       // (tokens, hidden_size)
   float *rope_cos = nullptr, *rope_sin = nullptr;  // (tokens, head_dim / 2)
@@ -103,10 +106,15 @@ struct CpuState : State {
   std::vector<int> product_expert;
   float* logits = nullptr;            // (rows, vocab_size)
   int32_t* next_token = nullptr;
+  float* logprob = nullptr;           // (sequences)
+  int32_t* top_token = nullptr;       // (sequences, kMaxLogprobs)
+  float* top_logprob = nullptr;
+  uint8_t* kept = nullptr;            // (layers, fields that can be kept, max_kept tokens); see keep()
   std::vector<Scratch> scratch;       // per thread
 
   Memory memory;
   Memory kv;
+  Memory kept_memory;
   size_t page_bytes = 0;
   size_t page_layer_bytes = 0;  // one layer's part of a page
   size_t page_head_bytes = 0;   // one key/value head's part of that: keys, then values

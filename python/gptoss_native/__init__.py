@@ -12,19 +12,23 @@ from gptoss_native.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gptoss_native.config.config import Config, RopeScaling
 from gptoss_native.engine.chat_stream import ChatStream
 from gptoss_native.engine.devices import DeviceFacts
-from gptoss_native.engine.driver import Progress
 from gptoss_native.engine.engine import Engine
 from gptoss_native.engine.loading import load
+from gptoss_native.engine.metrics import Metrics
 from gptoss_native.engine.native import info
+from gptoss_native.engine.planning import Plan, plan
 from gptoss_native.engine.results import Completion, Reply, StreamToken
-from gptoss_native.engine.sampling import SamplingParams
+from gptoss_native.engine.sampling import LogitsMask, SamplingParams
 from gptoss_native.engine.stream import TokenStream
+from gptoss_native.engine.transcript import Progress
 from gptoss_native.errors import (
     Cancelled,
     CheckpointError,
     DeviceError,
     GptOssError,
     OutOfMemory,
+    QueueFull,
+    Timeout,
     TokenizerError,
 )
 from gptoss_native.events import (
@@ -56,13 +60,17 @@ __all__ = [
     "Engine",
     "Event",
     "GptOssError",
+    "LogitsMask",
     "Message",
     "MessageDone",
     "MessageError",
+    "Metrics",
     "OtherDelta",
     "OutOfMemory",
+    "Plan",
     "PreambleDelta",
     "Progress",
+    "QueueFull",
     "ReasoningDelta",
     "Reply",
     "RopeScaling",
@@ -71,6 +79,7 @@ __all__ = [
     "SystemContent",
     "TextDelta",
     "TextStream",
+    "Timeout",
     "TokenStream",
     "Tokenizer",
     "TokenizerError",
@@ -78,4 +87,5 @@ __all__ = [
     "info",
     "load",
     "open_checkpoint",
+    "plan",
 ]

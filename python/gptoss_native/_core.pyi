@@ -19,6 +19,10 @@ def info() -> dict[str, Any]:
 def register_device(name: str, path: str) -> None:
     """Make the device plug-in at `path` available as `name`. RuntimeError if it is not of this very build."""
 
+def allocated_bytes() -> int:
+    """What the CPU device holds of the system's memory in this process, for all engines: activations, logits, KV pools,
+    observed values. The plan of an engine that was started, and nothing else, is in it."""
+
 def quantize_mxfp4(
     weight: npt.NDArray[np.uint16],
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], float, float]:
@@ -28,12 +32,39 @@ def quantize_mxfp4(
 class Sampling:
     """How the next token is drawn. temperature 0 is greedy (lowest id on ties)."""
 
-    def __init__(self, *, temperature: float, top_p: float, seed: int, index: int = 0) -> None: ...
+    def __init__(
+        self,
+        *,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        index: int = 0,
+        top_k: int = 0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        logprobs: int = -1,
+        edits: tuple[
+            npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]
+        ]
+        | None = None,
+        mask: npt.NDArray[np.uint32] | None = None,
+    ) -> None:
+        """What each does, in which order and in which arithmetic: csrc/sampling.h.
+
+        `seed`: 64 bits. `index`: which of n samples of one prompt. `edits`: the tokens whose logits change, as four
+        arrays of one length: ids (each once), 1 where the id stands in prompt or completion, how often it stands in
+        the completion, bias. `mask`: ``(ceil(vocab_size / 32),)`` words, bit v % 32 of word v // 32 allows token v.
+        `logprobs`: -1 none, else of the drawn token and of that many (0 to 20) most probable ones, from the logits
+        as the model gave them. ValueError names what is out of range.
+        """
 
 class Work:
     """What one session contributes to a step: `tokens` follow its cached ones.
 
     `rows`: indices into `tokens` whose logits are returned. `sampling`: draw the token after the last one.
+    `checkpoint`: remember the place after the last one, so that Engine.session() can resume there.
     """
 
     def __init__(
@@ -43,13 +74,20 @@ class Work:
         *,
         rows: npt.NDArray[np.int32] | None = None,
         sampling: Sampling | None = None,
+        checkpoint: bool = False,
     ) -> None: ...
 
 class Output:
     token: int
-    """The sampled token, or -1 where no sampling was asked for."""
+    """The sampled token; negative where none was asked for, or none could be drawn."""
+    error: str
+    """Empty, or why this sequence alone failed; its session is as it was before the step."""
     logits: npt.NDArray[np.float32]
     """``(len(rows), vocab_size)``"""
+    logprob: float
+    """Of the drawn token, where Sampling.logprobs asked for it."""
+    top_tokens: list[int]
+    top_logprobs: list[float]
 
 class Session:
     """The KV cache of one sequence. It holds exactly tokens ``[0, length)``; a failed step changes nothing."""
@@ -77,21 +115,34 @@ class Engine:
         max_sequences: int,
         max_tokens: int,
         max_outputs: int,
+        max_checkpoints: int = 32,
+        max_observed: int = 0,
     ) -> None:
         """`config`: Config.to_dict(). `device`: a name from info(). `precision`: "exact" | "fast".
         `kv_dtype`: "bf16" | "f32". `threads`: 0 means the usable cores. `max_tokens`: tokens of one step.
-        `max_outputs`: rows of logits of one step. ValueError names what is wrong; RuntimeError says why a
+        `max_outputs`: rows of logits of one step. `max_checkpoints`: places that can be resumed from; their pages go
+        when running sequences need them. `max_observed`: tokens of one step for observe(). Nothing large is allocated
+        before start(): `device["memory"]` is the plan. ValueError names what is wrong; RuntimeError says why a
         device cannot be used."""
     def load_layer(self, index: int, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         """Names and shapes as Checkpoint.layer(). The arrays are kept alive, not copied."""
     def load_ends(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None: ...
     def start(self) -> None:
         """Allocate activations and the KV pool; nothing is allocated afterwards. MemoryError says what fits."""
-    def session(self) -> Session: ...
+    def session(self, tokens: npt.NDArray[np.int32] | None = None) -> Session:
+        """A new sequence. With `tokens`, it resumes at the latest checkpoint that is a prefix of them and leaves at
+        least one of them to compute: its length says where."""
+    def checkpoint(self, session: Session) -> None:
+        """Remember where `session` stands, as Work(checkpoint=True) does after a step."""
     def step(self, work: Sequence[Work], interrupted: Callable[[], bool] | None = None) -> list[Output]:
         """One transaction over all of `work`. `interrupted` is asked every few milliseconds, with the GIL
         held; when it says True, or raises, or a signal handler raises, nothing is committed and the step
         raises (InterruptedError, or what was raised)."""
+    def observe(
+        self, work: Sequence[Work], fields: Sequence[str]
+    ) -> tuple[list[Output], dict[str, npt.NDArray[Any]]]:
+        """step(), and what every layer made on the way: ``(num_hidden_layers, tokens, ...)`` for fields of
+        run_stages() but logits. residual is the output of the layer."""
     def run_stages(
         self,
         stages: Sequence[str],
@@ -107,10 +158,15 @@ class Engine:
         (rows, vocab_size), next_token int32 (samples)."""
     @property
     def device(self) -> dict[str, Any]:
-        """Facts: name, isa, threads, precision, kv_dtype, memory (bytes by class)."""
+        """Facts: name, isa, threads, precision, kv_dtype, memory (bytes by class: kv_full, kv_window, activations,
+        logits, observed). The KV pool is one: kv_full is the part for whole contexts in the full-attention layers,
+        kv_window the rest, for windows and checkpoints."""
+    @property
+    def pages(self) -> int:
+        """KV pages of 64 tokens of one class of layers, in all."""
     @property
     def free_pages(self) -> int:
-        """KV pages of 64 tokens that no session holds."""
+        """Those that neither a session nor a checkpoint holds."""
     @property
     def max_tokens(self) -> int: ...
     @property

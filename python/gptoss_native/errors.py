@@ -25,3 +25,11 @@ class OutOfMemory(GptOssError, MemoryError):
 
 class Cancelled(GptOssError):
     """The work was stopped by its caller; the session holds what it held before the step."""
+
+
+class Timeout(GptOssError, TimeoutError):
+    """The work took longer than the `timeout` that its caller gave, and was stopped."""
+
+
+class QueueFull(GptOssError):
+    """As many sequences wait for the engine as its `max_queue` allows; try again later."""

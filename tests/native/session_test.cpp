@@ -28,14 +28,22 @@ struct Layers {
   }
 };
 
+std::vector<int32_t> numbers(int first, int count) {
+  std::vector<int32_t> all(static_cast<size_t>(count));
+  for (int i = 0; i < count; ++i) all[i] = first + i;
+  return all;
+}
+
 // What a session ought to hold.
 struct Model {
   Layers layers;
   int length = 0;
   int first_window_page = 0;
+  std::vector<int32_t> tokens = {};
 
-  void commit(int tokens) {
-    length += tokens;
+  void commit(const std::vector<int32_t>& more) {
+    tokens.insert(tokens.end(), more.begin(), more.end());
+    length += static_cast<int>(more.size());
     first_window_page =
         std::max(first_window_page, std::max(0, length - layers.window - kRollbackReserve) / kPageTokens);
   }
@@ -44,6 +52,7 @@ struct Model {
     const int oldest_needed = std::max(0, to - layers.window + 1);
     length = layers.sliding && oldest_needed < first_window_page * kPageTokens ? 0 : std::max(to, 0);
     if (length == 0) first_window_page = 0;
+    tokens.resize(static_cast<size_t>(length));
     return length;
   }
 };
@@ -53,6 +62,8 @@ void check_tables(const Session& session, const Model& model, int reserved, std:
   const int pages = pages_for(model.length + reserved);
   const PageTables& tables = session.tables();
   CHECK(session.length() == model.length, "length %d, wanted %d", session.length(), model.length);
+  CHECK(session.tokens() == model.tokens, "other tokens than %d that were committed", model.length);
+  CHECK(session.copies().empty(), "%zu pages to copy, though nobody else holds any", session.copies().size());
   CHECK(static_cast<int>(tables.full.size()) == (model.layers.full ? pages : 0), "%zu pages of %d",
         tables.full.size(), pages);
   CHECK(static_cast<int>(tables.window.size()) == (model.layers.sliding ? pages : 0), "%zu pages of %d",
@@ -68,13 +79,13 @@ void check_tables(const Session& session, const Model& model, int reserved, std:
   }
 }
 
-// Several sessions of one pool, each operation followed by a full check; returns how often pages were
-// lacking, which in a pool that is not `scarce` must be never.
+// Several sessions of one pool, each operation followed by a full check; returns how often pages were lacking,
+// which in a pool that is not `scarce` must be never.
 int random_operations(const Layers& layers, bool scarce, uint64_t seed) {
   test::Random random(seed);
   const Config config = layers.config();
   const int max_context = 700, max_tokens = 130, sessions = 3;
-  const int enough = sessions * pages_per_sequence(config, max_context, max_tokens);
+  const int enough = static_cast<int>(sessions * pages_per_sequence(config, max_context, max_tokens));
   auto pool = std::make_shared<PagePool>(scarce ? enough / 3 : enough);
   std::vector<std::unique_ptr<Session>> live(sessions);
   std::vector<Model> models(sessions, Model{layers});
@@ -96,10 +107,11 @@ int random_operations(const Layers& layers, bool scarce, uint64_t seed) {
       const int room = max_context - model.length;
       const int tokens = std::min(room, random.below(2) ? 1 + random.below(4) : 1 + random.below(max_tokens));
       if (tokens == 0) continue;
+      const std::vector<int32_t> more = numbers(1000 * operation, tokens);
       const PageTables before = session.tables();
       const int free_before = pool->free_pages();
       try {
-        session.reserve(tokens);
+        session.reserve(more);
       } catch (const OutOfPages&) {
         ++refused;
         CHECK(scarce, "the planned pages did not suffice at length %d and %d tokens", model.length, tokens);
@@ -117,7 +129,7 @@ int random_operations(const Layers& layers, bool scarce, uint64_t seed) {
               "rollback() left a trace");
       } else {
         session.commit();
-        model.commit(tokens);
+        model.commit(more);
       }
     } else if (kind < 39) {
       const int to = random.below(3) ? model.length - random.below(kRollbackReserve + 2)
@@ -147,14 +159,14 @@ void a_short_rollback_always_works() {
     const auto pool = std::make_shared<PagePool>(64);
     Session session(pool, layers.config());
     for (int length = 0; length < 600; ++length) {
-      session.reserve(1);
+      session.reserve(numbers(length, 1));
       session.commit();
       const int back = std::min(kRollbackReserve, session.length());
       const int target = session.length() - back;
       CHECK(session.truncate(target) == target, "window %d: %d tokens back from %d", window, back,
             length + 1);
       if (back == 0) continue;
-      session.reserve(back);
+      session.reserve(numbers(0, back));
       session.commit();
     }
   }
@@ -162,11 +174,12 @@ void a_short_rollback_always_works() {
 
 void sliding_layers_cost_their_window_only() {
   const Layers layers{false, true, 128};
-  const auto pool = std::make_shared<PagePool>(pages_per_sequence(layers.config(), 1 << 17, 64));
+  const auto pool =
+      std::make_shared<PagePool>(static_cast<int>(pages_per_sequence(layers.config(), 1 << 17, 64)));
   CHECK(pool->pages() <= (128 + kRollbackReserve + 64) / kPageTokens + 2, "%d pages", pool->pages());
   Session session(pool, layers.config());
   for (int length = 0; length < 5000; length += 50) {
-    session.reserve(50);
+    session.reserve(numbers(length, 50));
     session.commit();
   }
   CHECK(session.length() == 5000, "%d", session.length());

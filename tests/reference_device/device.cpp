@@ -3,6 +3,7 @@
 //
 // It differs from the CPU device wherever the contract leaves it free: weights are copied into a form of its
 // own, the KV pool has another layout, and submit() only records the stages, which wait() runs.
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -44,6 +45,8 @@ void with_field(State& s, Field field, const Use& use) {
     case Field::window_pages: return use(s.window_pages);
     case Field::row: return use(s.row);
     case Field::sampling: return use(s.sampling);
+    case Field::edit: return use(s.edit);
+    case Field::mask: return use(s.mask);
     case Field::residual: return use(s.residual);
     case Field::attn: return use(s.attn);
     case Field::lse: return use(s.lse);
@@ -52,8 +55,42 @@ void with_field(State& s, Field field, const Use& use) {
     case Field::router_weight: return use(s.router_weight);
     case Field::logits: return use(s.logits);
     case Field::next_token: return use(s.next_token);
+    case Field::logprob: return use(s.logprob);
+    case Field::top_token: return use(s.top_token);
+    case Field::top_logprob: return use(s.top_logprob);
   }
   throw std::logic_error("unknown field");
+}
+
+// The fields that can be kept, in the order of State::kept. All their numbers have four bytes.
+constexpr Field kKeepable[] = {Field::residual,      Field::attn,          Field::lse,
+                               Field::router_logits, Field::router_choice, Field::router_weight};
+
+size_t token_bytes(const Config& c, Field field) {
+  switch (field) {
+    case Field::residual: return 4 * static_cast<size_t>(c.hidden_size);
+    case Field::attn: return 4 * static_cast<size_t>(c.q_size());
+    case Field::lse: return 4 * static_cast<size_t>(c.num_attention_heads);
+    case Field::router_logits: return 4 * static_cast<size_t>(c.num_local_experts);
+    case Field::router_choice:
+    case Field::router_weight: return 4 * static_cast<size_t>(c.num_experts_per_tok);
+    default: throw std::invalid_argument("this field has no per-token values that could be kept");
+  }
+}
+
+size_t kept_bytes(const Config& c, const Limits& limits) {
+  size_t bytes = 0;
+  for (Field field : kKeepable) bytes += token_bytes(c, field) * limits.max_kept;
+  return bytes * c.num_hidden_layers;
+}
+
+uint8_t* kept_slot(State& s, Field wanted, int layer) {
+  size_t offset = s.kept.size() / s.config.num_hidden_layers * layer;
+  for (Field field : kKeepable) {
+    if (field == wanted) return s.kept.data() + offset;
+    offset += token_bytes(s.config, field) * s.limits.max_kept;
+  }
+  throw std::invalid_argument("this field cannot be kept");
 }
 
 class Device : public gptoss::Backend {
@@ -88,7 +125,8 @@ class Device : public gptoss::Backend {
                 [&](const auto& array, size_t count) { bytes += count * sizeof(array[0]); });
     return {.kv = page_bytes(config) * limits.pages,
             .activations = bytes,
-            .logits = static_cast<size_t>(limits.max_outputs) * config.vocab_size * sizeof(float)};
+            .logits = static_cast<size_t>(limits.max_outputs) * config.vocab_size * sizeof(float),
+            .kept = kept_bytes(config, limits)};
   }
 
   std::unique_ptr<gptoss::State> state(const Config& config, const Limits& limits) override {
@@ -101,6 +139,7 @@ class Device : public gptoss::Backend {
     activations(*s, config, limits, [](auto& array, size_t count) { array.resize(count); });
     s->logits.resize(static_cast<size_t>(limits.max_outputs) * config.vocab_size);
     s->kv.resize(State::page_floats(config) * limits.pages);
+    s->kept.resize(kept_bytes(config, limits));
     return s;
   }
 
@@ -109,6 +148,28 @@ class Device : public gptoss::Backend {
   }
   void read(gptoss::State& state, Field field, void* data, size_t bytes) override {
     with_field(static_cast<State&>(state), field, [&](const auto& array) { copy_out(array, data, bytes); });
+  }
+
+  void copy_page(gptoss::State& state, int from, int to) override {
+    auto& s = static_cast<State&>(state);
+    const size_t floats = State::page_floats(s.config);
+    std::copy_n(&s.kv[from * floats], floats, &s.kv[to * floats]);
+  }
+
+  // Recorded like a stage: the field is copied as it is when wait() gets there.
+  void keep(gptoss::State& state, Field field, int layer, const Batch& batch) override {
+    auto& s = static_cast<State&>(state);
+    if (batch.tokens > s.limits.max_kept) throw std::invalid_argument("more tokens than can be kept");
+    s.queue.push_back(
+        [&s, field, slot = kept_slot(s, field, layer), bytes = token_bytes(s.config, field) * batch.tokens] {
+          with_field(s, field, [&](const auto& array) { copy_out(array, slot, bytes); });
+        });
+  }
+  void read_kept(gptoss::State& state, Field field, int layer, void* data, size_t bytes) override {
+    auto& s = static_cast<State&>(state);
+    if (bytes > token_bytes(s.config, field) * s.limits.max_kept)
+      throw std::logic_error("more than was kept");
+    if (bytes) std::memcpy(data, kept_slot(s, field, layer), bytes);
   }
 
   Ticket submit(gptoss::State& state, const Batch&, const std::function<void()>& enqueue,

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "sampling.h"
-
 namespace reference {
 namespace {
 
@@ -181,59 +179,6 @@ void unembed(State& s, const Ends& ends, const Batch& batch) {
     rmsnorm(s, &s.residual[static_cast<size_t>(s.row[i]) * n], ends.norm, x);
     for (int v = 0; v < vocab; ++v)
       s.logits[static_cast<size_t>(i) * vocab + v] = static_cast<float>(ends.lm_head.row(v, x));
-  }
-}
-
-namespace {
-
-// The definition in sampling.h, step by step: the order of tokens, the mass before each, the hash of each.
-int32_t draw(const float* logits, int vocab, const gptoss::SampleParams& p, uint32_t position,
-             std::vector<int32_t>& order) {
-  namespace sampling = gptoss::sampling;
-  int32_t best = 0;
-  for (int v = 0; v < vocab; ++v) {
-    if (std::isnan(logits[v])) return -1;
-    if (logits[v] > logits[best]) best = v;
-  }
-  if (!std::isfinite(logits[best])) return -1;
-  if (p.temperature < sampling::kGreedyBelow) return best;
-
-  const auto scaled = [&](int v) { return logits[v] / p.temperature; };
-  int allowed = vocab;
-  for (int v = 0; v < vocab; ++v) order[v] = v;
-  if (p.top_p < 1) {
-    std::sort(order.begin(), order.end(),
-              [&](int a, int b) { return scaled(a) != scaled(b) ? scaled(a) > scaled(b) : a < b; });
-    const auto mass = [&](int v) { return sampling::mass(scaled(v), scaled(best)); };
-    uint64_t total = 0, before = 0;
-    for (int v = 0; v < vocab; ++v) total += mass(v);
-    const uint64_t limit = sampling::nucleus_limit(total, p.top_p);
-    for (allowed = 0; allowed < vocab && before < limit; ++allowed) before += mass(order[allowed]);
-  }
-  const uint32_t hash = sampling::hash_draw(p.seed[0], p.seed[1], p.index, position);
-  int32_t drawn = -1;
-  float highest = -INFINITY;
-  for (int i = 0; i < allowed; ++i) {
-    const int v = order[i];
-    const float value = scaled(v) + sampling::gumbel(sampling::hash_token(hash, static_cast<uint32_t>(v)));
-    if (value > highest || (value == highest && v < drawn)) {
-      highest = value;
-      drawn = v;
-    }
-  }
-  return drawn;
-}
-
-}  // namespace
-
-// The token drawn stands one position after the one whose logits these are.
-void sample(State& s, const Ends&, const Batch& batch) {
-  for (int i = 0; i < batch.samples; ++i) {
-    s.ask();
-    const gptoss::SampleParams& p = s.sampling[i];
-    const uint32_t position = static_cast<uint32_t>(s.position[s.row[p.row]]) + 1;
-    s.next_token[i] = draw(&s.logits[static_cast<size_t>(p.row) * s.config.vocab_size], s.config.vocab_size,
-                           p, position, s.order);
   }
 }
 

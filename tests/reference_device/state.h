@@ -23,20 +23,25 @@ struct State : gptoss::State {
   // What can be written and read from outside; see gptoss::Field.
   std::vector<int32_t> token, position, sequence, full_pages, window_pages, row;
   std::vector<gptoss::SampleParams> sampling;
-  std::vector<float> residual, attn, lse, router_logits, router_weight, logits;
-  std::vector<int32_t> router_choice, next_token;
+  std::vector<gptoss::TokenEdit> edit;
+  std::vector<uint32_t> mask;
+  std::vector<float> residual, attn, lse, router_logits, router_weight, logits, logprob, top_logprob;
+  std::vector<int32_t> router_choice, next_token, top_token;
 
   // Between stages.
-  std::vector<float> t;        // (tokens, hidden_size): rmsnorm(residual)
-  std::vector<float> q;        // (tokens, num_attention_heads, head_dim)
-  std::vector<float> h;        // (tokens, num_experts_per_tok, intermediate_size): swiglu
-  std::vector<double> u;       // (2 * intermediate_size)
-  std::vector<double> head;    // (head_dim)
-  std::vector<double> scores;  // (max_context)
-  std::vector<int32_t> order;  // (vocab_size)
+  std::vector<float> t;             // (tokens, hidden_size): rmsnorm(residual)
+  std::vector<float> q;             // (tokens, num_attention_heads, head_dim)
+  std::vector<float> h;             // (tokens, num_experts_per_tok, intermediate_size): swiglu
+  std::vector<double> u;            // (2 * intermediate_size)
+  std::vector<double> head;         // (head_dim)
+  std::vector<double> scores;       // (max_context)
+  std::vector<int32_t> order;       // (vocab_size)
+  std::vector<float> model_logits;  // (vocab_size): a row before edits and mask
   // (pages, layers of one type, 64 slots, num_key_value_heads, key and value, head_dim); kept as floats,
   // rounded first where kv_dtype is bf16.
   std::vector<float> kv;
+  // What keep() copied: (layers, 6 fields, max_kept tokens), each as wide as the field.
+  std::vector<uint8_t> kept;
 
   // The stages of the step that was submitted, to be run by wait().
   std::vector<std::function<void()>> queue;
@@ -81,7 +86,9 @@ struct State : gptoss::State {
   }
 };
 
-// Names every array but the KV pool and the logits, with its number of elements: plan() adds them up, state()
+inline size_t mask_words(const gptoss::Config& c) { return (static_cast<size_t>(c.vocab_size) + 31) / 32; }
+
+// Names every array but the KV pool, the logits and what is kept, with its number of elements: plan() adds them up, state()
 // allocates them, so that the two cannot disagree.
 template <class Visit>
 void activations(State& s, const gptoss::Config& c, const gptoss::Limits& limits, const Visit& visit) {
@@ -95,7 +102,12 @@ void activations(State& s, const gptoss::Config& c, const gptoss::Limits& limits
   visit(s.window_pages, table);
   visit(s.row, static_cast<size_t>(limits.max_outputs));
   visit(s.sampling, sequences);
+  visit(s.edit, static_cast<size_t>(limits.max_edits));
+  visit(s.mask, sequences * mask_words(c));
   visit(s.next_token, sequences);
+  visit(s.logprob, sequences);
+  visit(s.top_token, sequences * gptoss::kMaxLogprobs);
+  visit(s.top_logprob, sequences * gptoss::kMaxLogprobs);
   visit(s.residual, tokens * c.hidden_size);
   visit(s.attn, tokens * heads * c.head_dim);
   visit(s.lse, tokens * heads);
@@ -109,6 +121,7 @@ void activations(State& s, const gptoss::Config& c, const gptoss::Limits& limits
   visit(s.head, static_cast<size_t>(c.head_dim));
   visit(s.scores, static_cast<size_t>(limits.max_context));
   visit(s.order, static_cast<size_t>(c.vocab_size));
+  visit(s.model_logits, static_cast<size_t>(c.vocab_size));
 }
 
 }  // namespace reference

@@ -1,4 +1,4 @@
-"""The command line: gptoss-native generate | chat | info."""
+"""The command line: gptoss-native generate | chat | info | plan."""
 
 from gptoss_native.cli.main import main
 

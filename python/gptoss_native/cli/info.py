@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 from gptoss_native.checkpoint.checkpoint import open_checkpoint
 from gptoss_native.cli.options import folder
 from gptoss_native.config.strict_json import counted
-from gptoss_native.engine.memory import available_bytes, gigabytes, kv_bytes
+from gptoss_native.engine.memory import available_bytes, gigabytes
 from gptoss_native.engine.native import info
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
-
-KV_EXAMPLE_STEP = 512
 
 
 def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,10 +44,7 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "path": str(checkpoint.path), "layout": checkpoint.layout, "expert_format": checkpoint.expert_format,
         "files": len(checkpoint.files), "tensor_bytes": checkpoint.nbytes,
         "tokenizer": None if checkpoint.tokenizer_path is None else str(checkpoint.tokenizer_path),
-        "eos_token_ids": list(checkpoint.eos_token_ids), "config": config.to_dict(),
-        "kv_bytes_bf16": {str(context): kv_bytes(config, "bf16", context, KV_EXAMPLE_STEP)
-                          for context in sorted({min(8192, config.max_position_embeddings),
-                                                 config.max_position_embeddings})}}
+        "eos_token_ids": list(checkpoint.eos_token_ids), "config": config.to_dict()}
 
 
 def _print_build(facts: dict[str, Any]) -> None:
@@ -74,8 +69,6 @@ def _print_model(model: dict[str, Any]) -> None:
     _print_row("experts", model["expert_format"], "")
     _print_row("tokenizer", model["tokenizer"] or "none: this folder works with token ids", "")
     _print_row("stop ids", ", ".join(map(str, model["eos_token_ids"])), "")
-    for context, size in model["kv_bytes_bf16"].items():
-        _print_row("KV cache", gigabytes(size), f"in bf16 with max_context {context}")
     for field, value in model["config"].items():
         if field == "layer_types":
             value = f"{value.count('sliding_attention')} sliding, {value.count('full_attention')} full"

@@ -1,63 +1,67 @@
-"""One turn of a conversation as an iterator of events."""
+"""One turn of a conversation as an iterator of events, for a thread and for a coroutine."""
 
 from __future__ import annotations
 
 from collections import deque
-from threading import Lock
 from types import TracebackType
 
 from gptoss_native.engine.results import Reply
-from gptoss_native.engine.stream import TokenStream, one_reader
+from gptoss_native.engine.stream import OneReader, TokenStream
+from gptoss_native.engine.turn import Turn
 from gptoss_native.errors import GptOssError
-from gptoss_native.events import Done, EndReason, Event
-from gptoss_native.harmony import Parser
-from gptoss_native.tokenizer import Tokenizer
+from gptoss_native.events import Event
 
 
 class ChatStream:
     """Iterator over the events of one turn: deltas, MessageDone, and Done as the last.
 
-    close() as that of TokenStream.
+    Both `for` and `async for`; close() and what stops it as for TokenStream.
     """
 
-    def __init__(self, tokens: TokenStream, tokenizer: Tokenizer) -> None:
-        self._tokens = tokens
-        self._parser = Parser(tokenizer, role="assistant")
+    def __init__(self, tokens: TokenStream, turn: Turn) -> None:
+        self._tokens, self._turn = tokens, turn
         self._events: deque[Event] = deque()
-        self._done: Done | None = None
-        self._reading = Lock()
+        self._finished = False
+        self._reader = OneReader()
 
     def __iter__(self) -> ChatStream:
         return self
 
     def __next__(self) -> Event:
-        with one_reader(self._reading):
-            return self._next()
+        with self._reader:
+            while not self._events:
+                if self._finished:
+                    raise StopIteration
+                try:
+                    self._events.extend(self._turn.feed(next(self._tokens).id))
+                except StopIteration:
+                    self._end()
+            return self._events.popleft()
 
-    def _next(self) -> Event:
-        while not self._events:
-            if self._done is not None:
-                raise StopIteration
-            token = next(self._tokens, None)
-            if token is not None:
-                self._events.extend(self._parser.feed(token.id))
-            elif self._tokens.cancelled:
-                raise StopIteration
-            else:
-                self._finish()
-        return self._events.popleft()
+    def __aiter__(self) -> ChatStream:
+        return self
 
-    def run(self) -> Reply:
-        """Generate to the end without giving up the engine in between."""
-        with self._tokens.turn():
-            for _ in self:
-                pass
-        return self.reply
+    async def __anext__(self) -> Event:
+        with self._reader:
+            while not self._events:
+                if self._finished:
+                    raise StopAsyncIteration
+                try:
+                    token = await self._tokens.__anext__()
+                except StopAsyncIteration:
+                    self._end()
+                else:
+                    self._events.extend(self._turn.feed(token.id))
+            return self._events.popleft()
 
     def close(self) -> None:
         """Stop the generation."""
         self._tokens.close()
         self._events.clear()
+
+    async def aclose(self) -> None:
+        """close(), as asynchronous iterators have it."""
+        self.close()
 
     def __enter__(self) -> ChatStream:
         return self
@@ -66,23 +70,23 @@ class ChatStream:
                  traceback: TracebackType | None) -> None:
         self.close()
 
+    async def __aenter__(self) -> ChatStream:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                        traceback: TracebackType | None) -> None:
+        self.close()
+
     @property
     def reply(self) -> Reply:
-        """The whole turn, once it has ended. Cancelled where it was closed before, else GptOssError."""
+        """The whole turn, once it has ended. Raises what stopped it before, else GptOssError."""
         completion = self._tokens.completion  # raises both
-        if self._done is None:
+        if not self._finished:
             raise GptOssError("this stream has not ended: iterate to its end first")
-        return Reply(
-            text=self._done.text, reasoning=self._done.reasoning, preamble=self._done.preamble,
-            finish_reason=self._done.reason, messages=self._done.messages, tokens=completion.tokens,
-            prompt_tokens=completion.prompt_tokens, cached_tokens=completion.cached_tokens, seed=completion.seed,
-            prefill_seconds=completion.prefill_seconds, decode_seconds=completion.decode_seconds)
+        return self._turn.reply(completion)
 
-    def _finish(self) -> None:
-        reason: EndReason = self._tokens.completion.finish_reason
-        messages = self._parser.messages
-        if reason == "stop" and messages and messages[-1].terminator == "call":
-            reason = "tool_calls"
-        events = self._parser.finish(reason)
-        self._events.extend(events)
-        self._done = next(event for event in events if isinstance(event, Done))
+    def _end(self) -> None:
+        """There are no more tokens: the turn is complete, or it was closed."""
+        self._finished = True
+        if not self._tokens.cancelled:
+            self._events.extend(self._turn.finish(self._tokens.completion.finish_reason))

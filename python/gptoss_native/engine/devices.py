@@ -31,7 +31,7 @@ class DeviceFacts:
 
     def __str__(self) -> str:
         threads = f", {self.threads} thread{'s' if self.threads != 1 else ''}" if self.threads else ""
-        memory = ", ".join(f"{name} {gigabytes(count)}" for name, count in self.memory.items())
+        memory = ", ".join(f"{name} {gigabytes(count)}" for name, count in self.memory.items() if count)
         errors = "".join(f"; {name} quantised to MXFP4 with {error:.2%} relative RMS error"
                          for name, error in self.quantization_error.items())
         return (f"{self.name} ({self.isa}{threads}), precision {self.precision}, kv {self.kv_dtype}"

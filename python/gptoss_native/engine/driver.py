@@ -1,181 +1,197 @@
-"""Runs the steps of one native engine for many callers, one call at a time.
+"""The one thread that runs the steps of an engine: who joins, who leaves, and what happens when something fails.
 
-One native session is kept with the ids it holds; a call resumes behind the longest common prefix. Results do
-not depend on what was cached, so callers may take turns at any token. A scheduler that batches callers takes
-this class's place: what callers use is `turn`, `next_token`, `logits`, `check_usable` and `close`.
+Everything here belongs to that thread but add(), look(), stop() and the counts. Nothing is called with a lock held.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Event, RLock
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Iterator
+from collections.abc import Sequence as List
+from copy import copy
+from queue import Empty, SimpleQueue
+from threading import RLock
+from time import monotonic, perf_counter
 
-import numpy as np
-import numpy.typing as npt
-
-from gptoss_native.engine.native import _core, native_errors
-from gptoss_native.engine.sampling import GREEDY_BELOW, SamplingParams
-from gptoss_native.errors import Cancelled, GptOssError
-
-Ids = npt.NDArray[np.int32]
-Progress = Callable[[str, int, int], None]
-
-LOCK_POLL_SECONDS = 0.05
-"""How often a caller that waits for its turn looks whether it was cancelled."""
-
-
-class Drawn(NamedTuple):
-    """A sampled token, and how many of the ids before it were already in the cache."""
-
-    token: int
-    reused: int
-
-
-_alive: weakref.WeakSet[Driver] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    """A thread that is inside the native module while the interpreter ends would bring the process down."""
-    for driver in list(_alive):
-        driver.close()
+from gptoss_native.engine.metrics import Meter
+from gptoss_native.engine.native import _core
+from gptoss_native.engine.sequence import PAGE_TOKENS, Sequence
+from gptoss_native.engine.step import Outcome, step
+from gptoss_native.errors import Cancelled, GptOssError, OutOfMemory, QueueFull
 
 
 class Driver:
-    def __init__(self, native: _core.Engine, max_context: int, progress: Progress | None) -> None:
-        with native_errors():
-            self._session = native.session()
+    """Sequences wait in the order in which they came; the first `max_sequences` of them run, all in every step."""
+
+    def __init__(self, native: _core.Engine, token_budget: int, max_sequences: int, max_queue: int) -> None:
+        self.meter = Meter()
         self._native = native
-        self._max_tokens, self._max_outputs = native.max_tokens, native.max_outputs
-        self._progress = progress
-        self._held = np.empty(max_context, np.int32)  # [0, session.length) are the ids in the cache
-        self._lock = RLock()
-        self._in_step = False
-        self._closed = False
-        self._freed = False
-        self._reporting = False
-        self._pid = os.getpid()
-        _alive.add(self)
+        self._token_budget, self._max_sequences, self._max_queue = token_budget, max_sequences, max_queue
+        self._inbox: SimpleQueue[List[Sequence] | None] = SimpleQueue()  # may be put to from anywhere, also destructors
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []  # the oldest first
+        self._queued = 0  # in the inbox or waiting
+        self._queue_lock = RLock()
+        self._no_room = False  # since a sequence was preempted nobody has left
+        self._silently = False
+        self.stopping = False
+        """Whether nothing that is added will run any more."""
 
-    @contextmanager
-    def turn(self, cancelled: Event) -> Iterator[None]:
-        """Wait for the engine and hold it; a thread that holds it may take a turn inside the turn.
+    # For any thread
 
-        Raises Cancelled when `cancelled` is set meanwhile, GptOssError as check_usable().
-        """
-        self.check_usable()
-        while not self._lock.acquire(timeout=LOCK_POLL_SECONDS):
-            self._check_running(cancelled)
+    def add(self, sequences: List[Sequence]) -> None:
+        """Let them run when it is their turn. QueueFull where too many wait already."""
+        with self._queue_lock:
+            if self._queued + len(sequences) > self._max_queue:
+                raise QueueFull(
+                    f"{self._queued} sequences wait for the engine, and {len(sequences)} more would be beyond "
+                    f"max_queue={self._max_queue}; try again later, or load with a larger max_queue")
+            self._queued += len(sequences)
+        self._inbox.put(sequences)
+
+    def look(self) -> None:
+        """Wake the driver: something changed, a request was cancelled perhaps."""
+        self._inbox.put(None)
+
+    def stop(self, silently: bool = False) -> None:
+        """End the thread, within a fraction of a second, whatever it is at. What runs and waits fails, or with
+        `silently` is left alone."""
+        self._silently = self._silently or silently
+        self.stopping = True
+        self._inbox.put(None)
+
+    @property
+    def waiting(self) -> int:
+        return self._queued
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    # The thread
+
+    def run(self) -> None:
         try:
-            if self._reporting:  # this very thread, which alone may hold the lock
-                raise GptOssError("the engine was called from its own progress callback, where it is at work")
-            self.check_usable()
-            yield
-        finally:
-            if self._closed:
-                self._free()
-            self._lock.release()
+            while self._wait_for_work():
+                self._turn()
+            end: GptOssError = Cancelled("the engine was closed while this call was at work")
+        except BaseException as error:  # nothing of a caller's comes here: it would be a mistake in this package
+            end = GptOssError(f"the engine's thread failed ({type(error).__name__}: {error}); load the engine again")
+            end.__cause__ = error
+        self.stopping = True  # and then look for the last time
+        left = [*self._running, *self._waiting, *self._arrivals(wait=False)]
+        for sequence in left if not self._silently else ():
+            sequence.handle.fail(copy(end))
+        for sequence in left:
+            sequence.stop(self._native, keep=False)
+        self._native.close()
 
-    def next_token(self, ids: Ids, params: SamplingParams, seed: int, cancelled: Event) -> Drawn:
-        """Draw the token that follows `ids` (tokens,); at least the last of them is computed."""
-        temperature = params.temperature if params.temperature >= GREEDY_BELOW else 0.0
-        sampling = _core.Sampling(temperature=temperature, top_p=params.top_p, seed=seed)
-        with self.turn(cancelled):
-            reused = done = self._resume(ids[:-1])
-            while len(ids) - done > self._max_tokens:
-                self._step(ids[done : done + self._max_tokens], None, None, cancelled)
-                done += self._max_tokens
-                self._report(done - reused, len(ids) - reused)
-            token = self._step(ids[done:], None, sampling, cancelled).token
-            if done > reused:
-                self._report(len(ids) - reused, len(ids) - reused)
-        return Drawn(token, reused)
+    def _wait_for_work(self) -> bool:
+        """Sleep while there is none. False when it is time to end."""
+        self._waiting.extend(self._arrivals(wait=not self._running and not self._waiting and not self.stopping))
+        return not self.stopping
 
-    def logits(self, ids: Ids, rows: Ids, out: npt.NDArray[np.float32], cancelled: Event) -> None:
-        """Write the logits after ids[rows[i]] to out[i], for rows (n,) in any order, out (n, vocab_size)."""
-        wanted, place = np.unique(rows, return_inverse=True)
-        with self.turn(cancelled):
-            start = done = self._resume(ids[: wanted[0]])
-            total = int(wanted[-1]) + 1 - start
-            served = 0
-            while served < len(wanted):
-                end = min(done + self._max_tokens, int(wanted[-1]) + 1)
-                taken = int(np.searchsorted(wanted[served:], end))
-                if taken > self._max_outputs:
-                    taken = self._max_outputs
-                    end = int(wanted[served + taken - 1]) + 1
-                step_rows = (wanted[served : served + taken] - done).astype(np.int32)
-                logits = self._step(ids[done:end], step_rows, None, cancelled).logits
-                mine = np.flatnonzero((place >= served) & (place < served + taken))
-                out[mine] = logits[place[mine] - served]
-                done, served = end, served + taken
-                if total > self._max_tokens:
-                    self._report(done - start, total)
+    def _arrivals(self, wait: bool) -> Iterator[Sequence]:
+        while True:
+            try:
+                yield from self._inbox.get(block=wait) or ()
+            except Empty:
+                return
+            wait = False
 
-    def close(self) -> None:
-        """Stop what runs and give the memory back. A second close does nothing."""
-        self._closed = True
-        if os.getpid() != self._pid:
-            return  # threads and lock belong to the parent process
-        with self._lock:
-            if not self._in_step:  # else this is a signal handler inside a step, whose turn will free
-                self._free()
-
-    def check_usable(self) -> None:
-        """Raise GptOssError when the engine is closed, or was loaded by a process that this one is a fork of."""
-        if os.getpid() != self._pid:
-            raise GptOssError(
-                f"the engine was loaded in process {self._pid} and this is its fork {os.getpid()}, where its threads "
-                "do not exist; load an engine after the fork, or start processes with the method 'spawn'")
-        if self._closed:
-            raise GptOssError("the engine is closed; load it again")
-
-    def _resume(self, ids: Ids) -> int:
-        """Keep the longest cached prefix of `ids`, forget the rest; returns the length kept."""
-        length = self._session.length
-        common = min(len(ids), length)
-        differs = np.flatnonzero(ids[:common] != self._held[:common])
-        common = int(differs[0]) if differs.size else common
-        with native_errors():
-            return self._session.truncate(common) if common < length else length
-
-    def _step(self, tokens: Ids, rows: Ids | None, sampling: _core.Sampling | None, cancelled: Event) -> _core.Output:
-        self._check_running(cancelled)
-        length = self._session.length
-        self._held[length : length + len(tokens)] = tokens  # counts only once session.length has grown
-        work = _core.Work(self._session, np.ascontiguousarray(tokens), rows=rows, sampling=sampling)
-        self._in_step = True
-        try:
-            with native_errors():
-                return self._native.step([work], lambda: self._closed or cancelled.is_set())[0]
-        except Cancelled:
-            self._check_running(cancelled)  # to say who stopped it
-            raise
-        finally:
-            self._in_step = False
-
-    def _check_running(self, cancelled: Event) -> None:
-        if self._closed:
-            raise Cancelled("the engine was closed while this call was at work")
-        if cancelled.is_set():
-            raise Cancelled("this stream was closed while it was at work")
-
-    def _report(self, done: int, total: int) -> None:
-        if self._progress is None:
+    def _turn(self) -> None:
+        """One step, and what belongs around it."""
+        self._drop_stopped()
+        self._admit()
+        if not self._running:
             return
-        self._reporting = True
+        began = perf_counter()
         try:
-            self._progress("prefill", done, total)
-        finally:
-            self._reporting = False
+            outcomes = step(self._native, self._running, self._token_budget, self._nobody_cares)
+        except OutOfMemory as error:
+            self._make_room(error)
+        except Cancelled:
+            pass  # nobody cares: they are dropped in the next turn
+        except Exception as error:  # of the device
+            for sequence in list(self._running):
+                self._fail(sequence, copy(error))
+        else:
+            self._count(outcomes, perf_counter() - began)
+            for each in outcomes:
+                if each.error is not None:
+                    self._fail(each.sequence, each.error)
+                elif each.sequence.task.finished:
+                    self.meter.completed += 1
+                    self._leave(each.sequence, keep=True)
+                    each.sequence.conclude()
 
-    def _free(self) -> None:
-        if not self._freed:
-            self._freed = True
-            self._session.close()
-            self._native.close()
+    def _nobody_cares(self) -> bool:
+        """Whether the step under way is for nothing. One that others need goes on, without its effect on the caller,
+        who was told at once."""
+        return self.stopping or all(sequence.handle.stopped for sequence in self._running)
+
+    # Joining and leaving
+
+    def _drop_stopped(self) -> None:
+        for sequence in [each for each in self._running if each.handle.stopped]:
+            self.meter.cancelled += 1
+            self._leave(sequence, keep=True)
+        for sequence in [each for each in self._waiting if each.handle.stopped]:
+            self.meter.cancelled += 1
+            self._waiting.remove(sequence)
+            self._requeue(-1)
+
+    def _admit(self) -> None:
+        while len(self._running) < self._max_sequences and not (self._no_room and self._running):
+            sequence = next((each for each in self._waiting if each.may_start), None)
+            if sequence is None:
+                return
+            self._waiting.remove(sequence)
+            self._requeue(-1)
+            fresh = sequence.admitted is None
+            try:
+                sequence.start(self._native)
+            except Exception as error:  # of the device
+                self.meter.failed += 1
+                sequence.handle.fail(error)
+                continue
+            self._running.append(sequence)
+            if fresh:
+                self.meter.cached_tokens += sequence.cached_tokens
+
+    def _make_room(self, error: OutOfMemory) -> None:
+        """The pages of all that run do not suffice: the youngest waits until somebody leaves. It is computed again
+        from the latest checkpoint that is left, with the same result."""
+        youngest = self._running[-1]
+        if len(self._running) == 1:
+            self._fail(youngest, OutOfMemory(
+                f"{error}; a sequence of {youngest.length} tokens was alone and found no room for more: "
+                f"{self._native.pages * PAGE_TOKENS} tokens of one kind of layers is what fits"))
+            return
+        self.meter.preempted += 1
+        self._leave(youngest, keep=True)
+        self._no_room = True
+        self._waiting.appendleft(youngest)
+        self._requeue(1)
+
+    def _fail(self, sequence: Sequence, error: BaseException) -> None:
+        self.meter.failed += 1
+        self._leave(sequence, keep=False)
+        sequence.handle.fail(error)
+
+    def _leave(self, sequence: Sequence, *, keep: bool) -> None:
+        self._running.remove(sequence)
+        self._no_room = False
+        sequence.stop(self._native, keep=keep)
+
+    def _requeue(self, change: int) -> None:
+        with self._queue_lock:
+            self._queued += change
+
+    def _count(self, outcomes: List[Outcome], seconds: float) -> None:
+        now = monotonic()
+        self.meter.step(
+            seconds,
+            prefill=sum(each.tokens for each in outcomes if not each.decoded),
+            decode=sum(each.decoded for each in outcomes),
+            first_tokens=[now - each.sequence.handle.submitted for each in outcomes if each.began])

@@ -1,10 +1,11 @@
-"""The model as an object: logits, text from text, and conversations."""
+"""The model as an object: logits, text from text, and conversations; for threads and for coroutines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cached_property
-from threading import Event
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Literal, NoReturn
 
@@ -15,12 +16,17 @@ from gptoss_native.checkpoint.checkpoint import Checkpoint
 from gptoss_native.config.config import Config
 from gptoss_native.engine.chat_stream import ChatStream
 from gptoss_native.engine.devices import DeviceFacts
-from gptoss_native.engine.driver import Driver
-from gptoss_native.engine.inputs import row_indices, token_ids
+from gptoss_native.engine.inputs import row_indices, seconds, token_ids
 from gptoss_native.engine.memory import available_bytes, gigabytes
+from gptoss_native.engine.metrics import Metrics
+from gptoss_native.engine.request import Reader, Request
 from gptoss_native.engine.results import Completion, Reply
-from gptoss_native.engine.sampling import SamplingParams
-from gptoss_native.engine.stream import TokenStream
+from gptoss_native.engine.sampling import MAX_SEED, SamplingParams, integer
+from gptoss_native.engine.scheduler import Scheduler
+from gptoss_native.engine.stops import TextReader
+from gptoss_native.engine.stream import TokenStream, score
+from gptoss_native.engine.transcript import Progress
+from gptoss_native.engine.turn import Turn, instructions_end
 from gptoss_native.errors import OutOfMemory, TokenizerError
 from gptoss_native.harmony import ChatMessage, render, stop_ids
 from gptoss_native.tokenizer import Tokenizer
@@ -32,19 +38,23 @@ Reasoning = Literal["low", "medium", "high"]
 class Engine:
     """One model on one device, made by load().
 
-    Calls from several threads wait for each other: a blocking call for the whole of another, a stream token by
-    token. What the last call left in the KV cache is used again where the next prompt begins with it; results are
-    bit for bit the same either way. After close(), and in a forked child process, every call raises GptOssError.
+    Any number of threads and coroutines may call it at the same time: up to max_sequences of what they ask run
+    together, the others wait in the order in which they came. What an earlier call left in the KV cache is used again
+    where a prompt begins alike; results are bit for bit the same either way, and whatever else runs. After close(),
+    and in a forked child process, every call raises GptOssError.
 
     A prompt is a text, taken as it is (special tokens spelled in it are plain text), or token ids. Raised for a bad
     one: TypeError, ValueError (empty, longer than max_context, an id outside the vocabulary), TokenizerError (text,
-    but no usable tokenizer.json). Raised by any call that runs the model: Cancelled when it was closed from another
-    thread, DeviceError when the device failed. After an error the engine is as it was.
+    but no usable tokenizer.json). Raised by any call that runs the model: QueueFull when too many wait already,
+    Timeout after `timeout` seconds, Cancelled when the engine or the stream was closed, DeviceError when the device
+    failed. Whatever stops a call, Ctrl-C and the cancellation of its task too, stops its work, and its work alone.
     """
 
-    def __init__(self, checkpoint: Checkpoint, driver: Driver, device: DeviceFacts, max_context: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, scheduler: Scheduler, device: DeviceFacts, max_context: int,
+                 progress: Progress | None) -> None:
         self._checkpoint = checkpoint
-        self._driver = driver
+        self._scheduler = scheduler
+        self._progress = progress
         self.config: Config = checkpoint.config
         self.device = device
         self.max_context = max_context
@@ -60,14 +70,16 @@ class Engine:
                 "of the model into that folder, or pass token ids")
         return Tokenizer.from_file(path, self.config.vocab_size)
 
-    def logits(self, ids: Prompt, rows: Sequence[int] | npt.NDArray[np.integer[Any]] | None = None
-               ) -> npt.NDArray[np.float32]:
+    # Tokens
+
+    def logits(self, ids: Prompt, rows: Sequence[int] | npt.NDArray[np.integer[Any]] | None = None, *,
+               timeout: float | None = None) -> npt.NDArray[np.float32]:
         """Logits of the token after each of `rows`: float32 (rows, vocab_size).
 
         ids: the prompt, (tokens,). rows: indices into it, in any order, negative ones from the end; None is all.
         Raises OutOfMemory, before any work, when the result itself would not fit.
         """
-        self._driver.check_usable()
+        self._scheduler.check_usable()
         prompt = self._ids(ids)
         indices = row_indices(rows, len(prompt))
         needed, available = 4 * len(indices) * self.config.vocab_size, available_bytes()
@@ -78,43 +90,83 @@ class Engine:
                 f"{available // (4 * self.config.vocab_size)} rows at a time")
         out = np.empty((len(indices), self.config.vocab_size), np.float32)
         if len(indices):
-            self._driver.logits(prompt, indices, out, Event())
+            score(self._scheduler, prompt, indices, out, self._progress, seconds(timeout))
         return out
 
-    def generate(self, prompt: Prompt, params: SamplingParams | None = None) -> Completion:
-        """Continue `prompt` until a stop token of the checkpoint or of `params`, max_tokens, or max_context."""
-        return self.stream(prompt, params).run()
+    def generate(self, prompt: Prompt, params: SamplingParams | None = None, *, timeout: float | None = None,
+                 checkpoints: Sequence[int] = ()) -> Completion:
+        """Continue `prompt` until a stop token of the checkpoint, what `params` says, or max_context.
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> TokenStream:
+        checkpoints: lengths of beginnings of the prompt that others share, such as instructions or a document. They
+        are remembered, as the ends of prompts and of completions always are.
+        """
+        return self.stream(prompt, params, timeout=timeout, checkpoints=checkpoints).run()
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None, *, timeout: float | None = None,
+               checkpoints: Sequence[int] = ()) -> TokenStream:
         """generate() as an iterator of StreamToken. Bad arguments raise here, not at the first token."""
-        self._driver.check_usable()
-        has_text = isinstance(prompt, str) or self._checkpoint.tokenizer_path is not None
-        return self._stream(self._ids(prompt), params, self._checkpoint.eos_token_ids,
-                            self.tokenizer if has_text else None)
+        self._scheduler.check_usable()
+        params = self._params(params)
+        has_text = isinstance(prompt, str) or bool(params.stop) or self._checkpoint.tokenizer_path is not None
+        tokenizer = self.tokenizer if has_text else None
+        reader = None
+        if tokenizer is not None and params.stop:
+            reader = partial(TextReader, tokenizer, tuple(params.stop), params.min_tokens)
+        request = self._request(self._ids(prompt), params, self._checkpoint.eos_token_ids, reader, checkpoints)
+        return TokenStream(self._scheduler, request, tokenizer, self._progress, seconds(timeout))
+
+    async def agenerate(self, prompt: Prompt, params: SamplingParams | None = None, *, timeout: float | None = None,
+                        checkpoints: Sequence[int] = ()) -> Completion:
+        """generate() for a coroutine."""
+        return await self.stream(prompt, params, timeout=timeout, checkpoints=checkpoints).arun()
+
+    def astream(self, prompt: Prompt, params: SamplingParams | None = None, *, timeout: float | None = None,
+                checkpoints: Sequence[int] = ()) -> TokenStream:
+        """stream() for a coroutine: `async for token in engine.astream(...)`."""
+        return self.stream(prompt, params, timeout=timeout, checkpoints=checkpoints)
+
+    # Conversations
 
     def chat(self, messages: Sequence[ChatMessage], reasoning: Reasoning | None = None,
-             params: SamplingParams | None = None) -> Reply:
+             params: SamplingParams | None = None, *, timeout: float | None = None) -> Reply:
         """The assistant's next turn.
 
         messages: {"role": "system" | "developer" | "user" | "assistant", "content": text}, or Message; see
         harmony.render. reasoning: how much the model thinks before it answers, medium unless a system Message says
         otherwise. Raises MessageError for messages that cannot be rendered.
         """
-        return self.stream_chat(messages, reasoning, params).run()
+        params = self._params(params)
+        return self._reply(self._turn_tokens(messages, reasoning, params, timeout).run(), params)
 
     def stream_chat(self, messages: Sequence[ChatMessage], reasoning: Reasoning | None = None,
-                    params: SamplingParams | None = None) -> ChatStream:
-        """chat() as an iterator of events; see gptoss_native.events. Bad arguments raise here."""
-        self._driver.check_usable()
-        if isinstance(reasoning, SamplingParams):  # generate() has them second
-            raise TypeError("reasoning must be 'low', 'medium' or 'high', not SamplingParams; pass params=...")
-        prompt = self._ids(render(messages, self.tokenizer, reasoning=reasoning))
-        tokens = self._stream(prompt, params, stop_ids(self.tokenizer), None)
-        return ChatStream(tokens, self.tokenizer)
+                    params: SamplingParams | None = None, *, timeout: float | None = None) -> ChatStream:
+        """chat() as an iterator of events, of one sample; see gptoss_native.events. Bad arguments raise here."""
+        params = self._params(params)
+        if params.n != 1:
+            raise ValueError(f"the events of n={params.n} samples cannot be told apart in one stream; use chat(), or "
+                             "one stream for each: they share what they have in common")
+        return ChatStream(self._turn_tokens(messages, reasoning, params, timeout), self._new_turn(params))
+
+    async def achat(self, messages: Sequence[ChatMessage], reasoning: Reasoning | None = None,
+                    params: SamplingParams | None = None, *, timeout: float | None = None) -> Reply:
+        """chat() for a coroutine."""
+        params = self._params(params)
+        return self._reply(await self._turn_tokens(messages, reasoning, params, timeout).arun(), params)
+
+    def astream_chat(self, messages: Sequence[ChatMessage], reasoning: Reasoning | None = None,
+                     params: SamplingParams | None = None, *, timeout: float | None = None) -> ChatStream:
+        """stream_chat() for a coroutine: `async for event in engine.astream_chat(...)`."""
+        return self.stream_chat(messages, reasoning, params, timeout=timeout)
+
+    # The engine itself
+
+    def metrics(self) -> Metrics:
+        """What waits and runs, how fast, how much the cache saved."""
+        return self._scheduler.metrics()
 
     def close(self) -> None:
         """Stop what runs, which raises Cancelled there, and free the memory. A second close does nothing."""
-        self._driver.close()
+        self._scheduler.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -129,17 +181,53 @@ class Engine:
     def __repr__(self) -> str:
         return f"<Engine {self._checkpoint.path}: max_context {self.max_context} on {self.device}>"
 
+    # From arguments to a request
+
     def _ids(self, prompt: Prompt) -> npt.NDArray[np.int32]:
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         return token_ids(ids, self.config.vocab_size, self.max_context)
 
-    def _stream(self, prompt: npt.NDArray[np.int32], params: SamplingParams | None, stop: Iterable[int],
-                tokenizer: Tokenizer | None) -> TokenStream:
+    def _params(self, params: SamplingParams | None) -> SamplingParams:
         params = SamplingParams() if params is None else params
         if not isinstance(params, SamplingParams):
             raise TypeError(f"params must be SamplingParams, not {type(params).__name__}")
-        beyond = [token for token in params.stop_token_ids if token >= self.config.vocab_size]
-        if beyond:
-            raise ValueError(f"stop token id {beyond[0]} is not between 0 and {self.config.vocab_size - 1}")
-        return TokenStream(self._driver, prompt, params, frozenset(stop) | frozenset(params.stop_token_ids), tokenizer,
-                           self.max_context)
+        for what, tokens in (("stop token id", params.stop_token_ids), ("logit_bias of token", params.logit_bias)):
+            beyond = [token for token in tokens if token >= self.config.vocab_size]
+            if beyond:
+                raise ValueError(f"{what} {beyond[0]} is not between 0 and {self.config.vocab_size - 1}")
+        return params
+
+    def _request(self, prompt: npt.NDArray[np.int32], params: SamplingParams, stop: Iterable[int],
+                 reader: Callable[[], Reader] | None, checkpoints: Iterable[int]) -> Request:
+        room = self.max_context - len(prompt)
+        return Request(
+            prompt, params, seed=secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed,
+            stop_ids=frozenset(stop) | frozenset(params.stop_token_ids),
+            limit=room if params.max_tokens is None else min(room, params.max_tokens),
+            checkpoints=tuple(integer("each of checkpoints", place, 0, len(prompt)) for place in checkpoints),
+            reader=reader)
+
+    def _turn_tokens(self, messages: Sequence[ChatMessage], reasoning: Reasoning | None, params: SamplingParams,
+                     timeout: float | None) -> TokenStream:
+        self._scheduler.check_usable()
+        if isinstance(reasoning, SamplingParams):  # generate() has them second
+            raise TypeError("reasoning must be 'low', 'medium' or 'high', not SamplingParams; pass params=...")
+        tokenizer = self.tokenizer
+        prompt = self._ids(render(messages, tokenizer, reasoning=reasoning))
+        reader = partial(self._new_turn, params) if params.stop else None
+        request = self._request(prompt, params, stop_ids(tokenizer), reader,
+                                [instructions_end(messages, prompt, tokenizer)])
+        return TokenStream(self._scheduler, request, None, self._progress, seconds(timeout))
+
+    def _new_turn(self, params: SamplingParams) -> Turn:
+        return Turn(self.tokenizer, tuple(params.stop), params.min_tokens)
+
+    def _reply(self, completion: Completion, params: SamplingParams) -> Reply:
+        replies = []
+        for each in completion.completions:
+            turn = self._new_turn(params)
+            for token in each.tokens:
+                turn.feed(token)
+            turn.finish(each.finish_reason)
+            replies.append(turn.reply(each))
+        return replace(replies[0], others=tuple(replies[1:]))

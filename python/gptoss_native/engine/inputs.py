@@ -1,4 +1,4 @@
-"""Checks of what callers hand in: token ids and row indices, as int32 arrays."""
+"""Checks of what callers hand in: token ids and row indices, as int32 arrays, and time limits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from gptoss_native.engine.sampling import number
 
 Ids = npt.NDArray[np.int32]
 
@@ -44,6 +46,16 @@ def row_indices(rows: Sequence[int] | npt.NDArray[np.integer[Any]] | None, token
         raise ValueError(f"row {array[wrong[0]]} does not exist: the prompt has {tokens} tokens, rows {-tokens} "
                          f"to {tokens - 1}")
     return np.where(array < 0, array + tokens, array).astype(np.int32)
+
+
+def seconds(timeout: float | None) -> float | None:
+    """A time limit. TypeError if it is no number, ValueError if it is not above 0."""
+    if timeout is None:
+        return None
+    result = number("timeout", timeout)
+    if not result > 0:
+        raise ValueError(f"timeout must be above 0 seconds, or None for no limit, not {timeout!r}")
+    return result
 
 
 def _integers(what: str, values: Any) -> npt.NDArray[np.int64]:

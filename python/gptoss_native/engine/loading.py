@@ -7,18 +7,25 @@ from pathlib import Path
 
 from gptoss_native.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gptoss_native.checkpoint.quantize import ExpertQuantizer
-from gptoss_native.engine.devices import choose_device, device_facts
-from gptoss_native.engine.driver import Driver, Progress
+from gptoss_native.engine.devices import device_facts
 from gptoss_native.engine.engine import Engine
-from gptoss_native.engine.memory import check_fits, expert_bytes
 from gptoss_native.engine.native import _core, info, native_errors
+from gptoss_native.engine.planning import (
+    MAX_CHECKPOINTS,
+    MAX_CONTEXT,
+    MAX_OUTPUTS,
+    MAX_SEQUENCES,
+    TOKEN_BUDGET,
+    checked_options,
+    plan_for,
+    refuse_what_does_not_fit,
+)
 from gptoss_native.engine.sampling import integer
+from gptoss_native.engine.scheduler import Scheduler
+from gptoss_native.engine.transcript import Progress
 from gptoss_native.errors import CheckpointError, GptOssError
 
-MAX_TOKENS = 512
-"""Tokens of one step: enough for every expert of a prefill to be read once for many tokens."""
-MAX_OUTPUTS = 64
-"""Rows of logits of one step: 51 MB with the released vocabulary."""
+MAX_QUEUE = 1024
 
 
 def load(
@@ -27,7 +34,12 @@ def load(
     device: str = "auto",
     precision: str = "fast",
     kv_dtype: str = "bf16",
-    max_context: int = 8192,
+    max_context: int = MAX_CONTEXT,
+    max_sequences: int = MAX_SEQUENCES,
+    max_outputs: int = MAX_OUTPUTS,
+    token_budget: int = TOKEN_BUDGET,
+    max_checkpoints: int = MAX_CHECKPOINTS,
+    max_queue: int = MAX_QUEUE,
     threads: int | None = None,
     progress: Progress | None = None,
     experts: str | None = None,
@@ -41,48 +53,43 @@ def load(
     precision: "fast" rounds what enters a matrix product to bf16, as the reference implementations do; "exact"
         keeps it in float32. Accumulation is float32 in both.
     kv_dtype: of cached keys and values, "bf16" or "f32".
-    max_context: tokens of prompt and completion together; the KV cache is allocated for it now.
+    max_context: tokens of prompt and completion together, of one sequence.
+    max_sequences: how many are computed at the same time; the KV cache is allocated now for that many whole contexts.
+    max_outputs: rows of logits of one step; a decode needs one for each sequence.
+    token_budget: tokens of one step, of all sequences together: more make long prompts faster, and what streams
+        meanwhile slower.
+    max_checkpoints: places that later prompts can go on from; a conversation uses about two.
+    max_queue: sequences that may wait while max_sequences run; QueueFull beyond.
     threads: None is every core that this process may use.
     progress: called as progress(stage, done, total) while loading ("load", in layers) and in prefills of more than
-        one step ("prefill", in tokens), from the thread that called; it must not call the engine.
+        one step ("prefill", in tokens), from the thread that called, or that reads the stream.
     experts: None keeps them as stored; "mxfp4" quantises the experts of a bf16 checkpoint now, and the engine's
         device tells the error.
 
     Raises CheckpointError, DeviceError, OutOfMemory (with figures), TypeError or ValueError (arguments); all but a
     device's own failure before anything large is allocated.
     """
-    _one_of("precision", precision, ("fast", "exact"))
-    _one_of("kv_dtype", kv_dtype, ("bf16", "f32"))
-    _one_of("experts", experts, (None, "mxfp4"))
-    if not isinstance(device, str):
-        raise TypeError(f"device must be a name such as 'auto' or 'cpu', not {type(device).__name__} {device!r}")
-    max_context = integer("max_context", max_context, 1)
-    threads = None if threads is None else integer("threads", threads, 1, 1024)
+    options = checked_options(device, precision, kv_dtype, max_context, max_sequences, max_outputs, token_budget,
+                              max_checkpoints, threads, experts)
+    max_queue = integer("max_queue", max_queue, 1)
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, not {type(progress).__name__}")
 
     checkpoint = open_checkpoint(Path(path))
     config = checkpoint.config
-    if max_context > config.max_position_embeddings:
-        raise ValueError(f"max_context={max_context} is more than this model's max_position_embeddings, "
-                         f"{config.max_position_embeddings}; pass at most that")
-    name = choose_device(device)
-    max_tokens, max_outputs = min(MAX_TOKENS, max_context), min(MAX_OUTPUTS, max_context)
-    quantized = experts == "mxfp4" and checkpoint.expert_format == "bf16"
-
+    refuse_what_does_not_fit(plan_for(checkpoint, options))
+    quantizer = None
+    if experts == "mxfp4" and checkpoint.expert_format == "bf16":
+        quantizer = ExpertQuantizer(threads or info()["usable_cores"])
     with native_errors(GptOssError, f"{checkpoint.path}"):
-        native = _core.Engine(
-            config.to_dict(), device=name, precision=precision, kv_dtype=kv_dtype, threads=threads or 0,
-            max_context=max_context, max_sequences=1, max_tokens=max_tokens, max_outputs=max_outputs)
-    if name == "cpu":  # other devices have memory of their own, and say themselves what fits
-        planned: dict[str, int] = native.device["memory"]
-        check_fits(config, kv_dtype, max_context, max_tokens, planned, expert_bytes(config) if quantized else 0)
-    quantizer = ExpertQuantizer(threads or info()["usable_cores"]) if quantized else None
+        native = options.native(config)
     _load_weights(native, checkpoint, quantizer, progress)
     with native_errors():
         native.start()
     facts = device_facts(native.device, quantizer.relative_rms() if quantizer else {})
-    return Engine(checkpoint, Driver(native, max_context, progress), facts, max_context)
+    scheduler = Scheduler(native, vocab_size=config.vocab_size, max_context=options.max_context,
+                          token_budget=native.max_tokens, max_sequences=options.max_sequences, max_queue=max_queue)
+    return Engine(checkpoint, scheduler, facts, options.max_context, progress)
 
 
 def _load_weights(native: _core.Engine, checkpoint: Checkpoint, quantizer: ExpertQuantizer | None,
@@ -98,8 +105,3 @@ def _load_weights(native: _core.Engine, checkpoint: Checkpoint, quantizer: Exper
             progress("load", index + 1, layers)
     with native_errors(CheckpointError, f"{checkpoint.path}"):
         native.load_ends(checkpoint.ends())
-
-
-def _one_of(name: str, value: object, allowed: tuple[str | None, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, not {value!r}")

@@ -9,7 +9,11 @@ from gptoss_native.events import EndReason
 from gptoss_native.harmony import Message
 
 FinishReason = Literal["stop", "length"]
-"""stop: a stop token was drawn. length: max_tokens were generated, or the context is full."""
+"""stop: a stop token was drawn, or a stop text became complete. length: max_tokens were generated, or the context is
+full."""
+
+TopLogprobs = tuple[tuple[int, float], ...]
+"""(token id, log probability) of the most probable tokens, most probable first."""
 
 
 @dataclass(frozen=True)
@@ -17,25 +21,33 @@ class StreamToken:
     """One generated token.
 
     text: what can be shown now. The pieces of all tokens add up to the whole text; a character whose bytes are
-    spread over several tokens comes with the last of them; a stop token adds none. None where the folder has
-    no tokenizer.json.
+    spread over several tokens comes with the last of them, what might become a stop text when it is clear that it
+    does not; a stop token or text adds none. None where the folder has no tokenizer.json.
     finish_reason: of the last token; None before.
+    logprob, top_logprobs: from the logits as the model gave them; None and empty unless SamplingParams asked.
+    index: of which of the n samples of the prompt this is the next token.
     """
 
     id: int
     text: str | None
     finish_reason: FinishReason | None = None
+    logprob: float | None = None
+    top_logprobs: TopLogprobs = ()
+    index: int = 0
 
 
 @dataclass(frozen=True)
 class Completion:
     """A finished generation.
 
-    tokens: every token drawn; where finish_reason is "stop" the last one is the stop token.
-    text: their text without the stop token; None where the folder has no tokenizer.json.
+    tokens: every token drawn; where a stop token ended it, the last one is that.
+    text: their text without the stop token or text; None where the folder has no tokenizer.json.
     prompt_tokens: length of the prompt; cached_tokens of them were still in the KV cache and cost nothing.
     seed: the one that was used; it repeats this very completion.
-    prefill_seconds, decode_seconds: wall-clock time spent until the first token, and in all the others.
+    queue_seconds, prefill_seconds, decode_seconds: wall-clock time until the work began, from there to the first
+    token, and for all the others.
+    logprobs, top_logprobs: one entry for each token; None unless SamplingParams asked.
+    others: the other samples of the prompt, where n was more than 1.
     """
 
     tokens: tuple[int, ...]
@@ -44,8 +56,17 @@ class Completion:
     prompt_tokens: int
     cached_tokens: int
     seed: int
+    queue_seconds: float
     prefill_seconds: float
     decode_seconds: float
+    logprobs: tuple[float, ...] | None = None
+    top_logprobs: tuple[TopLogprobs, ...] | None = None
+    others: tuple[Completion, ...] = ()
+
+    @property
+    def completions(self) -> tuple[Completion, ...]:
+        """All n samples of the prompt, this one first."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True)
@@ -55,7 +76,9 @@ class Reply:
     text: the answer; empty when finish_reason is "length" and the reasoning had no end. reasoning: the analysis
     channel. preamble: what was said to the user before a tool call. messages: all of it, in the model's order.
     The conversation goes on with [*messages, {"role": "assistant", "content": reply.text}, {"role": "user", ...}].
-    finish_reason: "stop", "length", or "tool_calls" when the model ended in a call. The others: see Completion.
+    finish_reason: "stop", "length", or "tool_calls" when the model ended in a call.
+    completion: the same turn as tokens.
+    others: the other samples of the turn, where n was more than 1.
     """
 
     text: str
@@ -69,3 +92,12 @@ class Reply:
     seed: int
     prefill_seconds: float
     decode_seconds: float
+    queue_seconds: float = 0.0
+    logprobs: tuple[float, ...] | None = None
+    top_logprobs: tuple[TopLogprobs, ...] | None = None
+    others: tuple[Reply, ...] = ()
+
+    @property
+    def replies(self) -> tuple[Reply, ...]:
+        """All n samples of the turn, this one first."""
+        return (self, *self.others)

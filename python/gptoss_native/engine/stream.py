@@ -1,102 +1,113 @@
-"""One generation as an iterator of tokens; each token is computed when it is asked for."""
+"""One generation as an iterator of tokens, for a thread and for a coroutine."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from threading import Event, Lock
-from time import perf_counter
+from threading import Lock
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.engine.driver import Driver
-from gptoss_native.engine.results import Completion, FinishReason, StreamToken
-from gptoss_native.engine.sampling import MAX_SEED, SamplingParams
-from gptoss_native.errors import Cancelled, GptOssError
-from gptoss_native.tokenizer import TextStream, Tokenizer
+from gptoss_native.engine.request import Ids, Prefilled, Request, Scored
+from gptoss_native.engine.results import Completion, StreamToken
+from gptoss_native.engine.scheduler import Scheduler
+from gptoss_native.engine.transcript import Progress, Transcript
+from gptoss_native.errors import GptOssError
+from gptoss_native.tokenizer import Tokenizer
 
 
-@contextmanager
-def one_reader(lock: Lock) -> Iterator[None]:
-    """As generators do: a second thread is refused, not given every other token."""
-    if not lock.acquire(blocking=False):
-        raise ValueError("this stream is already being read in another thread")
-    try:
-        yield
-    finally:
-        lock.release()
+class OneReader:
+    """As generators do: a second reader at the same time is refused, not given every other token."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise ValueError("this stream is already being read in another thread or task")
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
 
 
 class TokenStream:
-    """Iterator over the tokens of one generation.
+    """Iterator over the tokens of one generation, which runs whether they are read or not.
 
-    close(), also from another thread and in the middle of a prefill, stops the work: a next() that is at work
-    raises Cancelled, a later one StopIteration. One thread reads at a time, a second one gets ValueError. A next()
-    that raised anything else may be called again.
-    Nothing is held between two tokens, so a stream that is dropped needs no close().
+    It is both: `for token in stream` and `async for token in stream`. close(), also from another thread and in the
+    middle of a prefill, stops the work: a next() that waits raises Cancelled, a later one StopIteration. So does
+    Ctrl-C inside next(), cancelling the task that awaits one, leaving a `with` block, and dropping the stream.
+    What the progress callable of load() raises comes out of next(), and next() may be called again. One thread or
+    task reads at a time: a second one gets ValueError.
     """
 
-    def __init__(self, driver: Driver, prompt: npt.NDArray[np.int32], params: SamplingParams,
-                 stop_ids: frozenset[int], tokenizer: Tokenizer | None, max_context: int) -> None:
-        self._driver = driver
-        self._params = params
-        self._stop_ids = stop_ids
-        self._text = TextStream(tokenizer) if tokenizer is not None else None
-        self._seed = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
-        room = max_context - len(prompt)
-        self._limit = room if params.max_tokens is None else min(room, params.max_tokens)
-        self._ids = np.concatenate([prompt, np.empty(self._limit, np.int32)])
-        self._prompt_tokens = self._length = len(prompt)
-        self._cached_tokens = 0
-        self._pieces: list[str] = []
-        self._prefill_seconds = self._decode_seconds = 0.0
-        self._finish_reason: FinishReason | None = None if self._limit > 0 else "length"
-        self._cancelled = Event()
-        self._reading = Lock()
+    def __init__(self, scheduler: Scheduler, request: Request, tokenizer: Tokenizer | None, progress: Progress | None,
+                 timeout: float | None) -> None:
+        self._closed = False
+        self._reader = OneReader()
+        self._scheduler = scheduler  # which lives as long as somebody reads
+        self._transcript = Transcript(request, tokenizer, progress)
+        self._handle = scheduler.handle(timeout)
+        scheduler.generate(request, self._handle)
 
     def __iter__(self) -> TokenStream:
         return self
 
     def __next__(self) -> StreamToken:
-        with one_reader(self._reading):
-            return self._next()
-
-    def _next(self) -> StreamToken:
-        if self._finish_reason is not None or self._cancelled.is_set():
+        with self._reader:
+            if self._over:
+                raise StopIteration
+            while not self._transcript.ended:
+                try:
+                    item = self._handle.get()
+                except BaseException:  # Ctrl-C above all
+                    self.close()
+                    raise
+                token = self._transcript.take(item)
+                if token is not None:
+                    return token
             raise StopIteration
-        start = perf_counter()
-        token, reused = self._driver.next_token(self._ids[: self._length], self._params, self._seed, self._cancelled)
-        first = self._length == self._prompt_tokens
-        self._ids[self._length] = token
-        self._length += 1
-        if token in self._stop_ids:
-            self._finish_reason = "stop"
-        elif self._length == len(self._ids):
-            self._finish_reason = "length"
-        if first:
-            self._cached_tokens = reused
-            self._prefill_seconds = perf_counter() - start
-        else:
-            self._decode_seconds += perf_counter() - start
-        return StreamToken(token, self._piece(token), self._finish_reason)
+
+    def __aiter__(self) -> TokenStream:
+        return self
+
+    async def __anext__(self) -> StreamToken:
+        with self._reader:
+            if self._over:
+                raise StopAsyncIteration
+            while not self._transcript.ended:
+                try:
+                    item = await self._handle.aget()
+                except BaseException:  # the task was cancelled
+                    self.close()
+                    raise
+                token = self._transcript.take(item)
+                if token is not None:
+                    return token
+            raise StopAsyncIteration
 
     def run(self) -> Completion:
-        """Generate to the end without giving up the engine in between."""
-        with self.turn():
+        """Generate to the end."""
+        with self:
             for _ in self:
                 pass
         return self.completion
 
-    def turn(self) -> AbstractContextManager[None]:
-        """Hold the engine for several tokens, so that no other caller's tokens come between them."""
-        return self._driver.turn(self._cancelled)
+    async def arun(self) -> Completion:
+        """run() for a coroutine."""
+        async with self:
+            async for _ in self:
+                pass
+        return self.completion
 
     def close(self) -> None:
-        """Stop the generation."""
-        self._cancelled.set()
+        """Stop the generation; nothing happens where it has ended."""
+        self._closed = True
+        if not self._transcript.ended:
+            self._handle.cancel()
+
+    async def aclose(self) -> None:
+        """close(), as asynchronous iterators have it."""
+        self.close()
 
     def __enter__(self) -> TokenStream:
         return self
@@ -105,33 +116,50 @@ class TokenStream:
                  traceback: TracebackType | None) -> None:
         self.close()
 
+    async def __aenter__(self) -> TokenStream:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                        traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            self.close()
+
     @property
     def cancelled(self) -> bool:
-        """Whether close() was called before the end."""
-        return self._finish_reason is None and self._cancelled.is_set()
+        """Whether it was closed before its end."""
+        return self._closed and not self._transcript.ended
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """The tokens drawn so far."""
-        return tuple(self._ids[self._prompt_tokens : self._length].tolist())
+        """The tokens read so far; of the first sample, where n was more than 1."""
+        return self._transcript.tokens
 
     @property
     def completion(self) -> Completion:
-        """The whole generation, once it has ended. Cancelled where it was closed before, else GptOssError."""
-        if self._finish_reason is None:
-            if self._cancelled.is_set():
-                raise Cancelled(f"this stream was closed after {len(self.tokens)} tokens: there is no completion")
-            raise GptOssError("this stream has not ended: iterate to its end first")
-        return Completion(
-            tokens=self.tokens, text=None if self._text is None else "".join(self._pieces),
-            finish_reason=self._finish_reason, prompt_tokens=self._prompt_tokens, cached_tokens=self._cached_tokens,
-            seed=self._seed, prefill_seconds=self._prefill_seconds, decode_seconds=self._decode_seconds)
+        """The whole generation, once it has ended. Raises what stopped it before, else GptOssError."""
+        if self._transcript.ended:
+            return self._transcript.completion
+        if self._handle.error is not None:
+            raise self._handle.error
+        raise GptOssError("this stream has not ended: iterate to its end first")
 
-    def _piece(self, token: int) -> str | None:
-        if self._text is None:
-            return None
-        piece = "" if self._finish_reason == "stop" else self._text.feed(token)
-        if self._finish_reason is not None:
-            piece += self._text.finish()
-        self._pieces.append(piece)
-        return piece
+    @property
+    def _over(self) -> bool:
+        return self._transcript.ended or self._closed
+
+
+def score(scheduler: Scheduler, ids: Ids, rows: Ids, out: npt.NDArray[np.float32], progress: Progress | None,
+          timeout: float | None) -> None:
+    """Scheduler.score(), and wait until it is done."""
+    handle = scheduler.handle(timeout)
+    try:
+        scheduler.score(ids, rows, out, handle)
+        while not isinstance(item := handle.get(), Scored):
+            if isinstance(item, Prefilled) and progress is not None:
+                progress("prefill", item.done, item.total)
+    except BaseException:  # Ctrl-C above all
+        handle.cancel()
+        raise

@@ -1,0 +1,172 @@
+"""What a caller asks of the driver, and what both sides hold of it while it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import TIMEOUT_MAX
+from time import monotonic
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gptoss_native.engine.channel import Channel
+from gptoss_native.engine.results import FinishReason, TopLogprobs
+from gptoss_native.engine.sampling import SamplingParams
+from gptoss_native.errors import Cancelled, GptOssError, Timeout
+
+Ids = npt.NDArray[np.int32]
+
+
+class Reader(Protocol):
+    """Reads the tokens of one sequence and says when they have said enough."""
+
+    def feed(self, token: int) -> object: ...
+
+    @property
+    def stopped(self) -> bool: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A prompt (tokens,) to be continued `params.n` times.
+
+    seed: of params, or a fresh one. stop_ids: end a sequence. limit: tokens of one sequence at most.
+    checkpoints: places of the prompt from which other prompts may go on, beside those that are always kept.
+    reader: makes one for each sequence, where stop texts end it.
+    """
+
+    prompt: Ids
+    params: SamplingParams
+    seed: int
+    stop_ids: frozenset[int]
+    limit: int
+    checkpoints: tuple[int, ...] = ()
+    reader: Callable[[], Reader] | None = None
+
+
+class Drawn(NamedTuple):
+    """The next token of that sample; with a finish_reason its last one."""
+
+    sample: int
+    token: int
+    finish_reason: FinishReason | None
+    logprob: float | None
+    top_logprobs: TopLogprobs
+
+
+class Ended(NamedTuple):
+    """That sample is complete: times in seconds, see Completion."""
+
+    sample: int
+    finish_reason: FinishReason
+    cached_tokens: int
+    queue_seconds: float
+    prefill_seconds: float
+    decode_seconds: float
+
+
+class Prefilled(NamedTuple):
+    """`done` of `total` tokens of a prompt are computed."""
+
+    done: int
+    total: int
+
+
+class Scored(NamedTuple):
+    """All logits asked for are written."""
+
+
+class Failed(NamedTuple):
+    """There will be no more, because of `error`."""
+
+    error: BaseException
+
+
+Item = Drawn | Ended | Prefilled | Scored | Failed
+
+
+class Handle:
+    """One request under way. The driver puts items, the caller gets them; either may end it.
+
+    timeout: seconds from now; None is no limit. wake: lets the driver look at the handle.
+    """
+
+    def __init__(self, wake: Callable[[], None], timeout: float | None) -> None:
+        self.submitted = monotonic()
+        self._deadline = None if timeout is None else self.submitted + timeout
+        self._timeout = timeout
+        self._wake = wake
+        self._channel: Channel[Item] = Channel()
+        self._process = os.getpid()
+        self.error: BaseException | None = None
+        """Why it was ended before its end."""
+
+    # The driver's side
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody waits for it any more."""
+        if self.error is None and self._deadline is not None and monotonic() >= self._deadline:
+            self.fail(self._late())
+        return self.error is not None
+
+    def put(self, item: Item) -> None:
+        self._channel.put(item)
+
+    def fail(self, error: BaseException) -> None:
+        """End it with `error`; the first one counts."""
+        if self.error is None:
+            self.error = error
+            self._channel.put(Failed(error))
+
+    # The caller's side
+
+    def get(self) -> Item:
+        """The next item; waits for it. Raises what ended the request."""
+        check_process(self._process)
+        try:
+            return self._open(self._channel.get(self._left()))
+        except TimeoutError:
+            raise self._time_is_up() from None
+
+    async def aget(self) -> Item:
+        """get() for a coroutine."""
+        check_process(self._process)
+        try:
+            return self._open(await self._channel.aget(self._left()))
+        except TimeoutError:
+            raise self._time_is_up() from None
+
+    def cancel(self) -> None:
+        """Stop the work. A get() that waits raises Cancelled; the driver stops as soon as it can."""
+        if os.getpid() == self._process and self.error is None:
+            self.fail(Cancelled("this stream was closed while it was at work"))
+            self._wake()
+
+    def _open(self, item: Item) -> Item:
+        if isinstance(item, Failed):
+            raise item.error
+        return item
+
+    def _left(self) -> float | None:
+        return None if self._deadline is None else min(max(0.0, self._deadline - monotonic()), TIMEOUT_MAX)
+
+    def _late(self) -> Timeout:
+        return Timeout(f"the work was not done after timeout={self._timeout:g} seconds and was stopped")
+
+    def _time_is_up(self) -> BaseException:
+        self.fail(self._late())
+        self._wake()
+        assert self.error is not None
+        return self.error
+
+
+def check_process(loaded_in: int) -> None:
+    """Raise GptOssError where this process is a fork of the one that loaded the engine."""
+    if os.getpid() != loaded_in:
+        raise GptOssError(
+            f"the engine was loaded in process {loaded_in} and this is its fork {os.getpid()}, where its threads "
+            "do not exist; load an engine after the fork, or start processes with the method 'spawn'")
