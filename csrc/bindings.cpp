@@ -202,7 +202,7 @@ struct PyWork {
   std::shared_ptr<PySession> session;
   std::vector<int32_t> tokens, rows;
   std::optional<Sampling> sampling;
-  bool checkpoint;
+  std::vector<int32_t> checkpoints;
 };
 
 using Ids = py::array_t<int32_t, py::array::c_style>;
@@ -256,7 +256,7 @@ std::vector<Work> to_work(const PyEngine& engine, const std::vector<std::shared_
   std::vector<Work> work;
   for (const auto& item : items) {
     if (item->session->owner.get() != &engine) refuse("a session of another engine");
-    work.push_back({item->session->get(), item->tokens, item->rows, item->sampling, item->checkpoint});
+    work.push_back({item->session->get(), item->tokens, item->rows, item->sampling, item->checkpoints});
   }
   return work;
 }
@@ -389,13 +389,8 @@ py::dict device_facts(const PyEngine& self) {
   const Engine& engine = *held;
   const DeviceFacts facts = engine.facts();
   const StateBytes bytes = engine.bytes();
-  const Config& config = engine.config();
-  const EngineLimits& limits = engine.limits();
-  // Of one pool: what whole contexts need in the full layers, and the rest, for windows and checkpoints.
-  const size_t full_pages = config.layers_of(LayerType::full_attention) > 0
-                                ? static_cast<size_t>(limits.max_sequences) * ((limits.max_context + kPageTokens - 1) / kPageTokens)
-                                : 0;
-  const size_t kv_full = bytes.kv / engine.pages() * full_pages;
+  // Of one pool: what max_total_tokens need in the full layers, and the rest, for windows and checkpoints.
+  const size_t kv_full = bytes.kv / engine.pages() * static_cast<size_t>(engine.full_pages());
   py::dict memory, d;
   memory["kv_full"] = kv_full;
   memory["kv_window"] = bytes.kv - kv_full;
@@ -540,12 +535,12 @@ PYBIND11_MODULE(_core, m) {
 
   py::class_<PyWork, std::shared_ptr<PyWork>>(m, "Work")
       .def(py::init([](std::shared_ptr<PySession> session, const Ids& tokens, const std::optional<Ids>& rows,
-                       std::optional<Sampling> sampling, bool checkpoint) {
+                       std::optional<Sampling> sampling, std::vector<int32_t> checkpoints) {
              return PyWork{std::move(session), to_ids(tokens, "tokens"), rows ? to_ids(*rows, "rows") : std::vector<int32_t>{},
-                           std::move(sampling), checkpoint};
+                           std::move(sampling), std::move(checkpoints)};
            }),
            py::arg("session").none(false), py::arg("tokens"), py::kw_only(), py::arg("rows") = py::none(),
-           py::arg("sampling") = py::none(), py::arg("checkpoint") = false);
+           py::arg("sampling") = py::none(), py::arg("checkpoints") = std::vector<int32_t>());
 
   py::class_<PyOutput>(m, "Output")
       .def_readonly("token", &PyOutput::token)
@@ -558,17 +553,23 @@ PYBIND11_MODULE(_core, m) {
   py::class_<PyEngine, std::shared_ptr<PyEngine>>(m, "Engine")
       .def(py::init([](const py::dict& config, const std::string& device, const std::string& precision,
                        const std::string& kv_dtype, int threads, int max_context, int max_sequences, int max_tokens, int max_outputs,
-                       int max_checkpoints, int max_observed) {
+                       int64_t max_total_tokens, int max_checkpoints, int max_observed) {
              auto self = std::make_shared<PyEngine>();
              if (threads < 0 || threads > 1024) refuse("threads: expected 0 (the usable cores) to 1024, found " + std::to_string(threads));
              const BackendOptions options{to_precision(precision), to_kv_dtype(kv_dtype), threads, ""};
-             self->engine = std::make_shared<LoadedEngine>(to_config(config), EngineLimits{max_context, max_sequences, max_tokens, max_outputs, max_checkpoints, max_observed},
-                                                     create_backend(device, options));
+             const EngineLimits limits{.max_context = max_context,
+                                       .max_sequences = max_sequences,
+                                       .max_total_tokens = max_total_tokens,
+                                       .max_tokens = max_tokens,
+                                       .max_outputs = max_outputs,
+                                       .max_checkpoints = max_checkpoints,
+                                       .max_observed = max_observed};
+             self->engine = std::make_shared<LoadedEngine>(to_config(config), limits, create_backend(device, options));
              return self;
            }),
            py::arg("config"), py::kw_only(), py::arg("device"), py::arg("precision"), py::arg("kv_dtype"), py::arg("threads"),
            py::arg("max_context"), py::arg("max_sequences"), py::arg("max_tokens"), py::arg("max_outputs"),
-           py::arg("max_checkpoints") = 32, py::arg("max_observed") = 0)
+           py::arg("max_total_tokens") = 0, py::arg("max_checkpoints") = 32, py::arg("max_observed") = 0)
       .def("load_layer",
            [](PyEngine& self, int index, const NamedArrays& tensors) {
              const auto engine = self.get();

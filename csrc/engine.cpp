@@ -43,9 +43,11 @@ class Engine::Transaction {
     }
   }
   ~Transaction() { rollback(); }
-  void commit(size_t i) {
-    work_[i].session->commit();
+  std::vector<std::shared_ptr<const Snapshot>> commit(size_t i) {
+    std::vector<int> places;
+    for (int32_t tokens : work_[i].checkpoints) places.push_back(work_[i].session->length() + tokens);
     open_[i] = false;
+    return work_[i].session->commit(places);
   }
 
  private:
@@ -53,8 +55,11 @@ class Engine::Transaction {
     for (;;) {
       try {
         return w.session->reserve(w.tokens);
-      } catch (const OutOfPages&) {
-        if (!engine.prefixes_.evict()) throw;
+      } catch (const OutOfPages& error) {
+        if (engine.prefixes_.evict()) continue;
+        throw OutOfPages(std::string(error.what()) + ", and " + std::to_string(w.tokens.size()) +
+                         " tokens more of a sequence of " + std::to_string(w.session->length()) + " do not fit; " +
+                         std::to_string(w.session->room(engine.free_pages())) + " would");
       }
     }
   }
@@ -66,35 +71,43 @@ class Engine::Transaction {
   std::vector<bool> open_;
 };
 
-// One thread at a time works on the engine; the others wait here, and may be interrupted while they do.
+// One thread at a time works on the engine; the others wait here, are served in the order in which they came, and may
+// be interrupted while they wait.
 class Engine::Turn {
  public:
   explicit Turn(Engine& engine, const InterruptPoll& poll = nullptr) : engine_(engine) {
-    const auto free = [&] { return engine.holder_ == std::thread::id(); };
+    const auto mine = [this] { return place_ == engine_.turns_.begin(); };
     std::unique_lock lock(engine.mutex_);
-    if (engine.holder_ == std::this_thread::get_id())
+    if (!engine.turns_.empty() && engine.turns_.front() == std::this_thread::get_id())
       throw std::logic_error("the engine was called from inside one of its own steps");
-    while (!engine.turn_ended_.wait_for(lock, std::chrono::milliseconds(50), free)) {
+    place_ = engine.turns_.insert(engine.turns_.end(), std::this_thread::get_id());
+    while (!engine.turn_ended_.wait_for(lock, std::chrono::milliseconds(50), mine)) {
       lock.unlock();
-      if (poll && poll()) throw Interrupted();
+      try {
+        if (poll && poll()) throw Interrupted();
+      } catch (...) {
+        leave();
+        throw;
+      }
       lock.lock();
     }
-    engine.holder_ = std::this_thread::get_id();
   }
-  ~Turn() {
+  ~Turn() { leave(); }
+
+ private:
+  void leave() {
     {
       std::lock_guard lock(engine_.mutex_);
-      engine_.holder_ = std::thread::id();
+      engine_.turns_.erase(place_);
     }
     engine_.turn_ended_.notify_all();
   }
-
- private:
   Engine& engine_;
+  std::list<std::thread::id>::iterator place_;
 };
 
 Engine::Engine(const Config& config, const EngineLimits& limits, std::unique_ptr<Backend> backend)
-    : backend_(std::move(backend)), limits_(limits), prefixes_(limits.max_checkpoints) {
+    : backend_(std::move(backend)), limits_(limits) {
   validate(config);
   const auto positive = [](const char* name, int value) {
     if (value < 1) refuse(std::string(name) + " must be at least 1, found " + std::to_string(value));
@@ -124,12 +137,21 @@ Engine::Engine(const Config& config, const EngineLimits& limits, std::unique_ptr
                    .pages = 0};
   const int64_t edits = int64_t{limits.max_sequences} * std::min(limits.max_context, config.vocab_size);
   state_limits_.max_edits = static_cast<int>(std::min<int64_t>(edits, std::numeric_limits<int32_t>::max()));
-  const int64_t pages = limits.max_sequences * pages_per_sequence(config, limits.max_context, limits_.max_tokens) +
-                        limits.max_checkpoints * pages_per_snapshot(config, limits.max_context);
+  const int64_t whole_contexts = int64_t{limits.max_sequences} * gptoss::full_pages(config, limits.max_context);
+  if (limits.max_total_tokens != 0 && limits.max_total_tokens < limits.max_context)
+    refuse("max_total_tokens must be at least max_context, " + std::to_string(limits.max_context) + ", found " +
+           std::to_string(limits.max_total_tokens));
+  full_pages_ = limits.max_total_tokens == 0
+                    ? whole_contexts
+                    : std::min(whole_contexts, gptoss::full_pages(config, limits.max_total_tokens));
+  const int64_t pages =
+      full_pages_ + limits.max_sequences * window_pages(config, limits.max_context, limits_.max_tokens) +
+      limits.max_checkpoints * pages_per_snapshot(config, limits.max_context);
   if (pages > std::numeric_limits<int32_t>::max())
     refuse("max_context " + std::to_string(limits.max_context) + " for " + std::to_string(limits.max_sequences) +
            " sequences needs more KV pages than can be numbered");
   state_limits_.pages = static_cast<int>(pages);
+  prefixes_ = PrefixCache(limits.max_checkpoints ? state_limits_.pages : 0);  // hardly two of them share all pages
   limits_.max_outputs = state_limits_.max_outputs;
   bytes_ = backend_->plan(config, state_limits_);
 }
@@ -183,7 +205,7 @@ std::shared_ptr<Session> Engine::session(std::span<const int32_t> tokens) {
 
 void Engine::checkpoint(const Session& session) {
   const Turn turn(*this);
-  prefixes_.add(session);
+  prefixes_.add(session.snapshot());
 }
 
 void Engine::check(const Sampling& p) const {
@@ -214,6 +236,9 @@ void Engine::check(const std::vector<Work>& work) const {
     for (int32_t row : w.rows)
       if (row < 0 || row >= static_cast<int32_t>(w.tokens.size()))
         refuse("rows are 0 to " + std::to_string(w.tokens.size() - 1) + ", found " + std::to_string(row));
+    for (int32_t place : w.checkpoints)
+      if (place < 1 || place > static_cast<int32_t>(w.tokens.size()))
+        refuse("checkpoints are 1 to " + std::to_string(w.tokens.size()) + ", found " + std::to_string(place));
     if (w.sampling) check(*w.sampling);
     const size_t length = w.session->length() + w.tokens.size();
     if (length > static_cast<size_t>(limits_.max_context))
@@ -321,8 +346,7 @@ std::vector<Output> Engine::step(const std::vector<Work>& work, const InterruptP
   std::vector<Output> outputs = collect(work, in);
   for (size_t i = 0; i < work.size(); ++i) {
     if (!outputs[i].error.empty()) continue;
-    transaction.commit(i);
-    if (work[i].checkpoint) prefixes_.add(*work[i].session);
+    for (auto& snapshot : transaction.commit(i)) prefixes_.add(std::move(snapshot));
   }
   return outputs;
 }

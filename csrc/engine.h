@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -38,7 +39,7 @@ struct Work {
   std::vector<int32_t> tokens;
   std::vector<int32_t> rows;         // of `tokens`, whose logits are wanted
   std::optional<Sampling> sampling;  // draw the token after the last one
-  bool checkpoint = false;           // remember the place after the last one, to resume other sequences from
+  std::vector<int32_t> checkpoints = {};  // after so many of `tokens`: places to be remembered, to resume others from
 };
 
 struct Output {
@@ -53,9 +54,10 @@ struct Output {
 struct EngineLimits {
   int max_context = 0;
   int max_sequences = 1;
+  int64_t max_total_tokens = 0;  // of all sequences together in the full-attention layers; 0: all whole contexts
   int max_tokens = 512;
   int max_outputs = 64;
-  int max_checkpoints = 32;  // places that can be resumed from
+  int max_checkpoints = 32;  // there is room for so many places to resume from; more are kept while there are pages
   int max_observed = 0;      // tokens of one step whose inner values can be observed
 };
 
@@ -92,6 +94,7 @@ class Engine {
   StateBytes bytes() const { return bytes_; }
   int free_pages() const { return pool_ ? pool_->free_pages() : 0; }
   int pages() const { return state_limits_.pages; }
+  int64_t full_pages() const { return full_pages_; }  // of them, for max_total_tokens
   int checkpoints() const { return prefixes_.size(); }
   // Forgets a session's tokens from `length` on; see Session::truncate.
   int truncate(Session& session, int length, const InterruptPoll& poll = nullptr);
@@ -116,9 +119,10 @@ class Engine {
   std::shared_ptr<PagePool> pool_;
   PrefixCache prefixes_;
   StateBytes bytes_;
-  std::mutex mutex_;  // of holder_
+  int64_t full_pages_ = 0;
+  std::mutex mutex_;  // of the two below
   std::condition_variable turn_ended_;
-  std::thread::id holder_;  // who works on the engine; none: nobody
+  std::list<std::thread::id> turns_;  // who works on the engine, and who waits, in order of arrival
 };
 
 }  // namespace gptoss

@@ -10,8 +10,7 @@ PagePool::PagePool(int pages) : references_(static_cast<size_t>(pages), 0) {
 
 int PagePool::take() {
   std::lock_guard lock(mutex_);
-  if (free_.empty())
-    throw OutOfPages("the KV cache is full: all " + std::to_string(pages()) + " pages are in use");
+  if (free_.empty()) throw OutOfPages("the KV cache is full: all " + std::to_string(pages()) + " pages are in use");
   const int page = free_.back();
   free_.pop_back();
   references_[page] = 1;
@@ -28,9 +27,9 @@ void PagePool::release(int page) {
   if (--references_[page] == 0) free_.push_back(page);
 }
 
-bool PagePool::shared(int page) const {
+int PagePool::references(int page) const {
   std::lock_guard lock(mutex_);
-  return references_[page] > 1;
+  return references_[page];
 }
 
 int PagePool::free_pages() const {

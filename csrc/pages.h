@@ -20,7 +20,7 @@ class PagePool {
   int take();  // a page with one reference; throws OutOfPages
   void retain(int page);
   void release(int page);
-  bool shared(int page) const;  // held more than once
+  int references(int page) const;
   int free_pages() const;
   int pages() const { return static_cast<int>(references_.size()); }
 

@@ -1,6 +1,9 @@
 #include "prefix_cache.h"
 
 #include <algorithm>
+#include <iterator>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace gptoss {
@@ -13,18 +16,25 @@ uint64_t extend(uint64_t hash, int32_t token) {  // FNV-1a over whole tokens, wi
   return hash ^ (hash >> 29);
 }
 
+template <typename Visit>
+void each_page(const Snapshot& snapshot, Visit visit) {
+  for (const auto* table : {&snapshot.tables().full, &snapshot.tables().window})
+    for (int32_t page : *table)
+      if (page >= 0) visit(page);
+}
+
 }  // namespace
 
-void PrefixCache::add(const Session& session) {
-  if (session.length() == 0 || capacity_ == 0) return;
+void PrefixCache::add(std::shared_ptr<const Snapshot> snapshot) {
+  if (snapshot->tokens().empty() || capacity_ == 0) return;
   uint64_t hash = kEmpty;
-  for (int32_t token : session.tokens()) hash = extend(hash, token);
+  for (int32_t token : snapshot->tokens()) hash = extend(hash, token);
   for (auto entry = entries_.begin(); entry != entries_.end(); ++entry)
-    if (entry->hash == hash && entry->snapshot->tokens() == session.tokens()) {
+    if (entry->hash == hash && entry->snapshot->tokens() == snapshot->tokens()) {
       entries_.splice(entries_.begin(), entries_, entry);
       return;
     }
-  entries_.push_front({hash, session.snapshot()});
+  entries_.push_front({hash, std::move(snapshot)});
   while (size() > capacity_) entries_.pop_back();
 }
 
@@ -45,9 +55,18 @@ std::shared_ptr<const Snapshot> PrefixCache::find(std::span<const int32_t> token
 }
 
 bool PrefixCache::evict() {
-  if (entries_.empty()) return false;
-  entries_.pop_back();
-  return true;
+  std::unordered_map<int32_t, int> held;  // page: by how many snapshots
+  for (const Entry& entry : entries_) each_page(*entry.snapshot, [&](int32_t page) { ++held[page]; });
+  for (auto entry = entries_.rbegin(); entry != entries_.rend(); ++entry) {
+    bool needed = false;
+    each_page(*entry->snapshot, [&](int32_t page) {
+      needed = needed || entry->snapshot->pool().references(page) == held[page];
+    });
+    if (!needed) continue;
+    entries_.erase(std::next(entry).base());
+    return true;
+  }
+  return false;
 }
 
 }  // namespace gptoss

@@ -10,15 +10,18 @@
 
 namespace gptoss {
 
+// It keeps what it is given until pages are needed: evict().
 class PrefixCache {
  public:
-  explicit PrefixCache(int capacity) : capacity_(capacity) {}
+  explicit PrefixCache(int capacity = 0) : capacity_(capacity) {}
 
-  // Remembers where `session` stands; the least recently used snapshot goes when there are too many.
-  void add(const Session& session);
+  // The least recently used snapshot goes when there are more than the capacity.
+  void add(std::shared_ptr<const Snapshot> snapshot);
   // The longest snapshot whose tokens begin `tokens` and are fewer than them; null if there is none.
   std::shared_ptr<const Snapshot> find(std::span<const int32_t> tokens);
-  // Drops the least recently used snapshot; false if there is none. Its pages are free once no session holds them.
+  // Drops the least recently used snapshot that stands between some page and its being free: one with a page that
+  // only snapshots hold. What sessions use too is kept, since nothing would come of dropping it. False if there is
+  // none. (A page that several snapshots hold is free when all of them are gone: call again.)
   bool evict();
   int size() const { return static_cast<int>(entries_.size()); }
   void clear() { entries_.clear(); }

@@ -19,16 +19,19 @@ void retain(PagePool& pool, const PageTables& tables) {
 
 }  // namespace
 
-int64_t pages_per_sequence(const Config& config, int max_context, int max_tokens) {
-  const int64_t full = config.layers_of(LayerType::full_attention) > 0 ? pages_for(max_context) : 0;
-  if (config.layers_of(LayerType::sliding_attention) == 0) return full;
+int64_t full_pages(const Config& config, int64_t tokens) {
+  return config.layers_of(LayerType::full_attention) > 0 ? pages_for(tokens) : 0;
+}
+
+int64_t window_pages(const Config& config, int max_context, int max_tokens) {
+  if (config.layers_of(LayerType::sliding_attention) == 0) return 0;
   // The kept tokens may begin and end inside a page.
-  const int64_t window = pages_for(int64_t{window_of(config)} + kRollbackReserve + max_tokens) + 1;
-  return full + std::min(window, pages_for(max_context));
+  return std::min(pages_for(int64_t{window_of(config)} + kRollbackReserve + max_tokens) + 1, pages_for(max_context));
 }
 
 int64_t pages_per_snapshot(const Config& config, int max_context) {
   if (config.layers_of(LayerType::sliding_attention) == 0) return 0;
+  // `window` tokens, which may begin inside a page.
   return std::min(pages_for(window_of(config)) + 1, pages_for(max_context));
 }
 
@@ -73,10 +76,14 @@ void Session::drop_pages(std::vector<int32_t>& table, int end) {
   }
 }
 
+bool Session::last_page_is_shared(const std::vector<int32_t>& table) const {
+  if (length() % kPageTokens == 0) return false;  // the next slot begins a page of its own
+  return pool_->references(table[length() / kPageTokens]) > 1;
+}
+
 void Session::own_last_page(std::vector<int32_t>& table) {
-  if (length() % kPageTokens == 0) return;  // the next slot begins a page of its own
+  if (!last_page_is_shared(table)) return;
   int32_t& page = table[length() / kPageTokens];
-  if (!pool_->shared(page)) return;
   copies_.reserve(2);
   const int fresh = pool_->take();
   copies_.push_back({&table, page, fresh});
@@ -97,6 +104,14 @@ void Session::reserve(std::span<const int32_t> tokens) {
   }
 }
 
+int64_t Session::room(int64_t free_pages) const {
+  const int kinds = has_full_ + has_window_;
+  if (has_full_) free_pages -= last_page_is_shared(tables_.full);
+  if (has_window_) free_pages -= last_page_is_shared(tables_.window);
+  if (free_pages < 0) return 0;
+  return pages_for(length()) * kPageTokens - length() + free_pages / kinds * kPageTokens;
+}
+
 void Session::copied() {
   for (const Copy& copy : copies_) pool_->release(copy.from);
   copies_.clear();
@@ -113,15 +128,18 @@ void Session::rollback() {
   drop_pages(tables_.window, has_window_ ? static_cast<int>(pages_for(length())) : 0);
 }
 
-void Session::commit() {
+std::vector<std::shared_ptr<const Snapshot>> Session::commit(std::span<const int> places) {
   tokens_.insert(tokens_.end(), reserved_.begin(), reserved_.end());
   length_ = static_cast<int>(tokens_.size());
   reserved_.clear();
+  std::vector<std::shared_ptr<const Snapshot>> snapshots;  // before the pages behind the window go
+  for (int place : places) snapshots.push_back(snapshot(place));
   const int oldest = std::max(0, length() - window_ - kRollbackReserve);
   for (; has_window_ && window_first_ < oldest / kPageTokens; ++window_first_) {
     pool_->release(tables_.window[window_first_]);
     tables_.window[window_first_] = -1;
   }
+  return snapshots;
 }
 
 int Session::truncate(int length) {
@@ -135,12 +153,15 @@ int Session::truncate(int length) {
   return length;
 }
 
-std::shared_ptr<const Snapshot> Session::snapshot() const {
-  PageTables seen = tables_;
-  // The next token is at length(): it sees the window - 1 tokens before it.
-  const int first = std::max(0, length() - window_ + 1) / kPageTokens;
-  for (int page = 0; page < std::min<int>(first, static_cast<int>(seen.window.size())); ++page) seen.window[page] = -1;
-  return std::make_shared<Snapshot>(pool_, tokens_, std::move(seen));
+std::shared_ptr<const Snapshot> Session::snapshot(int length) const {
+  const auto first_pages = [length](const std::vector<int32_t>& table) {
+    return std::vector<int32_t>(table.begin(), table.begin() + std::min<int64_t>(std::ssize(table), pages_for(length)));
+  };
+  PageTables seen{first_pages(tables_.full), first_pages(tables_.window)};
+  // The last token is at length - 1: it sees the window - 1 tokens before it.
+  const int unseen = std::max(0, length - window_) / kPageTokens;
+  std::fill_n(seen.window.begin(), std::min<int64_t>(unseen, std::ssize(seen.window)), -1);
+  return std::make_shared<Snapshot>(pool_, std::vector(tokens_.begin(), tokens_.begin() + length), std::move(seen));
 }
 
 }  // namespace gptoss

@@ -15,13 +15,16 @@ namespace gptoss {
 // Tokens that stay in the sliding layers' cache behind the window, so that a few can be taken back.
 inline constexpr int kRollbackReserve = 64;
 
-// Pages that one sequence of `max_context` tokens can hold at once, while a step adds `max_tokens`.
-int64_t pages_per_sequence(const Config& config, int max_context, int max_tokens);
+// Pages of the full-attention layers that hold `tokens`.
+int64_t full_pages(const Config& config, int64_t tokens);
+// Pages of the sliding layers that a sequence of `max_context` tokens can hold at once, while a step adds `max_tokens`.
+int64_t window_pages(const Config& config, int max_context, int max_tokens);
 // Pages of the sliding layers that a snapshot pins.
 int64_t pages_per_snapshot(const Config& config, int max_context);
 
 // A place to resume from: the tokens up to there and references to the pages that hold them, of the sliding
-// layers only those that the next token sees. Immutable; a few references are all it costs.
+// layers only those that its last token and the next one see, so that a prompt which ends here can be resumed and its
+// last token computed again. Immutable; a few references are all it costs.
 class Snapshot {
  public:
   Snapshot(std::shared_ptr<PagePool> pool, std::vector<int32_t> tokens, PageTables tables);
@@ -31,6 +34,7 @@ class Snapshot {
 
   const std::vector<int32_t>& tokens() const { return tokens_; }
   const PageTables& tables() const { return tables_; }
+  const PagePool& pool() const { return *pool_; }
 
  private:
   std::shared_ptr<PagePool> pool_;
@@ -52,7 +56,8 @@ class Session {
   const PageTables& tables() const { return tables_; }
 
   // A step is a transaction: reserve() makes room for `tokens` more, or throws OutOfPages and changes nothing;
-  // then either commit() makes them part of the cache or rollback() gives the room back.
+  // then either commit() makes them part of the cache or rollback() gives the room back. commit() also takes
+  // snapshots on the way: `places` are lengths, from the one before the step to the one after it.
   //
   // A page that others hold too may not be written: where the next slot lies in one, reserve() puts a fresh page
   // in its place and names the pair in copies(). The caller copies, and says so with copied(); until then the
@@ -62,20 +67,25 @@ class Session {
     int from, to;
   };
   void reserve(std::span<const int32_t> tokens);
+  // How many tokens reserve() would find room for with so many free pages.
+  int64_t room(int64_t free_pages) const;
   const std::vector<Copy>& copies() const { return copies_; }
   void copied();
-  void commit();
+  std::vector<std::shared_ptr<const Snapshot>> commit(std::span<const int> places = {});
   void rollback();
 
   // Forgets the tokens from `length` on. Returns the new length: smaller (0) where the window that the next
   // token would need is gone already.
   int truncate(int length);
 
-  std::shared_ptr<const Snapshot> snapshot() const;
+  // Of where it stands.
+  std::shared_ptr<const Snapshot> snapshot() const { return snapshot(length()); }
 
  private:
+  std::shared_ptr<const Snapshot> snapshot(int length) const;
   void take_pages(std::vector<int32_t>& table, int end);
   void drop_pages(std::vector<int32_t>& table, int end);
+  bool last_page_is_shared(const std::vector<int32_t>& table) const;
   void own_last_page(std::vector<int32_t>& table);
 
   std::shared_ptr<PagePool> pool_;

@@ -162,7 +162,7 @@ def test_sequences_that_share_a_prefix_part_ways(case_of: CaseMaker, device: str
     other = np.concatenate([case.tokens[:100], case.tokens[:50]])
     want = [all_logits(engine, tokens) for tokens in (case.tokens, other)]
     first = engine.session()
-    engine.step([_core.Work(first, case.tokens[:100], checkpoint=True)])
+    engine.step([_core.Work(first, case.tokens[:100], checkpoints=[100])])
     second = engine.session(other)
     assert second.length == 100
     for session, tokens, logits in ((second, other, want[1]), (first, case.tokens, want[0])):

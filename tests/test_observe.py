@@ -126,7 +126,7 @@ def test_a_resumed_sequence_shows_what_a_cold_one_shows(case_of: CaseMaker) -> N
     engine = observer(case)
     _, cold = observe(engine, case.tokens)
     first = engine.session()
-    engine.step([_core.Work(first, case.tokens[:100], checkpoint=True)])
+    engine.step([_core.Work(first, case.tokens[:100], checkpoints=[100])])
     first.close()
     warm = engine.session(case.tokens)
     assert warm.length == 100

@@ -25,6 +25,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"max_context": 5000, "max_sequences": 2, "max_outputs": 1, "token_budget": 17, "threads": 1},
     {"max_context": 131072, "max_sequences": 9, "max_checkpoints": 0, "precision": "exact"},
     {"max_context": 700, "max_outputs": 300, "max_checkpoints": 5, "threads": 3},
+    {"max_context": 700, "max_sequences": 4, "max_total_tokens": 1000},
 )
 
 
@@ -82,12 +83,13 @@ def test_what_does_not_fit_is_refused_before_loading_with_the_largest_context_th
     def no_loading(*_: object) -> None:
         raise AssertionError("weights were loaded")
 
-    for options in ({}, {"max_sequences": 1}, {"kv_dtype": "f32", "max_checkpoints": 3}):
+    sharing = {"max_sequences": 16, "max_total_tokens": 131072}
+    for options in ({}, {"max_sequences": 1}, {"kv_dtype": "f32", "max_checkpoints": 3}, sharing):
         monkeypatch.setattr(planning, "available_bytes", lambda: 10_000_000)
         planned = gptoss.plan(folder, max_context=131072, **options)  # type: ignore[arg-type]
         assert not planned.fits and planned.available == 10_000_000
         fitting = planned.largest_context
-        assert 5000 < fitting < 131072
+        assert 2000 < fitting < 131072
         with monkeypatch.context() as patch:
             patch.setattr("gptoss_native.engine.loading._load_weights", no_loading)
             with pytest.raises(gptoss.OutOfMemory, match=rf"needs .* of KV cache, .* 10\.0 MB .*max_context={fitting} "):
@@ -110,6 +112,8 @@ def test_what_does_not_fit_is_refused_before_loading_with_the_largest_context_th
     ({"max_outputs": 0}, ValueError, "max_outputs"),
     ({"token_budget": 3}, ValueError, "token_budget=3 is less than max_sequences=4"),
     ({"max_checkpoints": -1}, ValueError, "max_checkpoints must be between 0"),
+    ({"max_total_tokens": 8191}, ValueError, "max_total_tokens=8191 is less than max_context=8192"),
+    ({"max_total_tokens": "9000"}, TypeError, "max_total_tokens must be an integer"),
     ({"max_context": 131073}, ValueError, "max_position_embeddings, 131072"),
     ({"precision": "bf16"}, ValueError, "precision"),
     ({"device": "tpu"}, gptoss.DeviceError, "'tpu'"),
@@ -134,6 +138,8 @@ def test_the_command_prints_a_table_or_json(
     planned = gptoss.plan(folder, max_context=1000, max_sequences=2, kv_dtype="f32")
     assert {key: value for key, value in data.items() if key not in ("available", "largest_context")} == {
         key: value for key, value in planned.as_dict().items() if key not in ("available", "largest_context")}
+    assert main([*arguments, "--max-total-tokens", "1500"]) == 0
+    assert "f32, 1500 tokens of all sequences" in capfd.readouterr().out
     monkeypatch.setattr(planning, "available_bytes", lambda: 1000)
     assert main(arguments) == 1
     assert "not enough" in capfd.readouterr().out
@@ -153,10 +159,13 @@ def test_a_plan_of_the_released_shapes_by_hand(tmp_path: Path, preset: str) -> N
     small = hf_config(num_hidden_layers=2)
     write_hf(tmp_path, small, make_tensors(small), tokenizer=False)
     checkpoint = gptoss.open_checkpoint(tmp_path)
-    options = planning.checked_options("cpu", "fast", "bf16", 8192, 4, 64, 512, 32, 2, None)
-    memory = options.native(type(checkpoint.config).from_hf(config, "by hand")).device["memory"]
     token = 2 * 2 * 8 * 64 * fields["num_hidden_layers"] // 2
-    assert memory["kv_full"] == 4 * 8192 * token
-    window_pages = 4 * (-(-(128 + 64 + 512) // 64) + 1) + 32 * (128 // 64 + 1)
-    assert memory["kv_window"] == window_pages * 64 * token
-    assert memory["logits"] == 64 * 201088 * 4
+    for total, tokens in ((None, 4 * 8192), (10_000, 157 * 64), (50_000, 4 * 8192)):
+        options = planning.checked_options(
+            device="cpu", precision="fast", kv_dtype="bf16", max_context=8192, max_sequences=4, max_total_tokens=total,
+            max_outputs=64, token_budget=512, max_checkpoints=32, threads=2, experts=None)
+        memory = options.native(type(checkpoint.config).from_hf(config, "by hand")).device["memory"]
+        assert memory["kv_full"] == tokens * token
+        window_pages = 4 * (-(-(128 + 64 + 512) // 64) + 1) + 32 * (128 // 64 + 1)
+        assert memory["kv_window"] == window_pages * 64 * token
+        assert memory["logits"] == 64 * 201088 * 4

@@ -287,6 +287,28 @@ def test_shared_instructions_survive_a_long_conversation(folder: Path) -> None:
         assert other.cached_tokens == 100
 
 
+def test_checkpoints_do_not_split_a_step(folder: Path) -> None:
+    calls: list[tuple[str, int, int]] = []
+    with gptoss.load(folder, max_context=CONTEXT, progress=lambda *call: calls.append(call)) as own:
+        calls.clear()
+        prompt = ids(200, seed=61)
+        own.generate(prompt, GREEDY, checkpoints=[50, 51, 128, 199])
+        assert not calls  # a prefill of one step has no progress to tell
+        for place in (50, 51, 128, 199):
+            other = np.concatenate([prompt[:place], ids(60, seed=place)])
+            assert own.generate(other, GREEDY).cached_tokens == place
+
+
+def test_more_conversations_are_remembered_than_there_are_places(folder: Path) -> None:
+    with gptoss.load(folder, max_context=CONTEXT, max_checkpoints=2) as own:
+        conversations = [ids(100 + seed, seed=seed) for seed in range(8)]
+        for prompt in conversations:
+            own.generate(prompt, GREEDY)
+        for prompt in conversations:
+            again = own.generate(np.concatenate([prompt, ids(5, seed=1)]), GREEDY)
+            assert again.cached_tokens >= len(prompt)
+
+
 def test_checkpoints_that_are_evicted_change_nothing_but_the_work(folder: Path, cold: gptoss.Engine) -> None:
     with gptoss.load(folder, max_context=CONTEXT, max_sequences=2, max_checkpoints=1) as own:
         for seed in range(6):
@@ -443,20 +465,14 @@ def test_a_device_that_fails_is_every_sequence_s_error_and_the_engine_goes_on(
 
 
 def test_out_of_pages_the_youngest_waits_and_gives_the_same_tokens(folder: Path, cold: gptoss.Engine) -> None:
-    """Sessions beside the scheduler take pages away, so that three sequences cannot all grow to their ends."""
-    with gptoss.load(folder, max_context=512, max_sequences=3, max_checkpoints=2, token_budget=64) as own:
-        native = own._scheduler._native
-        hogs = [native.session() for _ in range(2)]
-        for hog in hogs:
-            for begin in range(0, 512, 64):
-                native.step([_core.Work(hog, ids(512)[begin : begin + 64])])
+    """Three sequences share what one and a half whole contexts take."""
+    with gptoss.load(folder, max_context=512, max_sequences=3, max_total_tokens=768, max_checkpoints=2,
+                     token_budget=64) as own:  # fmt: skip
         prompts, params = [ids(200, seed) for seed in range(3)], [endless(seed, logprobs=True) for seed in range(3)]
         with held(own):
             streams = [own.stream(prompt, each) for prompt, each in zip(prompts, params)]
         completions = [stream.run() for stream in streams]
         assert own.metrics().preempted > 0
-        for hog in hogs:
-            hog.close()
         alone = [cold.generate(prompt, endless(seed, logprobs=True, max_tokens=312))
                  for seed, prompt in enumerate(prompts)]  # fmt: skip
         assert [logprobs(each) for each in completions] == [logprobs(each) for each in alone]
@@ -469,7 +485,7 @@ def test_a_sequence_that_is_alone_and_finds_no_room_says_so(folder: Path) -> Non
         while native.free_pages > 6:
             hogs.append(native.session())
             native.step([_core.Work(hogs[-1], ids(1))])
-        with pytest.raises(gptoss.OutOfMemory, match=r"KV cache is full.*alone.*fits"):
+        with pytest.raises(gptoss.OutOfMemory, match=r"KV cache is full.* 64 tokens more of a sequence of \d+ do not fit; \d+ would.*alone"):
             own.generate(ids(400), endless())
         for hog in hogs:
             hog.close()

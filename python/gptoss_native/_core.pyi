@@ -64,7 +64,7 @@ class Work:
     """What one session contributes to a step: `tokens` follow its cached ones.
 
     `rows`: indices into `tokens` whose logits are returned. `sampling`: draw the token after the last one.
-    `checkpoint`: remember the place after the last one, so that Engine.session() can resume there.
+    `checkpoints`: after how many of `tokens` the place is remembered, so that Engine.session() can resume there.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Work:
         *,
         rows: npt.NDArray[np.int32] | None = None,
         sampling: Sampling | None = None,
-        checkpoint: bool = False,
+        checkpoints: Sequence[int] = (),
     ) -> None: ...
 
 class Output:
@@ -115,15 +115,18 @@ class Engine:
         max_sequences: int,
         max_tokens: int,
         max_outputs: int,
+        max_total_tokens: int = 0,
         max_checkpoints: int = 32,
         max_observed: int = 0,
     ) -> None:
         """`config`: Config.to_dict(). `device`: a name from info(). `precision`: "exact" | "fast".
         `kv_dtype`: "bf16" | "f32". `threads`: 0 means the usable cores. `max_tokens`: tokens of one step.
-        `max_outputs`: rows of logits of one step. `max_checkpoints`: places that can be resumed from; their pages go
-        when running sequences need them. `max_observed`: tokens of one step for observe(). Nothing large is allocated
-        before start(): `device["memory"]` is the plan. ValueError names what is wrong; RuntimeError says why a
-        device cannot be used."""
+        `max_outputs`: rows of logits of one step. `max_total_tokens`: of all sequences together, at least
+        `max_context`; 0 is `max_sequences` whole contexts. `max_checkpoints`: there is room for so many places to
+        resume from; more are kept while pages are free, and go when running sequences need theirs; with 0 none are
+        kept. `max_observed`: tokens of one step for observe(). Nothing large is allocated before start():
+        `device["memory"]` is the plan. ValueError names what is wrong; RuntimeError says why a device cannot be
+        used."""
     def load_layer(self, index: int, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         """Names and shapes as Checkpoint.layer(). The arrays are kept alive, not copied."""
     def load_ends(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None: ...
@@ -133,7 +136,7 @@ class Engine:
         """A new sequence. With `tokens`, it resumes at the latest checkpoint that is a prefix of them and leaves at
         least one of them to compute: its length says where."""
     def checkpoint(self, session: Session) -> None:
-        """Remember where `session` stands, as Work(checkpoint=True) does after a step."""
+        """Remember where `session` stands, as Work(checkpoints=...) does in a step."""
     def step(self, work: Sequence[Work], interrupted: Callable[[], bool] | None = None) -> list[Output]:
         """One transaction over all of `work`. `interrupted` is asked every few milliseconds, with the GIL
         held; when it says True, or raises, or a signal handler raises, nothing is committed and the step
@@ -159,7 +162,7 @@ class Engine:
     @property
     def device(self) -> dict[str, Any]:
         """Facts: name, isa, threads, precision, kv_dtype, memory (bytes by class: kv_full, kv_window, activations,
-        logits, observed). The KV pool is one: kv_full is the part for whole contexts in the full-attention layers,
+        logits, observed). The KV pool is one: kv_full is the part for max_total_tokens in the full-attention layers,
         kv_window the rest, for windows and checkpoints."""
     @property
     def pages(self) -> int:

@@ -37,7 +37,7 @@ struct Scene {
                    .tokens = slice(prompt, 0, 150),
                    .rows = {},
                    .sampling = {},
-                   .checkpoint = true}});
+                   .checkpoints = {150}}});
     warm = engine->session(slice(prompt, 0, 151));
     CHECK(warm->length() == 150, "%d tokens were found", warm->length());
     live = engine->session();
@@ -58,7 +58,7 @@ struct Scene {
          .tokens = slice(prompt, 40, 110),
          .rows = {69},
          .sampling = drawn(10),
-         .checkpoint = true}};
+         .checkpoints = {20, 70}}};
     observed = everything(model.config, 76);
     return engine->step(work, nullptr, observe ? &observed : nullptr);
   }
@@ -217,7 +217,7 @@ inline void one_sequence_fails_alone() {
   Sampling nothing = drawn(1);
   nothing.mask.assign(3, 0);
   const auto outputs = engine->step(
-      {{.session = a, .tokens = slice(prompt, 0, 70), .rows = {}, .sampling = nothing, .checkpoint = true},
+      {{.session = a, .tokens = slice(prompt, 0, 70), .rows = {}, .sampling = nothing, .checkpoints = {64, 70}},
        {.session = b, .tokens = slice(prompt, 0, 70), .rows = {}, .sampling = drawn(1)}});
   CHECK(
       !outputs[0].error.empty() && a->length() == 0 && a->tables().full.empty() && engine->checkpoints() == 0,

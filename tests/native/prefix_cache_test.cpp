@@ -24,7 +24,7 @@ void a_cache_without_room_remembers_nothing() {
   Session session(pool, config);
   session.reserve(Tokens{1, 2});
   session.commit();
-  cache.add(session);
+  cache.add(session.snapshot());
   CHECK(cache.size() == 0 && !cache.find(Tokens{1, 2, 3}) && !cache.evict(), "%d checkpoints", cache.size());
 }
 
@@ -54,7 +54,7 @@ void resumed_and_rewound_sequences_give_the_bits_of_cold_ones(int window, int op
             .tokens = slice(book.branches[o.branch].tokens, at, last),
             .rows = up_to(last - at),
             .sampling = drawn && last - at < 130 ? std::optional(book.sampling(last - 1)) : std::nullopt,
-            .checkpoint = random.below(3) == 0}})[0];
+            .checkpoints = random.below(3) ? Tokens() : Tokens{1 + random.below(last - at), last - at}}})[0];
       o.kept_from = std::max(o.kept_from, last - kRollbackReserve);
       CHECK(book.right(output, o.branch, at, last, true, drawn && last - at < 130),
             "window %d: branch %d, tokens %d to %d", window, o.branch, at, last);
@@ -88,26 +88,25 @@ void a_turn_that_drops_reasoning_resumes_at_its_checkpoint() {
   const Tokens tools = random_tokens(random, model, 300), question = random_tokens(random, model, 77),
                reasoning = random_tokens(random, model, 401), answer = random_tokens(random, model, 20),
                next = random_tokens(random, model, 33);
-  const auto step = [&](const std::shared_ptr<Session>& session, const Tokens& tokens, bool checkpoint) {
+  const auto step = [&](const std::shared_ptr<Session>& session, const Tokens& tokens, const Tokens& checkpoints) {
     return engine
         ->step({{.session = session,
                  .tokens = tokens,
                  .rows = {static_cast<int32_t>(tokens.size()) - 1},
                  .sampling = {},
-                 .checkpoint = checkpoint}})[0]
+                 .checkpoints = checkpoints}})[0]
         .logits;
   };
   const Tokens second = joined(joined(joined(tools, question), answer), next);
-  const auto want = step(engine->session(), second, false);
+  const auto want = step(engine->session(), second, {});
   {
     const auto turn = engine->session(joined(tools, question));
-    step(turn, tools, true);
-    step(turn, question, true);
-    step(turn, joined(reasoning, answer), true);
+    step(turn, joined(tools, question), {300, 377});  // both in one step
+    step(turn, joined(reasoning, answer), {421});
   }
   auto turn = engine->session(second);
   CHECK(turn->length() == 377, "resumed at %d", turn->length());
-  CHECK(same(step(turn, slice(second, 377, static_cast<int>(second.size())), false), want),
+  CHECK(same(step(turn, slice(second, 377, static_cast<int>(second.size())), {}), want),
         "other bits than a cold run");
   turn = engine->session(joined(tools, next));  // another conversation with the same tools
   CHECK(turn->length() == 300, "resumed at %d", turn->length());
@@ -123,19 +122,19 @@ void checkpoints_go_when_running_sequences_need_their_pages() {
   Random random(4);
   const Tokens prompts[3] = {random_tokens(random, model, 600), random_tokens(random, model, 600),
                              random_tokens(random, model, 600)};
-  const auto begin = [&](const Tokens& tokens, bool checkpoint) {
+  const auto begin = [&](const Tokens& tokens, const Tokens& checkpoints) {
     auto session = engine->session();
     engine->step(
-        {{.session = session, .tokens = tokens, .rows = {}, .sampling = {}, .checkpoint = checkpoint}});
+        {{.session = session, .tokens = tokens, .rows = {}, .sampling = {}, .checkpoints = checkpoints}});
     return session;
   };
   for (const Tokens& prompt : prompts)
-    begin(prompt, true);  // closed at once: only the checkpoints hold their pages
+    begin(prompt, {600});  // closed at once: only the checkpoints hold their pages
   CHECK(engine->checkpoints() == 3, "%d checkpoints", engine->checkpoints());
   CHECK(engine->session(joined(prompts[0], {1}))->length() == 600,
         "not resumed");  // the first is used: 1 is the oldest now
-  auto running = begin(random_tokens(random, model, 600), false);
-  auto second = begin(random_tokens(random, model, 600), false);
+  auto running = begin(random_tokens(random, model, 600), {});
+  auto second = begin(random_tokens(random, model, 600), {});
   CHECK(engine->checkpoints() < 3, "two whole sequences beside three checkpoints of 600 tokens");
   CHECK(engine->session(joined(prompts[1], {1}))->length() == 0,
         "the least recently used checkpoint was kept");
@@ -143,6 +142,41 @@ void checkpoints_go_when_running_sequences_need_their_pages() {
   running = nullptr;
   CHECK(engine->free_pages() < engine->pages() || engine->checkpoints() == 0, "%d checkpoints without pages",
         engine->checkpoints());
+}
+
+// The number of places is not what limits them: pages are.
+void a_long_conversation_is_remembered_beside_many_short_ones() {
+  const TinyModel model(64);
+  const auto engine = open_engine(
+      model,
+      {.max_context = 2048, .max_sequences = 2, .max_tokens = 512, .max_outputs = 8, .max_checkpoints = 1});
+  Random random(5);
+  const Tokens conversation = random_tokens(random, model, 1000);
+  const auto remember = [&](const Tokens& tokens) {
+    const auto session = engine->session(tokens);
+    for (int at = session->length(), n = static_cast<int>(tokens.size()); at < n; at = session->length())
+      engine->step({{.session = session, .tokens = slice(tokens, at, std::min(n, at + 512)), .rows = {}, .sampling = {}}});
+    engine->checkpoint(*session);
+  };
+  remember(conversation);
+  for (int i = 0; i < 10; ++i) remember(random_tokens(random, model, 40));
+  CHECK(engine->checkpoints() == 11, "%d checkpoints", engine->checkpoints());
+  CHECK(engine->session(joined(conversation, {1}))->length() == 1000, "the long conversation was forgotten");
+}
+
+// A repeated prompt resumes at its last token, wherever its window begins.
+void a_whole_prompt_resumes_at_its_last_token() {
+  const TinyModel model(16);
+  const auto engine = open_engine(
+      model,
+      {.max_context = 512, .max_sequences = 1, .max_tokens = 512, .max_outputs = 8, .max_checkpoints = 4});
+  Random random(6);
+  for (int length = 70; length < 70 + 2 * kPageTokens; ++length) {
+    const Tokens prompt = random_tokens(random, model, length);
+    engine->step({{.session = engine->session(), .tokens = prompt, .rows = {}, .sampling = {}, .checkpoints = {length}}});
+    const auto again = engine->session(joined(prompt, {0}));
+    CHECK(engine->truncate(*again, length - 1) == length - 1, "%d tokens: the window of the last one is gone", length);
+  }
 }
 
 }  // namespace
@@ -155,5 +189,7 @@ int main(int argc, char** argv) {
     resumed_and_rewound_sequences_give_the_bits_of_cold_ones(window, 400 * times);
   a_turn_that_drops_reasoning_resumes_at_its_checkpoint();
   checkpoints_go_when_running_sequences_need_their_pages();
+  a_long_conversation_is_remembered_beside_many_short_ones();
+  a_whole_prompt_resumes_at_its_last_token();
   return test::finish("prefix_cache_test");
 }

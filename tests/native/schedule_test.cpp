@@ -154,7 +154,9 @@ class Driver {
               .tokens = test::slice(book_.branches[part.sequence->branch].tokens, part.first, part.last),
               .rows = {},
               .sampling = {},
-              .checkpoint = random_.below(6) == 0};
+              .checkpoints = {}};
+    if (random_.below(4) == 0) work.checkpoints.push_back(1 + random_.below(part.last - part.first));
+    if (random_.below(6) == 0) work.checkpoints.push_back(part.last - part.first);
     if (part.rows) work.rows = test::up_to(part.last - part.first);
     if (part.drawn) work.sampling = book_.sampling(part.last - 1);
     if (part.forbidden) work.sampling->mask.assign(3, 0);
@@ -241,6 +243,7 @@ void run_schedule(const Book& book, uint64_t schedule, Tally& tally) {
   for (int count = 1 + (random.below(4) == 0); count > 0; --count) {
     const EngineLimits limits{.max_context = book.length,
                               .max_sequences = 1 + random.below(4),
+                              .max_total_tokens = random.below(2) ? book.length + random.below(book.length) : 0,
                               .max_tokens = 1 + random.below(3) * 64 + random.below(64),
                               .max_outputs = 4 + random.below(150),
                               .max_checkpoints = random.below(3) ? random.below(8) : 0};

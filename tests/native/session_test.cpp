@@ -85,7 +85,8 @@ int random_operations(const Layers& layers, bool scarce, uint64_t seed) {
   test::Random random(seed);
   const Config config = layers.config();
   const int max_context = 700, max_tokens = 130, sessions = 3;
-  const int enough = static_cast<int>(sessions * pages_per_sequence(config, max_context, max_tokens));
+  const int enough =
+      static_cast<int>(sessions * (full_pages(config, max_context) + window_pages(config, max_context, max_tokens)));
   auto pool = std::make_shared<PagePool>(scarce ? enough / 3 : enough);
   std::vector<std::unique_ptr<Session>> live(sessions);
   std::vector<Model> models(sessions, Model{layers});
@@ -110,10 +111,13 @@ int random_operations(const Layers& layers, bool scarce, uint64_t seed) {
       const std::vector<int32_t> more = numbers(1000 * operation, tokens);
       const PageTables before = session.tables();
       const int free_before = pool->free_pages();
+      const bool fits = tokens <= session.room(free_before);
       try {
         session.reserve(more);
+        CHECK(fits, "%d tokens fit, room() said otherwise", tokens);
       } catch (const OutOfPages&) {
         ++refused;
+        CHECK(!fits, "%d tokens do not fit, room() said otherwise", tokens);
         CHECK(scarce, "the planned pages did not suffice at length %d and %d tokens", model.length, tokens);
         CHECK(session.tables().full == before.full && session.tables().window == before.window &&
                   pool->free_pages() == free_before,
@@ -175,7 +179,7 @@ void a_short_rollback_always_works() {
 void sliding_layers_cost_their_window_only() {
   const Layers layers{false, true, 128};
   const auto pool =
-      std::make_shared<PagePool>(static_cast<int>(pages_per_sequence(layers.config(), 1 << 17, 64)));
+      std::make_shared<PagePool>(static_cast<int>(window_pages(layers.config(), 1 << 17, 64)));
   CHECK(pool->pages() <= (128 + kRollbackReserve + 64) / kPageTokens + 2, "%d pages", pool->pages());
   Session session(pool, layers.config());
   for (int length = 0; length < 5000; length += 50) {

@@ -28,6 +28,7 @@ inline std::vector<uint64_t> prefix_marks(const Tokens& tokens) {
 struct Seen {  // a checkpoint, as the cache ought to hold it
   Tokens tokens;
   PageTables tables;
+  int first;  // slot of the sliding layers that it must hold
 };
 
 class RandomLife {
@@ -75,7 +76,7 @@ class RandomLife {
           pool_->pages() - pool_->free_pages(), pool_->pages());
   }
 
-  int copies = 0, refusals = 0, resumed = 0, failed_steps = 0;
+  int copies = 0, refusals = 0, resumed = 0, failed_steps = 0, on_the_way = 0, spared = 0;
 
  private:
   static constexpr int kLongest = 600, kSessions = 4;
@@ -95,10 +96,13 @@ class RandomLife {
     const PageTables before = session.tables();
     const int free_before = pool_->free_pages();
     for (;;) {
+      const bool fits = static_cast<int64_t>(tokens.size()) <= session.room(pool_->free_pages());
       try {
         session.reserve(tokens);
+        CHECK(fits, "operation %d: room() said that %zu tokens do not fit", operation_, tokens.size());
         break;
       } catch (const OutOfPages&) {
+        CHECK(!fits, "operation %d: room() said that %zu tokens fit", operation_, tokens.size());
         CHECK(session.tables().full == before.full && session.tables().window == before.window &&
                   session.copies().empty() && pool_->free_pages() >= free_before,
               "operation %d: reserve() failed and left a trace", operation_);
@@ -137,7 +141,18 @@ class RandomLife {
                 session.copies().empty(),
             "operation %d: rollback() left other tables", operation_);
     } else {
-      session.commit();
+      // Places on the way, the end among them.
+      std::vector<int> places;
+      for (int p = session.length(); p < static_cast<int>(marks.size()); ++p)
+        if (random_.below(60) == 0) places.push_back(p + 1);
+      for (auto& snapshot : session.commit(places)) {
+        CHECK(static_cast<int>(snapshot->tokens().size()) == places.front() &&
+                  snapshot->tokens() == Tokens(session.tokens().begin(), session.tokens().begin() + places.front()),
+              "operation %d: another place than %d", operation_, places.front());
+        places.erase(places.begin());
+        on_the_way += static_cast<int>(snapshot->tokens().size()) < session.length();
+        remember(std::move(snapshot), true);
+      }
     }
   }
 
@@ -153,14 +168,23 @@ class RandomLife {
   }
 
   void remember(const Session& session) {
-    cache_.add(session);
-    if (session.length() == 0 || capacity_ == 0) return;
+    const int last_sees = std::max(0, session.length() - config_.sliding_window);
+    const auto& window = session.tables().window;
+    remember(session.snapshot(), !window.empty() && session.length() > 0 && window[last_sees / kPageTokens] >= 0);
+  }
+
+  // `by_last`: it holds what its last token sees, not only what the next one does.
+  void remember(std::shared_ptr<const Snapshot> snapshot, bool by_last) {
+    const int length = static_cast<int>(snapshot->tokens().size());
+    const Seen place{snapshot->tokens(), snapshot->tables(), length - config_.sliding_window + !by_last};
+    cache_.add(std::move(snapshot));
+    if (place.tokens.empty() || capacity_ == 0) return;
     const auto known =
-        std::find_if(seen_.begin(), seen_.end(), [&](const Seen& s) { return s.tokens == session.tokens(); });
+        std::find_if(seen_.begin(), seen_.end(), [&](const Seen& s) { return s.tokens == place.tokens; });
     if (known != seen_.end()) {
       std::rotate(seen_.begin(), known, known + 1);
     } else {
-      seen_.insert(seen_.begin(), {session.tokens(), session.snapshot()->tables()});
+      seen_.insert(seen_.begin(), place);
       if (static_cast<int>(seen_.size()) > capacity_) seen_.pop_back();
     }
   }
@@ -191,10 +215,22 @@ class RandomLife {
     session = std::make_unique<Session>(pool_, config_, found.get());
   }
 
+  // The least recently used checkpoint goes, of those with a page that no session holds.
   bool evict() {
+    std::map<int, int> in_use;
+    for (const auto& session : live_) count(in_use, session->tables());
+    const auto holds_back = [&](const Seen& s) {
+      std::map<int, int> pages;
+      count(pages, s.tables);
+      return std::any_of(pages.begin(), pages.end(), [&](const auto& page) { return !in_use.count(page.first); });
+    };
+    const auto victim = std::find_if(seen_.rbegin(), seen_.rend(), holds_back);
     const bool evicted = cache_.evict();
-    CHECK(evicted == !seen_.empty(), "operation %d: evict()", operation_);
-    if (!seen_.empty()) seen_.pop_back();
+    CHECK(evicted == (victim != seen_.rend()), "operation %d: evict()", operation_);
+    if (victim != seen_.rend()) {
+      spared += victim != seen_.rbegin();
+      seen_.erase(std::next(victim).base());
+    }
     return evicted;
   }
 
@@ -202,17 +238,17 @@ class RandomLife {
     return memory_[table[position / kPageTokens]][position % kPageTokens];
   }
 
-  // Every slot that the next token may see holds what that sequence put there.
-  void check_slots(const char* what, const Tokens& tokens, const PageTables& tables) {
+  // Every slot from the first one that is still seen holds what that sequence put there.
+  void check_slots(const char* what, const Tokens& tokens, const PageTables& tables, int first_seen) {
     const auto marks = prefix_marks(tokens);
-    const int length = static_cast<int>(tokens.size()), window = config_.sliding_window;
+    const int length = static_cast<int>(tokens.size());
     for (int p = 0; p < length; ++p) {
       if (has(LayerType::full_attention))
         CHECK(slot(tables.full, p) == marks[p], "operation %d: %s: full slot %d of %d", operation_, what, p,
               length);
       if (!has(LayerType::sliding_attention)) continue;
       const bool held = tables.window[p / kPageTokens] >= 0;
-      CHECK(held || p < length - window + 1, "operation %d: %s: window slot %d of %d is gone", operation_,
+      CHECK(held || p < first_seen, "operation %d: %s: window slot %d of %d is gone", operation_,
             what, p, length);
       if (held)
         CHECK(slot(tables.window, p) == ~marks[p], "operation %d: %s: window slot %d of %d", operation_, what,
@@ -234,10 +270,10 @@ class RandomLife {
 
   void check() {
     std::map<int, int> holders = pages_of_cache();
-    for (const Seen& s : seen_) check_slots("checkpoint", s.tokens, s.tables);
+    for (const Seen& s : seen_) check_slots("checkpoint", s.tokens, s.tables, s.first);
     for (const auto& session : live_) {
       count(holders, session->tables());
-      check_slots("session", session->tokens(), session->tables());
+      check_slots("session", session->tokens(), session->tables(), session->length() - config_.sliding_window + 1);
     }
     CHECK(cache_.size() == static_cast<int>(seen_.size()), "operation %d: %d checkpoints, wanted %zu",
           operation_, cache_.size(), seen_.size());
@@ -245,7 +281,7 @@ class RandomLife {
           "operation %d: %d free of %d with %zu held", operation_, pool_->free_pages(), pool_->pages(),
           holders.size());
     for (const auto& [page, n] : holders)
-      CHECK(pool_->shared(page) == (n > 1), "operation %d: page %d has %d holders", operation_, page, n);
+      CHECK(pool_->references(page) == n, "operation %d: page %d has %d holders", operation_, page, n);
   }
 
   Config config_;
@@ -262,6 +298,7 @@ class RandomLife {
 inline void random_lives(int operations) {
   const LayerType full = LayerType::full_attention, sliding = LayerType::sliding_attention;
   uint64_t seed = 0;
+  int spared = 0;
   for (const auto& types : {std::vector{sliding, full}, std::vector{full}, std::vector{sliding}})
     for (int window : {1, 63, 64, 65, 128})
       for (bool scarce : {false, true}) {
@@ -274,13 +311,16 @@ inline void random_lives(int operations) {
         RandomLife life(config, scarce ? 7 * config.num_hidden_layers : 200,
                         scarce ? 12 : 1 + 3 * static_cast<int>(seed % 3), seed);
         life.run(operations);
-        CHECK(life.copies > 0 && life.resumed > 0 && life.failed_steps > 0 && (!scarce || life.refusals > 0),
-              "nothing was tested: %d copies, %d resumed, %d failed, %d refused", life.copies, life.resumed,
-              life.failed_steps, life.refusals);
+        spared += life.spared;
+        CHECK(life.copies > 0 && life.resumed > 0 && life.failed_steps > 0 && life.on_the_way > 0 &&
+                  (!scarce || life.refusals > 0),
+              "nothing was tested: %d copies, %d resumed, %d failed, %d on the way, %d refused", life.copies,
+              life.resumed, life.failed_steps, life.on_the_way, life.refusals);
         if (failures)
           std::printf("(window %d, %zu layer types, %s)\n", window, types.size(),
                       scarce ? "scarce" : "plenty");
       }
+  CHECK(spared > 0, "no checkpoint was ever kept because others use its pages");
 }
 
 }  // namespace test

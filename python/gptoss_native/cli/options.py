@@ -23,6 +23,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group = add_model_options(parser)
     group.add_argument("--max-sequences", type=int, default=MAX_SEQUENCES, metavar="N",
                        help=f"sequences that run together ({MAX_SEQUENCES})")
+    group.add_argument("--max-total-tokens", type=int, metavar="N",
+                       help="tokens of all sequences together (a whole context for each)")
     group.add_argument("--max-outputs", type=int, default=MAX_OUTPUTS, metavar="N",
                        help=f"rows of logits of a step ({MAX_OUTPUTS})")
     group.add_argument("--token-budget", type=int, default=TOKEN_BUDGET, metavar="N",
@@ -92,7 +94,8 @@ def load_model(arguments: argparse.Namespace, progress: ProgressLine) -> Engine:
 def engine_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The arguments of plan(), from those of add_engine_options."""
     return _model_options(arguments) | {
-        "max_sequences": arguments.max_sequences, "max_outputs": arguments.max_outputs,
+        "max_sequences": arguments.max_sequences, "max_total_tokens": arguments.max_total_tokens,
+        "max_outputs": arguments.max_outputs,
         "token_budget": arguments.token_budget, "max_checkpoints": arguments.max_checkpoints}
 
 

@@ -31,11 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _table(planned: Plan) -> str:
     options = planned.options
+    tokens = f"{options.max_sequences} sequences of {options.max_context} tokens"
+    if options.max_total_tokens is not None:
+        tokens = f"{options.max_total_tokens} tokens of all sequences"
     rows = [
         ("weights, mapped", planned.weights_mapped, "stay in the files, shared, given up when room is needed"),
         ("weights, copied", planned.weights_copied, ""),
-        ("KV cache, full", planned.kv_full,
-         f"{options.kv_dtype}, {options.max_sequences} sequences of {options.max_context} tokens"),
+        ("KV cache, full", planned.kv_full, f"{options.kv_dtype}, {tokens}"),
         ("KV cache, window", planned.kv_window, f"sliding layers, and {options.max_checkpoints} checkpoints"),
         ("activations", planned.activations, f"of {options.token_budget} tokens"),
         ("logits", planned.logits, f"of {options.max_outputs} rows"),

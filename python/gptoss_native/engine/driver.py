@@ -15,7 +15,7 @@ from time import monotonic, perf_counter
 
 from gptoss_native.engine.metrics import Meter
 from gptoss_native.engine.native import _core
-from gptoss_native.engine.sequence import PAGE_TOKENS, Sequence
+from gptoss_native.engine.sequence import Sequence
 from gptoss_native.engine.step import Outcome, step
 from gptoss_native.errors import Cancelled, GptOssError, OutOfMemory, QueueFull
 
@@ -164,9 +164,7 @@ class Driver:
         from the latest checkpoint that is left, with the same result."""
         youngest = self._running[-1]
         if len(self._running) == 1:
-            self._fail(youngest, OutOfMemory(
-                f"{error}; a sequence of {youngest.length} tokens was alone and found no room for more: "
-                f"{self._native.pages * PAGE_TOKENS} tokens of one kind of layers is what fits"))
+            self._fail(youngest, OutOfMemory(f"{error}; it runs alone, so nothing can make room by waiting"))
             return
         self.meter.preempted += 1
         self._leave(youngest, keep=True)

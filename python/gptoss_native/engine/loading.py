@@ -36,6 +36,7 @@ def load(
     kv_dtype: str = "bf16",
     max_context: int = MAX_CONTEXT,
     max_sequences: int = MAX_SEQUENCES,
+    max_total_tokens: int | None = None,
     max_outputs: int = MAX_OUTPUTS,
     token_budget: int = TOKEN_BUDGET,
     max_checkpoints: int = MAX_CHECKPOINTS,
@@ -54,11 +55,14 @@ def load(
         keeps it in float32. Accumulation is float32 in both.
     kv_dtype: of cached keys and values, "bf16" or "f32".
     max_context: tokens of prompt and completion together, of one sequence.
-    max_sequences: how many are computed at the same time; the KV cache is allocated now for that many whole contexts.
+    max_sequences: how many are computed at the same time.
+    max_total_tokens: of all sequences together; the KV cache is allocated now for that many. None is max_sequences
+        whole contexts; with less, what runs may have to wait when the cache is full, and goes on with the same result.
     max_outputs: rows of logits of one step; a decode needs one for each sequence.
     token_budget: tokens of one step, of all sequences together: more make long prompts faster, and what streams
         meanwhile slower.
-    max_checkpoints: places that later prompts can go on from; a conversation uses about two.
+    max_checkpoints: places that later prompts can go on from, for which there is always room beside what runs; a
+        conversation uses about two. More are remembered while the cache has room; with 0 none are.
     max_queue: sequences that may wait while max_sequences run; QueueFull beyond.
     threads: None is every core that this process may use.
     progress: called as progress(stage, done, total) while loading ("load", in layers) and in prefills of more than
@@ -69,8 +73,10 @@ def load(
     Raises CheckpointError, DeviceError, OutOfMemory (with figures), TypeError or ValueError (arguments); all but a
     device's own failure before anything large is allocated.
     """
-    options = checked_options(device, precision, kv_dtype, max_context, max_sequences, max_outputs, token_budget,
-                              max_checkpoints, threads, experts)
+    options = checked_options(
+        device=device, precision=precision, kv_dtype=kv_dtype, max_context=max_context, max_sequences=max_sequences,
+        max_total_tokens=max_total_tokens, max_outputs=max_outputs, token_budget=token_budget,
+        max_checkpoints=max_checkpoints, threads=threads, experts=experts)
     max_queue = integer("max_queue", max_queue, 1)
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, not {type(progress).__name__}")

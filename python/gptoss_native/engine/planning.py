@@ -34,6 +34,7 @@ class Options:
     kv_dtype: str
     max_context: int
     max_sequences: int
+    max_total_tokens: int | None
     max_outputs: int
     token_budget: int
     max_checkpoints: int
@@ -46,7 +47,7 @@ class Options:
             config.to_dict(), device=self.device, precision=self.precision, kv_dtype=self.kv_dtype,
             threads=self.threads or 0, max_context=self.max_context, max_sequences=self.max_sequences,
             max_tokens=min(self.token_budget, self.max_context * self.max_sequences), max_outputs=self.max_outputs,
-            max_checkpoints=self.max_checkpoints)
+            max_total_tokens=self.max_total_tokens or 0, max_checkpoints=self.max_checkpoints)
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ class Plan:
 
     weights_mapped: of tensors that stay in the checkpoint's files, shared with other processes and given up by the
         system when it needs room. weights_copied: what is made of others: quantised experts, and vectors in float32.
-    kv_full, kv_window: of the one pool of KV pages, what whole contexts take in full-attention layers, and the rest:
-        windows of sliding layers, and checkpoints.
+    kv_full, kv_window: of the one pool of KV pages, what max_total_tokens take in full-attention layers, and the
+        rest: windows of sliding layers, and checkpoints.
     activations, logits: of one step.
     total: all but weights_mapped, which is what has to fit. Code, and a device's own runtime, are not in it.
     available: what the system can still give; None where it does not say, and for devices other than the CPU, which
         have memory of their own.
-    largest_context: the largest max_context that would fit with everything else as it is, at most the model's
-        max_position_embeddings; 0 where none does.
+    largest_context: the largest max_context that would fit with everything else as it is, at most max_total_tokens
+        and the model's max_position_embeddings; 0 where none does.
     """
 
     path: Path
@@ -97,6 +98,7 @@ def plan(
     kv_dtype: str = "bf16",
     max_context: int = MAX_CONTEXT,
     max_sequences: int = MAX_SEQUENCES,
+    max_total_tokens: int | None = None,
     max_outputs: int = MAX_OUTPUTS,
     token_budget: int = TOKEN_BUDGET,
     max_checkpoints: int = MAX_CHECKPOINTS,
@@ -108,12 +110,14 @@ def plan(
     Raises as load() does, but for OutOfMemory: `fits` says it.
     """
     return plan_for(open_checkpoint(Path(path)), checked_options(
-        device, precision, kv_dtype, max_context, max_sequences, max_outputs, token_budget, max_checkpoints, threads,
-        experts))
+        device=device, precision=precision, kv_dtype=kv_dtype, max_context=max_context, max_sequences=max_sequences,
+        max_total_tokens=max_total_tokens, max_outputs=max_outputs, token_budget=token_budget,
+        max_checkpoints=max_checkpoints, threads=threads, experts=experts))
 
 
-def checked_options(device: Any, precision: Any, kv_dtype: Any, max_context: Any, max_sequences: Any,
-                    max_outputs: Any, token_budget: Any, max_checkpoints: Any, threads: Any, experts: Any) -> Options:
+def checked_options(*, device: Any, precision: Any, kv_dtype: Any, max_context: Any, max_sequences: Any,
+                    max_total_tokens: Any, max_outputs: Any, token_budget: Any, max_checkpoints: Any, threads: Any,
+                    experts: Any) -> Options:
     """TypeError or ValueError names the one that is wrong; DeviceError says why a device cannot be used."""
     _one_of("precision", precision, ("fast", "exact"))
     _one_of("kv_dtype", kv_dtype, ("bf16", "f32"))
@@ -124,9 +128,14 @@ def checked_options(device: Any, precision: Any, kv_dtype: Any, max_context: Any
     budget = integer("token_budget", token_budget, 1, 1 << 20)
     if budget < sequences:
         raise ValueError(f"token_budget={budget} is less than max_sequences={sequences}: a step holds a token of each")
+    context = integer("max_context", max_context, 1)
+    if max_total_tokens is not None and integer("max_total_tokens", max_total_tokens, 1) < context:
+        raise ValueError(f"max_total_tokens={max_total_tokens} is less than max_context={context}: one sequence alone "
+                         "would not fit; pass at least that, or a smaller max_context")
     return Options(
         device=choose_device(device), precision=precision, kv_dtype=kv_dtype,
-        max_context=integer("max_context", max_context, 1), max_sequences=sequences,
+        max_context=context, max_sequences=sequences,
+        max_total_tokens=None if max_total_tokens is None else integer("max_total_tokens", max_total_tokens, 1),
         max_outputs=integer("max_outputs", max_outputs, 1, 1 << 20), token_budget=budget,
         max_checkpoints=integer("max_checkpoints", max_checkpoints, 0, 1 << 20),
         threads=None if threads is None else integer("threads", threads, 1, 1024), experts=experts)
@@ -152,7 +161,8 @@ def plan_for(checkpoint: Checkpoint, options: Options) -> Plan:
         path=checkpoint.path, options=options, weights_mapped=mapped, weights_copied=copied,
         kv_full=memory["kv_full"], kv_window=memory["kv_window"], activations=memory["activations"],
         logits=memory["logits"], available=available,
-        largest_context=_largest(most, lambda context: room is None or sum(planned(context).values()) <= room))
+        largest_context=_largest(min(most, options.max_total_tokens or most),
+                                 lambda context: room is None or sum(planned(context).values()) <= room))
 
 
 def refuse_what_does_not_fit(plan: Plan) -> None:
@@ -168,6 +178,7 @@ def refuse_what_does_not_fit(plan: Plan) -> None:
         remedy = f"max_context={plan.largest_context} would fit"
     if options.max_sequences > 1:
         remedy += f"; fewer than max_sequences={options.max_sequences} need less"
+        remedy += ", and so does a smaller max_total_tokens, which all of them share"
     if options.kv_dtype == "f32":
         remedy += "; kv_dtype='bf16' halves the cache"
     raise OutOfMemory(

@@ -79,9 +79,7 @@ class Sequence:
 
     def chunk(self, tokens: int, rows: int) -> int:
         """How many of its next `tokens` it would compute in one step with `rows` rows of logits, at least one."""
-        done = self.length
-        count = self.task.most(done, min(tokens, self.pending), rows)
-        return min([count, *(place - done for place in self._checkpoints if place > done)])
+        return self.task.most(self.length, min(tokens, self.pending), rows)
 
     def work(self, tokens: int) -> _core.Work:
         """Its part of a step that computes the next `tokens`. Raises what the caller's logits_mask raises."""
@@ -89,7 +87,7 @@ class Sequence:
         done = self.length
         rows, sampling = self.task.asks(done, tokens)
         return _core.Work(self._session, self.task.ids[done : done + tokens], rows=rows, sampling=sampling,
-                          checkpoint=done + tokens in self._checkpoints)
+                          checkpoints=[place - done for place in self._checkpoints if done < place <= done + tokens])
 
     def advance(self, tokens: int, output: _core.Output) -> bool:
         """The step computed them: tell the caller what came of it. Returns whether a token was drawn."""
