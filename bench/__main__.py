@@ -2,6 +2,7 @@
 
     python -m bench stages --model DIR        each stage of a layer, over steps of 1 to 512 tokens
     python -m bench steps --model DIR         prefill and decode through the public stream
+    python -m bench serving --model DIR       several sequences in a step, and cancellation
     python -m bench start --model DIR         from the start of a process to its first token
     python -m bench all --model DIR --json result.json
     python -m bench show result.json          the tables of an earlier run
@@ -21,6 +22,7 @@ from gptoss_native import GptOssError, info, open_checkpoint
 from .machine import machine_facts
 from .measure import Probe, Row
 from .report import machine_list, read_json, rows_table, write_json
+from .serving import bench_serving
 from .stages import bench_stages
 from .startup import bench_startup, read_files
 from .steps import bench_steps
@@ -47,7 +49,7 @@ def main() -> int:
 def parts(options: argparse.Namespace) -> Iterator[Iterator[Row]]:
     """One for each table."""
     read_files(open_checkpoint(options.model).files)
-    wanted = ("stages", "steps", "start") if options.what == "all" else (options.what,)
+    wanted = ("stages", "steps", "serving", "start") if options.what == "all" else (options.what,)
     for precision in options.precision:
         for threads in options.threads:
             probe = Probe(threads, options.probe_megabytes, options.probe_seconds)
@@ -57,6 +59,9 @@ def parts(options: argparse.Namespace) -> Iterator[Iterator[Row]]:
             if "steps" in wanted:
                 yield bench_steps(options.model, **common, prefill=options.prefill, contexts=options.contexts,
                                   rounds=options.rounds, probe=probe)
+            if "serving" in wanted:
+                yield bench_serving(options.model, **common, batches=options.batches, rounds=options.rounds,
+                                    probe=probe)
     if "start" in wanted:
         yield bench_startup(options.model, precision=options.precision[0], kv_dtype=options.kv_dtype,
                             threads=options.threads[0], rounds=max(options.rounds // 2, 1))
@@ -65,7 +70,7 @@ def parts(options: argparse.Namespace) -> Iterator[Iterator[Row]]:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["stages", "steps", "start", "all"])
+    parser.add_argument("what", choices=["stages", "steps", "serving", "start", "all"])
     parser.add_argument("--model", type=Path, required=True, metavar="DIR")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result for machines")
     parser.add_argument("--precision", type=precisions, default=["fast"], help="fast, exact, or fast,exact")
@@ -75,6 +80,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--prefill", type=positives, default=[128, 512, 2048], help="lengths of prompts")
     parser.add_argument("--contexts", type=numbers, default=[0, 4096],
                         help="tokens in the cache before decode; they are computed first, which takes its time")
+    parser.add_argument("--batches", type=positives, default=[1, 2, 4, 8, 16, 32], help="sequences of one step")
     parser.add_argument("--rounds", type=positive, default=7, help="rounds of ceilings and measurement; medians count")
     parser.add_argument("--probe-megabytes", type=positive, default=256, help="of the read probe: more than the caches")
     parser.add_argument("--probe-seconds", type=float, default=0.1, help="time of each probe")

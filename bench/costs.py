@@ -73,6 +73,15 @@ class Model:
                   for layer in range(self.config.num_hidden_layers) for stage in LAYER_STAGES)
         return total([self.stage("embed", tokens), *layers, self.stage("unembed", tokens, rows=rows)])
 
+    def batch(self, sequences: int, *, context: int) -> Cost:
+        """A step that decodes one token of each of `sequences`, each behind `context` tokens of its own."""
+        experts = self.expected_experts(sequences)
+        costs = [self.stage("embed", sequences), self.stage("unembed", sequences, rows=sequences)]
+        for layer in range(self.config.num_hidden_layers):
+            costs += [self.stage(stage, sequences, experts=experts) for stage in LAYER_STAGES if stage != "attn"]
+            costs += [self.stage("attn", 1, layer=layer, context=context)] * sequences
+        return total(costs)
+
     def expected_experts(self, tokens: int) -> float:
         """E (1 - (1 - k/E)^tokens): distinct experts of one layer under uniform routing."""
         experts, chosen = self.config.num_local_experts, self.config.num_experts_per_tok

@@ -17,6 +17,8 @@ HEADINGS = {
     "stage": ["stage", "tokens", "time", "MB", "GFLOP", "GB/s", "GFLOP/s", "of the ceiling", ""],
     "prefill": ["prefill", "tokens/s", "time", "GFLOP/s", "of the ceiling", ""],
     "decode": ["decode", "tokens/s", "time", "GB a token", "GB/s", "of the ceiling", ""],
+    "batch": ["decode of", "tokens/s", "time of a step", "GB a step", "GB/s", "of the ceiling", ""],
+    "cancel": ["from close() to an idle engine", "time", "worst"],
     "start": ["from the start of the process to", "time", ""],
 }
 
@@ -61,7 +63,8 @@ def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _alike(row: Row) -> str:
-    return ", ".join(f"{key} {value}" for key, value in row.settings.items() if key not in ("tokens", "context"))
+    return ", ".join(f"{key} {value}" for key, value in row.settings.items()
+                     if key not in ("tokens", "context", "sequences"))
 
 
 def _ceilings(rows: Sequence[Row]) -> str:
@@ -86,7 +89,9 @@ def _cells(row: Row) -> list[str]:
                 f"{cost.flops / 1e9:.2f}", rate["GB/s"], rate["GFLOP/s"], *share]
     if row.bench == "prefill":
         return [row.name, f"{row.facts['tokens_per_second']:.1f}", _time(row.seconds), rate["GFLOP/s"], *share]
-    if row.bench == "decode":
+    if row.bench == "cancel":
+        return [row.name, _time(row.seconds), f"{1000 * row.facts['worst_seconds']:.0f} ms"]
+    if row.bench in ("decode", "batch"):
         return [row.name, f"{row.facts['tokens_per_second']:.2f}", _time(row.seconds), f"{cost.bytes / 1e9:.2f}",
                 rate["GB/s"], *share]
     private = row.facts.get("private_bytes")

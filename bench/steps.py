@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,6 @@ ROUND_TOKENS = 4
 """Tokens that are decoded between two measurements of the ceilings."""
 LONG = 512
 """A prefill of more tokens than this is measured once: it takes long enough to be its own average."""
-GREEDY = gptoss.SamplingParams(temperature=0)
 
 
 def bench_steps(folder: Path, *, precision: str, kv_dtype: str, threads: int, prefill: Sequence[int],
@@ -27,7 +25,7 @@ def bench_steps(folder: Path, *, precision: str, kv_dtype: str, threads: int, pr
     """contexts: tokens in the cache before the first decode."""
     checkpoint = gptoss.open_checkpoint(folder)
     model = Model(checkpoint.config, checkpoint.expert_format, kv_dtype)
-    decoded = (rounds + 1) * ROUND_TOKENS
+    decoded = (rounds + 1) * (1 + ROUND_TOKENS)
     max_context = min(max([*prefill, *contexts]) + decoded + 2, model.config.max_position_embeddings)
     with gptoss.load(folder, device="cpu", precision=precision, kv_dtype=kv_dtype, threads=threads or None,
                      max_context=max_context) as engine:
@@ -43,7 +41,7 @@ class Steps:
         self.engine, self.model, self.rounds, self.probe = engine, model, rounds, probe
         self.random = np.random.default_rng(0)
         self.cached = self.ids(engine.max_context)  # contexts are prefixes of each other: each is filled once
-        next(engine.stream(self.ids(2), GREEDY))  # reads the tokenizer, starts the threads
+        engine.generate(self.ids(2), greedy(1))  # reads the tokenizer, starts the threads
         device = engine.device
         self.settings = {"threads": device.threads, "precision": device.precision, "kv_dtype": device.kv_dtype}
 
@@ -53,9 +51,7 @@ class Steps:
     def prefill(self, tokens: int) -> Row:
         """From the prompt to the first token drawn: the whole prompt, and one row of logits."""
         def once() -> float:
-            start = perf_counter()
-            next(self.engine.stream(self.ids(tokens), GREEDY))
-            return perf_counter() - start
+            return self.engine.generate(self.ids(tokens), greedy(1)).prefill_seconds
 
         rounds = 1 if tokens > LONG else max(self.rounds // 2, 1)
         seconds, ceilings = alternate(self.probe, once, rounds)
@@ -63,24 +59,22 @@ class Steps:
                        seconds, ceilings, tokens_per_second=tokens / median(seconds))
 
     def decode(self, context: int) -> Row:
-        tokens = self.stream(self.cached[: max(context, 1)])
-        for _ in range(ROUND_TOKENS):
-            next(tokens)
+        """Behind the first token of each round, which the cached prefix of the round before leads to."""
+        prompt = self.cached[: max(context, 1)]
 
         def some() -> float:
-            start = perf_counter()
-            for _ in range(ROUND_TOKENS):
-                next(tokens)
-            return (perf_counter() - start) / ROUND_TOKENS
+            nonlocal prompt
+            completion = self.engine.generate(prompt, greedy(1 + ROUND_TOKENS))
+            prompt = np.append(prompt, np.array(completion.tokens, np.int32))
+            return completion.decode_seconds / ROUND_TOKENS
 
+        some()
         seconds, ceilings = alternate(self.probe, some, self.rounds)
-        middle = max(context, 1) + ROUND_TOKENS + self.rounds * ROUND_TOKENS // 2
+        middle = max(context, 1) + (1 + ROUND_TOKENS) * (2 + self.rounds) // 2
         return compare("decode", f"decode, {context} cached", self.settings | {"context": context},
                        self.model.step(1, context=middle), seconds, ceilings, tokens_per_second=1 / median(seconds))
 
-    def stream(self, prompt: npt.NDArray[np.int32]) -> Iterator[int]:
-        """Tokens without end: where the model draws a stop token, the stream goes on behind it."""
-        while True:
-            for token in self.engine.stream(prompt, GREEDY):
-                prompt = np.append(prompt, np.int32(token.id))
-                yield token.id
+
+def greedy(tokens: int) -> gptoss.SamplingParams:
+    """So many tokens, whether the model would stop or not."""
+    return gptoss.SamplingParams(temperature=0, min_tokens=tokens, max_tokens=tokens)

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from bench.costs import Cost, Model  # noqa: E402
 from bench.measure import Ceilings, Spread, compare  # noqa: E402
 
-QUICK = ("--rounds", "2", "--tokens", "1,8", "--prefill", "16", "--contexts", "0,40", "--probe-megabytes", "4",
+QUICK = ("--rounds", "2", "--tokens", "1,8", "--prefill", "16", "--contexts", "0,40", "--batches", "1,3", "--probe-megabytes", "4",
          "--probe-seconds", "0.001")
 
 
@@ -38,6 +38,14 @@ def test_a_decoded_token_reads_the_published_bytes(preset: str, published: int) 
     layers = PRESETS[preset]["num_hidden_layers"]
     assert at_start.bytes == published + kv_per_layer * layers  # the token's own key and value
     assert cached.bytes == published + kv_per_layer * layers // 2 * (8192 + 128)
+
+
+def test_a_batch_reads_each_weight_once_and_every_cache() -> None:
+    m = model("20b")
+    assert m.batch(1, context=100) == m.step(1, context=100)
+    weights = m.step(3, rows=3).bytes - sum(m.stage("attn", 3, layer=layer).bytes for layer in range(24))
+    caches = sum(3 * m.stage("attn", 1, layer=layer, context=100).bytes for layer in range(24))
+    assert m.batch(3, context=100).bytes == weights + caches
 
 
 def test_flops_of_a_prefill_are_those_of_its_tokens_one_by_one() -> None:
@@ -72,13 +80,13 @@ def test_all_of_it_on_a_tiny_checkpoint(case_of: Any, tmp_path: Path) -> None:
     assert len(set(identities)) == len(identities)
     for row in result["rows"]:
         assert 0 < row["seconds"]["low"] <= row["seconds"]["median"] <= row["seconds"]["high"]
-        if row["bench"] != "start":
+        if row["bench"] not in ("start", "cancel"):
             assert row["nearer"] in ("read", "fma") and row["percent"]["median"] > 0 and row["ceilings"]["read"] > 0
             assert {"threads", "precision", "kv_dtype"} <= row["settings"].keys()
-    counts = {bench: sum(row["bench"] == bench for row in result["rows"]) for bench in ("stage", "prefill", "decode")}
-    assert counts == {"stage": 4 * 15, "prefill": 4, "decode": 8}
+    counts = {bench: sum(row["bench"] == bench for row in result["rows"]) for bench in ("stage", "prefill", "decode", "batch", "cancel")}
+    assert counts == {"stage": 4 * 15, "prefill": 4, "decode": 8, "batch": 8, "cancel": 8}
     assert [row["name"] for row in result["rows"] if row["bench"] == "start"][-1] == "second token"
-    for heading in ("stage", "prefill", "decode", "from the start of the process"):
+    for heading in ("stage", "prefill", "decode", "decode of", "from close()", "from the start of the process"):
         assert f"| {heading}" in done.stdout
 
     shown = run("show", str(target))
