@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -42,12 +42,14 @@ class Drawing:
         for token in self._forbidden:
             self._edits.set_bias(token, -math.inf)
 
-    def next(self, completion: Ids) -> _core.Sampling:
-        """For the token after `completion` (tokens,). Raises what logits_mask raises, or says what is wrong with
-        what it returned."""
-        if self._plain is not None:
+    def next(self, completion: Ids, allowed: Sequence[int] | None) -> _core.Sampling:
+        """For the token after `completion` (tokens,), one of `allowed` if that is given. Raises what logits_mask
+        raises, or says what is wrong with what it returned."""
+        if self._plain is not None and allowed is None:
             return self._plain
-        mask = self._allowed(completion)
+        mask = self._mask(completion)
+        if allowed is not None:
+            mask = self._only(allowed) if mask is None else mask & self._only(allowed)
         edits = None if self._edits is None else self._edits.arrays()
         p = self._params
         sampling = _core.Sampling(
@@ -55,12 +57,12 @@ class Drawing:
             index=self._index, repetition_penalty=p.repetition_penalty, presence_penalty=p.presence_penalty,
             frequency_penalty=p.frequency_penalty, logprobs=p.top_logprobs if p.logprobs else -1, edits=edits,
             mask=mask)
-        if p.logits_mask is None and edits is None:
+        if mask is None and p.logits_mask is None and edits is None:
             self._plain = sampling
         return sampling
 
-    def drew(self, token: int) -> None:
-        """`token` was drawn."""
+    def add(self, token: int) -> None:
+        """`token` is the next one of the completion."""
         self._drawn += 1
         if self._edits is None:
             return
@@ -72,7 +74,13 @@ class Drawing:
             if not self._counts_tokens and not self._params.logit_bias:
                 self._edits = None
 
-    def _allowed(self, completion: Ids) -> npt.NDArray[np.uint32] | None:
+    def _only(self, allowed: Sequence[int]) -> npt.NDArray[np.uint32]:
+        mask = np.zeros(self._mask_words, np.uint32)
+        for token in allowed:
+            mask[token // 32] |= np.uint32(1 << token % 32)
+        return mask
+
+    def _mask(self, completion: Ids) -> npt.NDArray[np.uint32] | None:
         if self._params.logits_mask is None:
             return None
         shown = completion.view()

@@ -20,13 +20,25 @@ from gptoss_native.errors import Cancelled, GptOssError, Timeout
 Ids = npt.NDArray[np.int32]
 
 
+class Steering(NamedTuple):
+    """How a sequence is to go on: `tokens` follow without being drawn, and the draw after them is one of `allowed`,
+    where that is given."""
+
+    tokens: tuple[int, ...] = ()
+    allowed: tuple[int, ...] | None = None
+
+
 class Reader(Protocol):
-    """Reads the tokens of one sequence and says when they have said enough."""
+    """Reads the tokens of one sequence, says how they go on and when they have said enough."""
 
     def feed(self, token: int) -> object: ...
 
     @property
     def stopped(self) -> bool: ...
+
+    @property
+    def steering(self) -> Steering | None:
+        """Asked before the first draw, when there may be no tokens in it yet, and after every token that was drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +47,7 @@ class Request:
 
     seed: of params, or a fresh one. stop_ids: end a sequence. limit: tokens of one sequence at most.
     checkpoints: places of the prompt from which other prompts may go on, beside those that are always kept.
-    reader: makes one for each sequence, where stop texts end it.
+    reader: makes one for each sequence, where stop texts end it or something steers it.
     """
 
     prompt: Ids
@@ -48,13 +60,14 @@ class Request:
 
 
 class Drawn(NamedTuple):
-    """The next token of that sample; with a finish_reason its last one."""
+    """The next token of that sample; with a finish_reason its last one. forced: it was not drawn, see Steering."""
 
     sample: int
     token: int
     finish_reason: FinishReason | None
     logprob: float | None
     top_logprobs: TopLogprobs
+    forced: bool = False
 
 
 class Ended(NamedTuple):

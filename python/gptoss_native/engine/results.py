@@ -26,6 +26,7 @@ class StreamToken:
     finish_reason: of the last token; None before.
     logprob, top_logprobs: from the logits as the model gave them; None and empty unless SamplingParams asked.
     index: of which of the n samples of the prompt this is the next token.
+    forced: it was not drawn; something that steers the generation put it there, a budget for reasoning perhaps.
     """
 
     id: int
@@ -34,6 +35,7 @@ class StreamToken:
     logprob: float | None = None
     top_logprobs: TopLogprobs = ()
     index: int = 0
+    forced: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Completion:
     seed: the one that was used; it repeats this very completion.
     queue_seconds, prefill_seconds, decode_seconds: wall-clock time until the work began, from there to the first
     token, and for all the others.
-    logprobs, top_logprobs: one entry for each token; None unless SamplingParams asked.
+    logprobs, top_logprobs: one entry for each token, 0 and none for a forced one; None unless SamplingParams asked.
     others: the other samples of the prompt, where n was more than 1.
     """
 

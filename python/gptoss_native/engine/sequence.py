@@ -97,11 +97,12 @@ class Sequence:
             self.handle.put(Prefilled(done - self._began, known - self._began))
         self.led = self.led or done >= self._checkpoints[-1] - 1
         drawn = self.task.take(done - tokens, tokens, output)
-        if drawn is not None:
+        if drawn:
             self._last_token = monotonic()
             self._first_token = self._first_token or self._last_token
-            self.handle.put(drawn)
-        return drawn is not None
+        for each in drawn:
+            self.handle.put(each)
+        return bool(drawn)
 
     def conclude(self) -> None:
         """The task is finished: tell the caller that there is no more."""

@@ -68,6 +68,9 @@ class TextReader:
         """Whether a stop text was found."""
         return self._stops.found
 
+    steering = None
+    """A text goes on as the model has it."""
+
     def finish(self) -> str:
         """What was held back: half a character as U+FFFD, or what might have become a stop text."""
         return self._stops.feed(self._text.finish()) + self._stops.finish()

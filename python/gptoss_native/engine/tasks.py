@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from gptoss_native.engine.drawing import Drawing
 from gptoss_native.engine.native import _core
-from gptoss_native.engine.request import Drawn, Ended, Ids, Item, Request, Scored
+from gptoss_native.engine.request import Drawn, Ended, Ids, Item, Request, Scored, Steering
 from gptoss_native.engine.results import FinishReason
 
 
@@ -34,8 +35,8 @@ class Task(Protocol):
     def asks(self, done: int, count: int) -> tuple[Ids | None, _core.Sampling | None]:
         """What to ask of a step that computes them: rows of logits, or a draw."""
 
-    def take(self, done: int, count: int, output: _core.Output) -> Drawn | None:
-        """What came of it; a token, where one was drawn."""
+    def take(self, done: int, count: int, output: _core.Output) -> Sequence[Drawn]:
+        """What came of it: a token, where one was drawn, and those that follow it by force."""
 
     @property
     def finished(self) -> bool:
@@ -56,6 +57,8 @@ class Generation:
         self._length = len(request.prompt)
         self._drawing = Drawing(params, request.seed, index, request.prompt, request.stop_ids, vocab_size, max_edits)
         self._reader = None if request.reader is None else request.reader()
+        self._steering = (None if self._reader is None else self._reader.steering) or Steering()
+        self._drew = False
         self._finish_reason: FinishReason | None = None
 
     @property
@@ -68,31 +71,43 @@ class Generation:
 
     @property
     def continuing(self) -> bool:
-        return self._length > len(self._request.prompt)
+        return self._drew
 
     def most(self, done: int, count: int, rows: int) -> int:
         return min(count, self._length - done)
 
     def asks(self, done: int, count: int) -> tuple[Ids | None, _core.Sampling | None]:
         whole = done + count == self._length
-        return None, self._drawing.next(self.ids[len(self._request.prompt) :]) if whole else None
+        completion = self.ids[len(self._request.prompt) :]
+        return None, self._drawing.next(completion, self._steering.allowed) if whole else None
 
-    def take(self, done: int, count: int, output: _core.Output) -> Drawn | None:
+    def take(self, done: int, count: int, output: _core.Output) -> Sequence[Drawn]:
         if done + count < self._length:
-            return None
+            return ()
+        self._drew = True
         token = output.token
-        self._drawing.drew(token)
+        self._append(token)
+        if token in self._request.stop_ids or (self._reader is not None and self._reader.stopped):
+            self._finish_reason = "stop"
+        asked = self._request.params.logprobs
+        drawn = [Drawn(self._index, token, self._finish_reason, output.logprob if asked else None,
+                       tuple(zip(output.top_tokens, output.top_logprobs)))]
+        if self._reader is not None and not self.finished:
+            self._steering = self._reader.steering or Steering()
+            for token in self._steering.tokens:
+                if not self.finished:
+                    self._append(token)
+                    drawn.append(Drawn(self._index, token, self._finish_reason, 0.0 if asked else None, (), True))
+        return drawn
+
+    def _append(self, token: int) -> None:
+        self._drawing.add(token)
         self._ids[self._length] = token
         self._length += 1
         if self._reader is not None:
             self._reader.feed(token)
-        if token in self._request.stop_ids or (self._reader is not None and self._reader.stopped):
-            self._finish_reason = "stop"
-        elif self._length == len(self._ids):
+        if self._length == len(self._ids):
             self._finish_reason = "length"
-        asked = self._request.params.logprobs
-        return Drawn(self._index, token, self._finish_reason, output.logprob if asked else None,
-                     tuple(zip(output.top_tokens, output.top_logprobs)))
 
     @property
     def finished(self) -> bool:
@@ -134,12 +149,12 @@ class Scoring:
     def asks(self, done: int, count: int) -> tuple[Ids | None, _core.Sampling | None]:
         return (self._wanted[self._served : self._end(done + count)] - done).astype(np.int32), None
 
-    def take(self, done: int, count: int, output: _core.Output) -> Drawn | None:
+    def take(self, done: int, count: int, output: _core.Output) -> Sequence[Drawn]:
         end = self._end(done + count)
         here = np.flatnonzero((self._place >= self._served) & (self._place < end))
         self._out[here] = output.logits[self._place[here] - self._served]
         self._served = end
-        return None
+        return ()
 
     @property
     def finished(self) -> bool:

@@ -66,7 +66,7 @@ class _Sample:
             self._logprobs.append(drawn.logprob)
             self._top_logprobs.append(drawn.top_logprobs)
         return StreamToken(drawn.token, self._piece(drawn), drawn.finish_reason, drawn.logprob, drawn.top_logprobs,
-                           self._index)
+                           self._index, drawn.forced)
 
     def _piece(self, drawn: Drawn) -> str | None:
         if self._reader is None:

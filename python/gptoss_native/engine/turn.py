@@ -9,6 +9,7 @@ from itertools import takewhile
 import numpy as np
 import numpy.typing as npt
 
+from gptoss_native.engine.request import Steering
 from gptoss_native.engine.results import Completion, Reply
 from gptoss_native.engine.stops import StopTexts
 from gptoss_native.events import Done, EndReason, Event, MessageDone, TextDelta
@@ -36,6 +37,11 @@ class Turn:
     def stopped(self) -> bool:
         """Whether a stop text was found."""
         return self._search.found
+
+    @property
+    def steering(self) -> Steering | None:
+        """A turn goes on as the model has it."""
+        return None
 
     def feed(self, token: int) -> list[Event]:
         """What `token` made known."""
