@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from gptoss_native.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from gptoss_native.checkpoint.hub import find_model
 from gptoss_native.checkpoint.quantize import ExpertQuantizer
 from gptoss_native.engine.devices import device_facts
 from gptoss_native.engine.engine import Engine
@@ -47,8 +47,8 @@ def load(
 ) -> Engine:
     """Open a gpt-oss checkpoint and make an engine of it.
 
-    path: a folder as released on Hugging Face, its original/ folder, or a bf16 one; tensors stay in the mapped
-        files where the device can use them there.
+    path: a folder as released on Hugging Face, its original/ folder, or a bf16 one; or an id of the Hugging Face
+        hub, see find_model. Tensors stay in the mapped files where the device can use them there.
     device: a name from info(), or "auto": the best that is present; the environment's GPTOSS_BACKEND decides
         instead where it is set.
     precision: "fast" rounds what enters a matrix product to bf16, as the reference implementations do; "exact"
@@ -81,7 +81,7 @@ def load(
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, not {type(progress).__name__}")
 
-    checkpoint = open_checkpoint(Path(path))
+    checkpoint = open_checkpoint(find_model(path))
     config = checkpoint.config
     refuse_what_does_not_fit(plan_for(checkpoint, options))
     quantizer = None

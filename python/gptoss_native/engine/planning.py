@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gptoss_native.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from gptoss_native.checkpoint.hub import find_model
 from gptoss_native.config.config import Config
 from gptoss_native.engine.devices import choose_device
 from gptoss_native.engine.memory import available_bytes, gigabytes
@@ -109,7 +110,7 @@ def plan(
 
     Raises as load() does, but for OutOfMemory: `fits` says it.
     """
-    return plan_for(open_checkpoint(Path(path)), checked_options(
+    return plan_for(open_checkpoint(find_model(path, download=False)), checked_options(
         device=device, precision=precision, kv_dtype=kv_dtype, max_context=max_context, max_sequences=max_sequences,
         max_total_tokens=max_total_tokens, max_outputs=max_outputs, token_budget=token_budget,
         max_checkpoints=max_checkpoints, threads=threads, experts=experts))
