@@ -70,7 +70,9 @@ def complete(message: Message) -> bool:
         return message.content_type is None and not isinstance(message.content, tuple)
     if message.role == "user":
         return message.content_type is None
-    return message.channel is not None and (message.role == "assistant" or message.recipient is not None)
+    if message.role == "tool":
+        return message.channel is not None and message.recipient is not None and message.content != ()
+    return message.channel is not None
 
 
 def test_conversations_in_the_librarys_own_json_are_read(oracle: Any) -> None:

@@ -7,11 +7,12 @@ conversation exactly; `render_conversation` and its kin render that.
 
 from gptoss_native.harmony.budget import closing_ids
 from gptoss_native.harmony.callables import tool_from_callable
-from gptoss_native.harmony.chat import render, system_channels
+from gptoss_native.harmony.chat import system_channels
 from gptoss_native.harmony.clients import ChatMessage, read_messages
 from gptoss_native.harmony.compat import CompatParser
 from gptoss_native.harmony.compat_header import ParseError
 from gptoss_native.harmony.controls import stop_ids
+from gptoss_native.harmony.conversation import Conversation
 from gptoss_native.harmony.messages import (
     DeveloperContent,
     Message,
@@ -20,6 +21,7 @@ from gptoss_native.harmony.messages import (
     SystemContent,
 )
 from gptoss_native.harmony.parser import Parser
+from gptoss_native.harmony.prompt import render
 from gptoss_native.harmony.render import (
     render_conversation,
     render_conversation_for_completion,
@@ -33,6 +35,7 @@ from gptoss_native.harmony.tools import Tool, ToolNamespace, browser, functions,
 __all__ = [
     "ChatMessage",
     "CompatParser",
+    "Conversation",
     "DeveloperContent",
     "Message",
     "MessageError",

@@ -23,8 +23,8 @@ _SIMPLE: dict[Any, Schema] = {
     list: {"type": "array"}, tuple: {"type": "array"}, set: {"type": "array"}, frozenset: {"type": "array"},
     dict: {"type": "object"}, Mapping: {"type": "object"}, Sequence: {"type": "array"}, Iterable: {"type": "array"},
 }
-_EXPECTED = ("expected str, int, float, bool, list, dict, Literal, Enum, Optional, a dataclass, a TypedDict or a pydantic "
-             "model")
+_EXPECTED = ("expected str, int, float, bool, list, dict, Literal, Enum, Optional, a dataclass, a TypedDict or a "
+             "pydantic model")
 _ARRAYS = (list, set, frozenset, Sequence, Iterable, Set)
 
 

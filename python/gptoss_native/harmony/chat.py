@@ -1,4 +1,4 @@
-"""A prompt from messages and tools as callers have them."""
+"""A conversation from messages, tools and response formats as callers have them."""
 
 from __future__ import annotations
 
@@ -18,39 +18,8 @@ from gptoss_native.harmony.messages import (
     ResponseFormat,
     SystemContent,
 )
-from gptoss_native.harmony.render import DropAnalysis, RecipientPosition, render_conversation_for_completion
 from gptoss_native.harmony.specs import toolbox
 from gptoss_native.harmony.toolbox import Toolbox
-from gptoss_native.tokenizer import Tokenizer
-
-
-def render(
-    messages: Sequence[ChatMessage],
-    tokenizer: Tokenizer,
-    *,
-    reasoning: Effort | None = None,
-    system: SystemContent | None = None,
-    tools: Toolbox | Iterable[Any] | None = None,
-    response_format: ResponseFormat | Mapping[str, Any] | None = None,
-    drop_analysis: DropAnalysis = "last_final",
-    recipient: RecipientPosition = "role",
-) -> list[int]:
-    """Prompt for the assistant's next turn: a system message, tools, `messages`, and `<|start|>assistant`.
-
-    messages: see `read_messages`. tools: see `toolbox`. The Harmony system message is not for instructions but for
-    identity, dates, reasoning effort, built-in tools and channels, and is written from `system`, with `reasoning`
-    (default: medium) in it. Where `messages` begins with a `Message` of role "system", that one is used instead.
-    Functions are declared in the first developer message, where the messages begin with one, else in one of their
-    own, and so is `response_format`, see `read_response_format`.
-    drop_analysis, recipient: see `render_conversation`.
-
-    Raises MessageError, naming the message and what was expected, and TokenizerError if the vocabulary lacks
-    a special token of the format.
-    """
-    conversation = chat_messages(messages, reasoning=reasoning, system=system, tools=tools,
-                                 response_format=response_format)
-    return render_conversation_for_completion(
-        conversation, tokenizer, drop_analysis=drop_analysis, recipient=recipient)
 
 
 def chat_messages(
@@ -61,7 +30,7 @@ def chat_messages(
     tools: Toolbox | Iterable[Any] | None = None,
     response_format: ResponseFormat | Mapping[str, Any] | None = None,
 ) -> list[Message]:
-    """The conversation that `render` renders."""
+    """The conversation that `render` renders: a system message, tools, and `messages`."""
     box = Toolbox() if tools is None else toolbox(tools)
     conversation = read_messages(messages, box)
     formats = () if response_format is None else (read_response_format(response_format),)

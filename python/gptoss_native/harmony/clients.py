@@ -64,6 +64,11 @@ class MessageReader:
         self._toolbox = toolbox
         self._calls: dict[str, Message] = {}
 
+    def copy(self) -> MessageReader:
+        other = MessageReader(self._toolbox)
+        other._calls = dict(self._calls)
+        return other
+
     def read(self, entry: Any, where: str) -> list[Message]:
         """The messages that `entry` is: one, or several where it has reasoning or tool calls."""
         if isinstance(entry, Message):
