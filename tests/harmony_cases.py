@@ -96,6 +96,7 @@ CASES: list[tuple[str, str, list[tuple[str | None, ...]]]] = [
      [A, (*OK, "malformed")]),
     ("start twice (23)", f"<|start|><|start|>assistant{FINE}", [(*OK, "malformed")]),
     ("role twice (23)", f"assistantassistant{FINE}", [(*OK, "malformed")]),
+    ("role twice, glued, of another (23)", "<|end|><|start|>useruser<|message|>Hi", [("user", None, "Hi", "malformed")]),
     ("role thrice (23)", f"<|start|>assistantassistant assistant{FINE}", [(*OK, "malformed")]),
     ("header of the prompt again (23)", f"<|start|>assistant{FINE}", [(*OK, "malformed")]),
     ("restarted header (23)", f"<|channel|>analysis<|start|>assistant{FINE}", [(*OK, "malformed")]),

@@ -158,12 +158,12 @@ REFUSED: list[tuple[Any, str]] = [
     (["Hi"], r"messages\[0\] is 'Hi'"),
     (
         [USER, {"content": "Hi"}],
-        r"messages\[1\] has role None; supported are system, developer, user, assistant",
+        r"messages\[1\] has role None; supported are user, assistant, system, developer, tool",
     ),
-    ([{"role": "tool", "content": "42", "tool_call_id": "1"}], "role 'tool'.*tools are not supported yet"),
+    ([{"role": "tool", "content": "42", "tool_call_id": "1"}], "the call '1', which no earlier message made"),
     ([{"role": ["user"], "content": "x"}], "has role"),
     (
-        [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}],
+        [{"role": "user", "content": "", "tool_calls": [{"id": "1"}]}],
         "'tool_calls', which is not supported",
     ),
     ([{"role": "user", "content": "x", "channel": "final"}], "'channel', which is not supported"),

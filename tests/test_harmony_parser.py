@@ -12,6 +12,7 @@ from gptoss_native.events import (
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
+    ToolCallDone,
 )
 from gptoss_native.harmony import Message, Parser
 from gptoss_native.tokenizer import Tokenizer
@@ -86,7 +87,7 @@ def test_events_come_as_the_text_does() -> None:
     done = parser.feed(talk)
     assert done == [
         MessageDone(
-            Message("assistant", "\u00e9", channel="analysis", terminator="end", tokens=(*think, *talk))
+            Message("assistant", "\u00e9", channel="analysis", terminator="end", token_ids=(*think, *talk))
         )
     ]
     assert parser.reasoning == "\u00e9" and parser.text == ""
@@ -108,12 +109,12 @@ def test_each_kind_of_message_has_its_event() -> None:
             + "<|start|>user<|message|>e",
         )
     )
-    deltas = [event for event in events if not isinstance(event, MessageDone)]
+    deltas = [event for event in events if not isinstance(event, (MessageDone, ToolCallDone))]
     assert deltas == [
         ReasoningDelta("a"),
         PreambleDelta("b"),
         TextDelta("c"),
-        ToolCallDelta("functions.f", "d"),
+        ToolCallDelta("functions.f", "d", "f"),
         OtherDelta("user", "e"),
     ]
     done = parser.finish()[-1]

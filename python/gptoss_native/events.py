@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from gptoss_native.harmony.messages import Message
+    from gptoss_native.harmony.toolbox import ToolCall
 
 EndReason = Literal["stop", "tool_calls", "length"]
 """stop: the model ended its answer. tool_calls: it ended in a tool call. length: it was cut off."""
@@ -39,10 +40,18 @@ class TextDelta:
 
 @dataclass(frozen=True)
 class ToolCallDelta:
-    """More of the arguments, raw, of a call to the tool `recipient`."""
+    """More of the arguments, raw, of a call to the tool `recipient`, which `name` is the caller's name of."""
 
     recipient: str
     text: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class ToolCallDone:
+    """A call with all its arguments, raw and parsed; comes before the MessageDone of its message."""
+
+    call: ToolCall
 
 
 @dataclass(frozen=True)
@@ -62,14 +71,23 @@ class MessageDone:
 
 @dataclass(frozen=True)
 class Done:
-    """The completion is over. The texts are those of all its messages of one kind, in order."""
+    """The completion is over. The texts are those of all its messages of one kind, in order.
+
+    trailing: token ids behind the last message that belong to none, such as a second stop token.
+    """
 
     reason: EndReason
     text: str
     reasoning: str
     preamble: str
     messages: tuple[Message, ...]
+    trailing: tuple[int, ...] = ()
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls, in order."""
+        return tuple(message.call for message in self.messages if message.call is not None)
 
 
 Delta = ReasoningDelta | PreambleDelta | TextDelta | ToolCallDelta | OtherDelta
-Event = Delta | MessageDone | Done
+Event = Delta | ToolCallDone | MessageDone | Done

@@ -1,12 +1,13 @@
-"""Chat messages as OpenAI's clients write them, made into a Harmony prompt."""
+"""A conversation from messages, tools and response formats as callers have them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from gptoss_native.config.strict_json import shown
+from gptoss_native.harmony.clients import ChatMessage, read_messages
 from gptoss_native.harmony.messages import (
     CHANNELS,
     EFFORTS,
@@ -14,103 +15,78 @@ from gptoss_native.harmony.messages import (
     Effort,
     Message,
     MessageError,
+    ResponseFormat,
     SystemContent,
 )
-from gptoss_native.harmony.render import DropAnalysis, render_conversation, without_old_analysis
-from gptoss_native.tokenizer import Tokenizer
-
-ChatMessage = Message | Mapping[str, Any]
-
-SUPPORTED_ROLES = ("system", "developer", "user", "assistant")
+from gptoss_native.harmony.specs import toolbox
+from gptoss_native.harmony.toolbox import Toolbox
 
 
-def render(
+def chat_messages(
     messages: Sequence[ChatMessage],
-    tokenizer: Tokenizer,
     *,
     reasoning: Effort | None = None,
     system: SystemContent | None = None,
-    drop_analysis: DropAnalysis = "last_final",
-) -> list[int]:
-    """Prompt for the assistant's next turn: a system message, `messages`, and `<|start|>assistant`.
+    tools: Toolbox | Iterable[Any] | None = None,
+    response_format: ResponseFormat | Mapping[str, Any] | None = None,
+) -> list[Message]:
+    """The conversation that `render` renders: a system message, tools, and `messages`."""
+    box = Toolbox() if tools is None else toolbox(tools)
+    conversation = read_messages(messages, box)
+    formats = () if response_format is None else (read_response_format(response_format),)
+    if conversation[0].role != "system":
+        conversation.insert(0, system_message(system, reasoning, box))
+    elif box.builtins:
+        raise MessageError("messages begin with a system Message, and tools hold built-in ones; put those into its "
+                           "SystemContent(tools=...)")
+    if box.namespaces or formats:
+        declare(conversation, DeveloperContent(None, box.namespaces, formats))
+    return conversation
 
-    A message is {"role": ..., "content": text or [{"type": "text", "text": ...}, ...]}, or a `Message`, which
-    is rendered as it is. Roles:
-    - "system" and "developer" are the caller's instructions. Both become a Harmony developer message, in
-      place, as in OpenAI's API: the Harmony system message is not for instructions but for identity, dates,
-      reasoning effort and channels, and is written from `system`, with `reasoning` (default: medium) in it.
-      Where `messages` begins with a `Message` of role "system", that one is used instead.
-    - "user".
-    - "assistant": an earlier answer, on channel "final" if no "channel" is given. Earlier reasoning (channel
-      "analysis") is dropped as `drop_analysis` says, see `without_old_analysis`.
 
-    Raises MessageError, naming the message and what was expected, and TokenizerError if the vocabulary lacks
-    a special token of the format.
-    """
-    if isinstance(messages, (str, bytes, Mapping, Message)) or not isinstance(messages, Sequence):
-        raise MessageError('expected a list of messages such as [{"role": "user", "content": "Hello"}], '
-                           f"found {shown(messages)}")
-    if not messages:
-        raise MessageError('expected at least one message, {"role": "user", "content": "Hello"}, found none')
+def system_message(system: SystemContent | None, reasoning: Effort | None, box: Toolbox) -> Message:
+    """The system message: `system`, or the usual one, with that reasoning effort and the built-in tools."""
     if reasoning is not None and reasoning not in EFFORTS:
         raise MessageError(f"expected reasoning to be one of {', '.join(EFFORTS)}, found {shown(reasoning)}")
-    conversation = [read_message(message, f"messages[{i}]") for i, message in enumerate(messages)]
-    if conversation[0].role != "system":
-        content = system or SystemContent()
-        content = content if reasoning is None else replace(content, reasoning_effort=reasoning)
-        conversation.insert(0, Message("system", content))
-    ids = render_conversation(without_old_analysis(conversation, drop_analysis), tokenizer)
-    return [*ids, tokenizer.special("<|start|>"), *tokenizer.encode("assistant")]
+    content = system or SystemContent()
+    content = content if reasoning is None else replace(content, reasoning_effort=reasoning)
+    return Message("system", replace(content, tools=(*content.tools, *box.builtins)))
 
 
-def read_message(entry: Any, where: str) -> Message:
-    """A chat message as a `Message`. Raises MessageError, naming `where`, for what cannot be expressed."""
-    if isinstance(entry, Message):
-        return entry
-    if not isinstance(entry, Mapping):
-        raise MessageError(f'{where} is {shown(entry)}, expected {{"role": ..., "content": ...}}')
-    role = entry.get("role")
-    if role not in SUPPORTED_ROLES:
-        raise MessageError(f"{where} has role {shown(role)}; supported are {', '.join(SUPPORTED_ROLES)}, "
-                           "tools are not supported yet")
-    known = {"role", "content", "name", "channel"} if role == "assistant" else {"role", "content", "name"}
-    for key, value in entry.items():  # clients send every field they know, unset ones as null or empty
-        if key not in known and value is not None and value != []:
-            raise MessageError(f"{where}, a message with role {role!r}, has {shown(key)}, which is not "
-                               f"supported; supported are {', '.join(sorted(known))}")
-    name = _optional_text(entry, "name", where)
-    content = _content(entry.get("content"), where)
-    if role == "assistant":
-        channel = _optional_text(entry, "channel", where) or "final"
-        if channel not in CHANNELS:
-            raise MessageError(f"{where} has channel {shown(channel)}, expected one of {', '.join(CHANNELS)}")
-        return Message("assistant", content, name, channel)
-    if role == "user":
-        return Message("user", content, name)
-    instructions = "".join(content) if isinstance(content, tuple) else content
-    return Message("developer", DeveloperContent(instructions), name)
+def declare(conversation: list[Message], declared: DeveloperContent) -> None:
+    """Puts tools and response formats into the first developer message, if it comes before any turn; else into a new
+    one behind the system message."""
+    place = next((i for i, m in enumerate(conversation) if m.role != "system"), len(conversation))
+    first = conversation[place] if place < len(conversation) else None
+    if first is None or first.role != "developer":
+        conversation.insert(place, Message("developer", declared))
+        return
+    content = first.content
+    if not isinstance(content, DeveloperContent):
+        content = DeveloperContent(first.text)
+    if content.tools and declared.tools:
+        raise MessageError("the developer message declares tools, and others were given beside it; give all of them in "
+                           "one place")
+    conversation[place] = replace(first, content=replace(
+        content, tools=content.tools or declared.tools,
+        response_formats=(*content.response_formats, *declared.response_formats)))
 
 
-def _optional_text(entry: Mapping[str, Any], key: str, where: str) -> str | None:
-    value = entry.get(key)
-    if value is not None and (not isinstance(value, str) or not value):
-        raise MessageError(f"{where} has {shown(value)} as {key}, expected text")
-    return value
+def system_channels(tools: Toolbox | Iterable[Any] | None) -> tuple[str, ...]:
+    """Channels to offer in `SystemContent.valid_channels` to a model that must not use commentary without tools:
+    all of them if there are tools, else only analysis and final. The default, as the model was trained, is all."""
+    box = Toolbox() if tools is None else toolbox(tools)
+    return CHANNELS if box.functions or box.builtins else ("analysis", "final")
 
 
-def _content(content: Any, where: str) -> str | tuple[str, ...]:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, Sequence) or isinstance(content, (bytes, bytearray)):
-        raise MessageError(f"{where} has {shown(content)} as content, expected text or a list of text parts")
-    return tuple(_part(part, f"{where} content[{i}]") for i, part in enumerate(content))
-
-
-def _part(part: Any, where: str) -> str:
-    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        text: str = part["text"]
-        return text
-    kind = part.get("type") if isinstance(part, Mapping) else part
-    if isinstance(kind, str) and kind != "text" and isinstance(part, Mapping):
-        raise MessageError(f"{where} has type {shown(kind)}; this model reads text only")
-    raise MessageError(f'{where} is {shown(part)}, expected {{"type": "text", "text": ...}}')
+def read_response_format(spec: ResponseFormat | Mapping[str, Any]) -> ResponseFormat:
+    """A response format: {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}, or the same without
+    the inner object. Raises MessageError for others."""
+    if isinstance(spec, ResponseFormat):
+        return spec
+    inner = spec.get("json_schema", spec) if isinstance(spec, Mapping) else None
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str) or not isinstance(
+            inner.get("schema"), Mapping):
+        raise MessageError('expected {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}} as the '
+                           f"response format, found {shown(spec)}")
+    return ResponseFormat(inner["name"], inner["schema"], inner.get("description"))

@@ -2,17 +2,17 @@
 
 A well-formed header is `ROLE`, ` to=RECIPIENT`, `<|channel|>CHANNEL`, ` to=RECIPIENT`, ` <|constrain|>TYPE`
 or ` TYPE`, in this order, each but the role optional. Models also glue, double, forget and misspell these, or
-write their text where a header belongs. What is no field of a header is text, and nothing but stray
-punctuation is thrown away.
+write their text where a header belongs. What is no field of a header is text; only punctuation and what was said
+twice is left out, and kept aside.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from gptoss_native.harmony.controls import CONSTRAIN
+from gptoss_native.harmony.controls import CONSTRAIN, spell
 from gptoss_native.harmony.messages import CHANNELS, ROLES, Role
 
 Part = tuple[str, str]
@@ -26,7 +26,7 @@ _NAMES = "|".join(CHANNELS)
 _PUNCTUATION = r"[\s!-/:;=?-@\[-`{-~\u2010-\u2015]"  # ASCII and dashes, but < begins a spelled marker
 _MARKER = re.compile(r"<\|(channel|constrain)\|>")
 _WORD = re.compile(r"\S+")
-_ROLE = re.compile(rf"({'|'.join(ROLES)})\1*(?::([^\s<]+))?(?={_NAMES}|to=|\s|$)")
+_ROLE = re.compile(rf"({'|'.join(ROLES)})(\1*)(?::([^\s<]+))?(?={_NAMES}|to=|\s|$)")
 _TO = re.compile(r"to=([^\s<{]*)")
 _CHANNEL = re.compile(rf"{_PUNCTUATION}*({_NAMES})", re.IGNORECASE)
 _CHANNEL_WORD = re.compile(r"(\s*)([^\s<]*)")
@@ -36,6 +36,7 @@ _TYPES = ("json", "code", "text")
 _TOOL = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+)+|python|browser")
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _NOISE = re.compile(rf"(?:{_PUNCTUATION}|{_NAMES})*")
+_ONLY_NAMES = re.compile(rf"(?:\s|{_NAMES})*")
 _NOISE_BEFORE_MESSAGE = re.compile(rf"(?:{_PUNCTUATION}|[0-9]|{_NAMES})*")
 
 
@@ -47,6 +48,7 @@ class Header:
     rest: text after the channel that belongs to no header: the beginning of the content.
     closed: `<|message|>` came after it.
     malformed: it was not well formed.
+    stray: what was left out.
     """
 
     role: Role = "assistant"
@@ -58,6 +60,7 @@ class Header:
     rest: str = ""
     closed: bool = False
     malformed: bool = False
+    stray: str = ""
 
     @property
     def blank(self) -> bool:
@@ -78,20 +81,26 @@ class Header:
         """Forgets stray punctuation and channel names, as in `<|channel|>commentary?commentary?`."""
         if self.rest and (_NOISE_BEFORE_MESSAGE if self.closed else _NOISE).fullmatch(self.rest):
             self.malformed |= not self.rest.isspace()
+            self.stray += self.rest
             self.rest = ""
 
 
-def parse_header(parts: Sequence[Part], *, role: Role | None, started: bool, closed: bool) -> Header:
-    """The fields of a header.
+def parse_header(parts: tuple[Part, ...], *, role: Role | None, started: bool, closed: bool) -> Header:
+    """The fields of a header. The same few come again and again, so what they mean is remembered.
 
     role: known beforehand, because `<|start|>` and the role were in the prompt; else None.
     started: a `<|start|>` came before it.
     closed: `<|message|>` came after it. If not, it was cut off or was never meant as a header, so only what
     cannot be anything else counts as a field: the role, what a marker introduces, ` to=...` and a type after it.
     """
-    if closed:
-        parts = _split_spelled_markers(parts)
+    return replace(_parse_header(parts, role, started, closed))
+
+
+@lru_cache(maxsize=256)
+def _parse_header(parts: tuple[Part, ...], role: Role | None, started: bool, closed: bool) -> Header:
     header = Header(role or "assistant", closed=closed)
+    if closed:
+        parts, header.stray = _split_spelled_markers(parts)
     lead = parts[0][1] if parts and not parts[0][0] else ""
     lead = lead[_read_role(header, lead, role, started, closed):]
     typed = any(marker == "constrain" for marker, _ in parts)
@@ -105,6 +114,7 @@ def parse_header(parts: Sequence[Part], *, role: Role | None, started: bool, clo
     if closed:
         header.drop_noise()
     if not header.prose.strip() or closed and _NOISE.fullmatch(header.prose):
+        header.stray += header.prose
         header.prose = ""
     if header.role == "tool" and header.name is None:
         header.name = "tool"
@@ -117,13 +127,21 @@ def could_be_channel(text: str) -> bool:
     return any(channel.startswith(text) or text.startswith(channel) for channel in CHANNELS)
 
 
-def _split_spelled_markers(parts: Sequence[Part]) -> list[Part]:
-    """Markers written out in ordinary tokens count too: no name may end in `<|channel|>commentary`."""
+def only_names(text: str) -> bool:
+    """Whether `text` has nothing but names of channels."""
+    return _ONLY_NAMES.fullmatch(text) is not None
+
+
+def _split_spelled_markers(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], str]:
+    """Markers written out in ordinary tokens count too: no name may end in `<|channel|>commentary`. Also returns
+    their spellings."""
     split: list[Part] = []
+    spelled = ""
     for marker, text in parts:
         first, *others = _MARKER.split(text)
         split += [(marker, first), *zip(others[::2], others[1::2], strict=True)]
-    return split
+        spelled += "".join(map(spell, others[::2]))
+    return tuple(split), spelled
 
 
 def _read_role(header: Header, text: str, known: Role | None, started: bool, closed: bool) -> int:
@@ -133,10 +151,11 @@ def _read_role(header: Header, text: str, known: Role | None, started: bool, clo
     while True:
         start = len(text) - len(text[end:].lstrip())
         match = _ROLE.match(text, start)
-        if match is None or match[1] not in allowed or (match[2] and not closed):
+        if match is None or match[1] not in allowed or (match[3] and not closed):
             break
-        header.role, header.name = match[1], match[2] or header.name
-        header.malformed |= found or match.end(1) - start > len(match[1])
+        header.stray += match.group() if found else match[2]
+        header.role, header.name = match[1], header.name or match[3]
+        header.malformed |= found or bool(match[2])
         allowed, end, found = (header.role,), match.end(), True
         header.malformed |= end < len(text) and not text[end].isspace()
     words = text.split()
@@ -172,7 +191,9 @@ def _scan_fields(header: Header, text: str, bare: bool, before_channel: bool, ty
         if word is None:
             return text[end:]
         if to:
-            header.malformed |= header.recipient is not None or not to[1]
+            if header.recipient is not None or not to[1]:
+                header.malformed = True
+                header.stray += f" {to.group()}"
             header.recipient = header.recipient or to[1] or None
         elif not _take_word(header, word.group(), text[word.end():].split(), bare, before_channel, typed):
             return text[end:]
@@ -187,6 +208,8 @@ def _take_word(
     addressed = header.recipient is not None
     if before_channel and bare and word in CHANNELS:
         header.malformed = True
+        if header.channel is not None:
+            header.stray += f" {word}"
         header.channel = header.channel or word
     elif header.content_type is None and (
         word in _TYPES and (bare or addressed)
@@ -211,9 +234,12 @@ def _read_channel(header: Header, text: str, closed: bool, typed: bool) -> str:
     known = _CHANNEL.match(word)
     header.malformed |= bool(space) or word not in CHANNELS or header.channel is not None
     if known:
+        header.stray += f" {header.channel} " if header.channel is not None else ""
+        header.stray += word[: known.start(1)]
         header.channel = known[1].lower()
         return _read_fields(header, word[known.end():] + text[match.end():], closed, typed=typed)
     trial = replace(header, channel=header.channel or word or None)
+    trial.stray += f" {word}" if header.channel is not None else ""
     rest = _read_fields(trial, text[match.end():], closed, typed=typed)
     if word and (rest.strip() or not closed and not _NOISE.fullmatch(word)):
         return text  # no channel that anyone knows: words of a sentence
@@ -229,6 +255,7 @@ def _read_type(header: Header, text: str, closed: bool) -> str:
         header.content_type = header.content_type or CONSTRAIN
         header.malformed = True
         return _read_fields(header, text, closed)
+    header.stray += f" {header.content_type}" if header.content_type is not None else ""
     header.content_type = CONSTRAIN + match[2]
     header.malformed |= bool(match[1])
     return _read_fields(header, text[match.end():], closed)

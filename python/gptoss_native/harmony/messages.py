@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gptoss_native.errors import GptOssError
+from gptoss_native.harmony.tools import JsonObject, ToolNamespace
+
+if TYPE_CHECKING:
+    from gptoss_native.harmony.toolbox import ToolCall
 
 Role = Literal["user", "assistant", "system", "developer", "tool"]
 Effort = Literal["low", "medium", "high"]
@@ -26,7 +30,7 @@ class MessageError(GptOssError, ValueError):
 class SystemContent:
     """What a Harmony system message says. None leaves a line out; an empty text keeps it, empty.
 
-    The dates are the caller's; today's is never filled in.
+    The dates are the caller's; today's is never filled in. tools: the built-in ones, `browser()` and `python()`.
     """
 
     model_identity: str | None = "You are ChatGPT, a large language model trained by OpenAI."
@@ -35,13 +39,26 @@ class SystemContent:
     conversation_start_date: str | None = None
     valid_channels: tuple[str, ...] = CHANNELS
     channel_required: bool = True
+    tools: tuple[ToolNamespace, ...] = ()
+
+
+@dataclass(frozen=True)
+class ResponseFormat:
+    """A JSON schema that the answer is to follow. The model is told of it; nothing enforces it."""
+
+    name: str
+    schema: JsonObject
+    description: str | None = None
 
 
 @dataclass(frozen=True)
 class DeveloperContent:
-    """What a Harmony developer message says: instructions, which elsewhere are called the system prompt."""
+    """What a Harmony developer message says: instructions, which elsewhere are called the system prompt, and
+    tools: `functions(...)`."""
 
     instructions: str | None = None
+    tools: tuple[ToolNamespace, ...] = ()
+    response_formats: tuple[ResponseFormat, ...] = ()
 
 
 Item = str | SystemContent | DeveloperContent
@@ -59,7 +76,9 @@ class Message:
     The parser also says:
     terminator: what ended the message. implicit: the next header, without an end; eos: the end of the tokens.
     malformed: the tokens were not what the format asks for, and this is the parser's best reading.
-    tokens: all ids since the previous message ended.
+    stray: text of its header that is no field of it, such as punctuation or a name said twice; not to be shown.
+    token_ids: all ids since the previous message ended.
+    call: the tool call that it is, if it is one.
     """
 
     role: Role
@@ -70,7 +89,9 @@ class Message:
     content_type: str | None = None
     terminator: Terminator | None = None
     malformed: bool = False
-    tokens: tuple[int, ...] = ()
+    stray: str = ""
+    token_ids: tuple[int, ...] = ()
+    call: ToolCall | None = None
 
     @property
     def items(self) -> tuple[Item, ...]:

@@ -1,233 +1,88 @@
-"""Generated token ids to messages and events, whatever the model wrote: nothing raises, no text is lost."""
+"""Generated token ids to messages and events, with patience or exactly as the openai-harmony library."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import index
-from typing import Any
+from typing import Any, Literal
 
-from gptoss_native.errors import TokenizerError
-from gptoss_native.events import Done, EndReason, Event, MessageDone
-from gptoss_native.harmony.controls import Control, control_ids
-from gptoss_native.harmony.header import Header, could_be_channel
-from gptoss_native.harmony.messages import KINDS, Kind, Message, Role, Terminator
-from gptoss_native.harmony.partial import Draft, OpenMessage
+from gptoss_native.config.strict_json import shown
+from gptoss_native.events import EndReason, Event
+from gptoss_native.harmony.compat_events import CompatEvents
+from gptoss_native.harmony.messages import ROLES, Message, MessageError, Role
+from gptoss_native.harmony.specs import toolbox
+from gptoss_native.harmony.tolerant import Place, TolerantParser
+from gptoss_native.harmony.toolbox import Toolbox, ToolCall
 from gptoss_native.tokenizer import Tokenizer
 
-_TERMINATORS: dict[Control, Terminator] = {
-    "end": "end", "return": "return", "call": "call", "endoftext": "eos"}
-_REASONS: dict[Control | None, EndReason] = {"return": "stop", "endoftext": "stop", "call": "tool_calls"}
-_UNKNOWN = "\ufffd".encode()
+Policy = Literal["tolerant", "compat"]
 
 
 class Parser:
-    """Splits a completion into messages, token by token or in batches; how it is cut into batches changes
-    nothing.
+    """Splits a completion into messages, token by token or in batches; how it is cut into batches changes nothing.
 
     tokenizer: of the model; TokenizerError if it lacks a special token that the format needs.
-    role: "assistant" if the prompt ended in `<|start|>assistant`, as `render` leaves it; None if the tokens
-    begin with `<|start|>`.
-
-    What the model gets wrong is read as well as can be and marked `malformed`: text where a header belongs is
-    an answer without a channel; a missing `<|start|>`, `<|end|>` or role is supplied; stop tokens and blanks
-    between messages are skipped; ids outside the vocabulary become U+FFFD. Control tokens never show in any
-    text.
+    role: "assistant" if the prompt ended in `<|start|>assistant`, as the renderer leaves it; None if the tokens begin
+    with `<|start|>`, as those of a prompt do.
+    policy: "tolerant" never raises on what a model wrote. What the model gets wrong is read as well as can be and
+    marked `malformed`: text where a header belongs is an answer without a channel; a missing `<|start|>`, `<|end|>` or
+    role is supplied; stop tokens and blanks between messages are skipped; ids outside the vocabulary become U+FFFD.
+    Control tokens never show in any text. "compat" reads exactly what the openai-harmony library reads, and raises
+    ParseError where that does; see `CompatParser`. strict: its, of no meaning to "tolerant".
+    tools: a Toolbox, or a list of function tools; calls then say whether they are `known`, and have the caller's names.
     """
 
-    def __init__(self, tokenizer: Tokenizer, role: Role | None = "assistant") -> None:
-        self.messages: list[Message] = []
-        self._controls = control_ids(tokenizer)
-        self._token_bytes = tokenizer.token_bytes
-        # One of the two is set; both after a channel marker inside a message, until its meaning is clear.
-        self._draft: Draft | None = Draft(role)
-        self._open: OpenMessage | None = None
-        self._tokens: list[int] = []  # since the last message ended
-        self._last_token = -1
-        self._pending: list[str] = []  # text of the open message that no event has told yet
-        self._texts: dict[Kind, list[str]] = {kind: [] for kind in KINDS}
+    def __init__(self, tokenizer: Tokenizer, role: Role | None = "assistant", *, policy: Policy = "tolerant",
+                 tools: Toolbox | Iterable[Any] | None = None, strict: bool = True) -> None:
+        if role is not None and role not in ROLES:
+            raise MessageError(f"expected role to be None or one of {', '.join(ROLES)}, found {shown(role)}")
+        if policy not in ("tolerant", "compat"):
+            raise MessageError(f"expected policy to be tolerant or compat, found {shown(policy)}")
+        known = None if tools is None else toolbox(tools)
+        self._machine: TolerantParser | CompatEvents = (
+            CompatEvents(tokenizer, role, known, strict) if policy == "compat"
+            else TolerantParser(tokenizer, role, known))
 
     def feed(self, tokens: int | Iterable[int]) -> list[Event]:
-        """Reads one token id or several and returns what became known: deltas, and messages that ended."""
-        events: list[Event] = []
-        if isinstance(tokens, int) or not isinstance(tokens, Iterable):
-            tokens = (tokens,)
-        for token in map(index, tokens):
-            self._tokens.append(token)
-            self._last_token = token
-            control = self._controls.get(token)
-            if control is not None:
-                self._read_control(control, events)
-                continue
-            try:
-                data = self._token_bytes(token)
-            except TokenizerError:
-                data = _UNKNOWN
-                self._mark_malformed()
-            if self._draft is None:
-                self._write(data)
-            else:
-                self._read_header(self._draft, data, events)
-        self._tell(events)
-        return events
+        """Reads one token id or several and returns what became known: deltas, and messages that ended.
+
+        Raises TypeError for what is no token id, and with policy "compat" ParseError.
+        """
+        return self._machine.feed(tokens)
 
     def finish(self, reason: EndReason | None = None) -> list[Event]:
         """The end of the tokens: returns what is left, and `Done`.
 
         reason: why generation ended; None says stop or tool_calls after such a stop token, else length.
+        With policy "compat" raises ParseError if the tokens end in a header.
         """
-        events: list[Event] = []
-        self._end_message("eos", events)
-        reason = reason or _REASONS.get(self._controls.get(self._last_token), "length")
-        events.append(Done(reason, self.text, self.reasoning, self.preamble, tuple(self.messages)))
-        return events
+        return self._machine.finish(reason)
+
+    @property
+    def messages(self) -> list[Message]:
+        """Those that have ended."""
+        return self._machine.messages
 
     @property
     def text(self) -> str:
         """The answer so far: all text on the final channel or on none."""
-        return self._text_of("text")
+        return self._machine.text_of("text")
 
     @property
     def reasoning(self) -> str:
         """The analysis channel so far."""
-        return self._text_of("reasoning")
+        return self._machine.text_of("reasoning")
 
     @property
     def preamble(self) -> str:
         """What was said to the user on the commentary channel so far."""
-        return self._text_of("preamble")
+        return self._machine.text_of("preamble")
 
-    def _text_of(self, kind: Kind) -> str:
-        pieces = self._texts[kind]
-        pieces[:] = ["".join(pieces)]
-        return pieces[0]
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls that have ended."""
+        return tuple(message.call for message in self.messages if message.call is not None)
 
-    # What each token does
-
-    def _read_control(self, control: Control, events: list[Event]) -> None:
-        if control == "start":
-            self._start(events)
-        elif control == "message":
-            self._begin_content(events)
-        elif control in ("channel", "constrain"):
-            self._read_marker(control, events)
-        elif control == "ignored":
-            self._mark_malformed()
-        else:
-            self._end_message(_TERMINATORS[control], events)
-
-    def _start(self, events: list[Event]) -> None:
-        """A new header. One that was being read is restarted, and what it said is forgotten unless it was
-        text.
-        """
-        restarted = self._draft is not None and (self._draft.started or self._draft.role is not None)
-        before = len(self.messages)
-        token = self._tokens.pop()  # belongs to the new message
-        self._end_message("implicit", events)
-        self._tokens.append(token)
-        self._draft = Draft(started=True, malformed=restarted and len(self.messages) == before)
-
-    def _read_marker(self, marker: Control, events: list[Event]) -> None:
-        if self._open is not None and self._draft is None:
-            if marker == "constrain" and not self._open.headerless:
-                self._open.malformed = True
-                return
-            self._draft = Draft(malformed=True)
-            self._draft.first_token = len(self._tokens) - 1
-            if self._open.headerless:
-                self._finish_open("implicit", events)
-        assert self._draft is not None
-        self._draft.parts.append((marker, bytearray()))
-
-    def _read_header(self, draft: Draft, data: bytes, events: list[Event]) -> None:
-        draft.parts[-1][1].extend(data)
-        if self._open is not None:
-            marker, text = draft.parts[-1]
-            decoded = text.decode("utf-8", "replace")
-            if draft.too_long() or marker == "channel" and not could_be_channel(decoded):
-                self._resume()
-        elif draft.too_long():
-            self._open_message(draft.parse(closed=False), events)
-
-    def _begin_content(self, events: list[Event]) -> None:
-        if self._draft is not None:
-            header = self._draft.parse(closed=True)
-            if self._open is None:
-                self._open_message(header, events)
-            elif header.channel is None:
-                self._resume()
-            else:
-                self._finish_open("implicit", events)
-                self._open_message(header, events)
-        elif self._open is not None:
-            self._open.malformed = True
-            if self._open.headerless:
-                self._finish_open("implicit", events)
-                self._open_message(Header(malformed=True), events)
-
-    def _end_message(self, terminator: Terminator, events: list[Event]) -> None:
-        """The open message ends, or a header that led to none: text that was written there is a message."""
-        if self._open is not None:
-            if self._draft is not None:
-                self._resume()
-            self._finish_open(terminator, events)
-        elif self._draft is not None:
-            header = self._draft.parse(closed=False)
-            header.drop_noise()
-            if not header.blank and (header.has_text or terminator != "implicit"):
-                self._open_message(header, events)
-                self._finish_open(terminator, events)
-        self._draft = Draft()
-
-    # The open message
-
-    def _open_message(self, header: Header, events: list[Event]) -> None:
-        """Begins a message. Text before its channel becomes one of its own, or is all there is."""
-        self._draft = None
-        if header.prose and not header.only_prose:
-            self._open = OpenMessage(Header(header.role, header.name, malformed=True), headerless=True)
-            self._write(header.prose.encode("utf-8", "surrogateescape"))
-            self._finish_open("implicit", events)
-        self._open = OpenMessage(header, headerless=header.only_prose)
-        self._write((header.prose if header.only_prose else header.rest).encode("utf-8", "surrogateescape"))
-
-    def _write(self, data: bytes) -> None:
-        assert self._open is not None
-        text = self._open.decoder.decode(data)
-        if text:
-            self._add(self._open, text)
-
-    def _add(self, message: OpenMessage, text: str) -> None:
-        message.pieces.append(text)
-        self._texts[message.kind].append(text)
-        self._pending.append(text)
-
-    def _tell(self, events: list[Event]) -> None:
-        if self._pending and self._open is not None:
-            events.append(self._open.delta("".join(self._pending)))
-            self._pending.clear()
-
-    def _resume(self) -> None:
-        """What came after a channel marker inside a message was no header: it is content, without the marker.
-        """
-        assert self._open is not None and self._draft is not None
-        self._open.malformed = True
-        draft, self._draft = self._draft, None
-        for _, data in draft.parts:
-            self._write(bytes(data))
-
-    def _finish_open(self, terminator: Terminator, events: list[Event]) -> None:
-        assert self._open is not None
-        tail = self._open.decoder.decode(b"", True)
-        if tail:
-            self._add(self._open, tail)
-        self._tell(events)
-        cut = len(self._tokens) if self._draft is None else self._draft.first_token
-        message = self._open.message(terminator, tuple(self._tokens[:cut]))
-        del self._tokens[:cut]
-        self._open = None
-        self.messages.append(message)
-        events.append(MessageDone(message))
-
-    def _mark_malformed(self) -> None:
-        mark: Any = self._draft or self._open
-        mark.malformed = True
+    @property
+    def place(self) -> Place:
+        """What is being read now, see `Place`; `closing_ids` needs it."""
+        return self._machine.place

@@ -1,4 +1,4 @@
-"""Messages to tokens. Text is always encoded as ordinary text: only this module makes control tokens.
+"""Messages to tokens. Text is always encoded as ordinary text: only this package's renderer makes control tokens.
 
 Where the format puts a `+`, the tokenizer is called anew: what BPE would merge across it, the model never saw
 merged.
@@ -10,32 +10,92 @@ from collections.abc import Sequence
 from typing import Literal
 
 from gptoss_native.config.strict_json import shown
-from gptoss_native.harmony.controls import CONSTRAIN, control_spelling_in, spell
-from gptoss_native.harmony.messages import (
-    ROLES,
-    DeveloperContent,
-    Item,
-    Message,
-    MessageError,
-    SystemContent,
-)
+from gptoss_native.harmony.checks import check_message
+from gptoss_native.harmony.content import content_text
+from gptoss_native.harmony.controls import CONSTRAIN, spell
+from gptoss_native.harmony.messages import ROLES, DeveloperContent, Message, MessageError, Role
+from gptoss_native.harmony.tools import FUNCTIONS
 from gptoss_native.tokenizer import Tokenizer
 
 DropAnalysis = Literal["last_final", "first_final", "none"]
+RecipientPosition = Literal["role", "channel"]
 
 
-def render_conversation(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
-    """Token ids of the messages, one after the other.
+def render_conversation(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    *,
+    drop_analysis: DropAnalysis = "last_final",
+    recipient: RecipientPosition = "role",
+    compat: bool = False,
+) -> list[int]:
+    """Token ids of the messages, one after the other, without old reasoning.
 
-    Raises MessageError if a header field contains a control token's spelling or a tool result has no name,
-    and TokenizerError if the vocabulary lacks a special token that is needed.
+    drop_analysis: which, see `without_old_analysis`. recipient: where an assistant's call names the tool, after the
+    role as the openai-harmony library does, or after the channel as models mostly do. compat: as that library also
+    where it is wrong: a message to "all" ends as a call does, and see `type_text`; use it with "first_final".
+
+    Raises MessageError if a header field contains a control token's spelling or a tool result has no name, and
+    TokenizerError if the vocabulary lacks a special token that is needed.
     """
-    return [token for message in messages for token in render_message(message, tokenizer)]
+    if recipient not in ("role", "channel"):
+        raise MessageError(f"expected recipient to be role or channel, found {shown(recipient)}")
+    told = has_functions(messages)
+    return [
+        token
+        for message in without_old_analysis(messages, drop_analysis)
+        for token in render_message(message, tokenizer, has_functions=told, recipient=recipient, compat=compat)
+    ]
 
 
-def render_message(message: Message, tokenizer: Tokenizer) -> list[int]:
-    """Token ids of one message: `<|start|>` header `<|message|>` content, and `<|call|>` or `<|end|>`."""
-    _check(message, tokenizer)
+def render_conversation_for_completion(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    next_role: Role = "assistant",
+    *,
+    drop_analysis: DropAnalysis = "last_final",
+    recipient: RecipientPosition = "role",
+    compat: bool = False,
+) -> list[int]:
+    """`render_conversation`, and the beginning of the next message: `<|start|>` and its role."""
+    if next_role not in ROLES:
+        raise MessageError(f"expected the next role to be one of {', '.join(ROLES)}, found {shown(next_role)}")
+    ids = render_conversation(
+        messages, tokenizer, drop_analysis=drop_analysis, recipient=recipient, compat=compat)
+    return [*ids, tokenizer.special("<|start|>"), *tokenizer.encode(next_role)]
+
+
+def render_conversation_for_training(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    *,
+    drop_analysis: DropAnalysis = "none",
+    recipient: RecipientPosition = "role",
+    compat: bool = False,
+) -> list[int]:
+    """`render_conversation`, with all reasoning, and `<|return|>` at the end of a last final answer."""
+    ids = render_conversation(
+        messages, tokenizer, drop_analysis=drop_analysis, recipient=recipient, compat=compat)
+    last = messages[-1] if messages else None
+    answers = last is not None and last.role == "assistant" and last.channel == "final"
+    if answers and (compat or ids[-1] == tokenizer.special("<|end|>")):  # a call on that channel stays a call
+        ids[-1] = tokenizer.special("<|return|>")
+    return ids
+
+
+def render_message(
+    message: Message,
+    tokenizer: Tokenizer,
+    *,
+    has_functions: bool = False,
+    recipient: RecipientPosition = "role",
+    compat: bool = False,
+) -> list[int]:
+    """Token ids of one message: `<|start|>` header `<|message|>` content, and `<|call|>` or `<|end|>`.
+
+    has_functions: the conversation declares functions, which a system message says the channel of.
+    """
+    check_message(message, tokenizer)
     encode, special = tokenizer.encode, tokenizer.special
     ids = [special("<|start|>")]
     if message.role == "tool":
@@ -45,54 +105,50 @@ def render_message(message: Message, tokenizer: Tokenizer) -> list[int]:
         if message.name is not None:
             ids += encode(f":{message.name}")
     addressed = message.recipient is not None and message.recipient != "all"
-    if addressed:
-        ids += encode(f" to={message.recipient}")
+    to = encode(f" to={message.recipient}") if addressed else []
+    after_channel = recipient == "channel" and message.role == "assistant" and message.channel is not None
+    if not after_channel:
+        ids += to
     if message.channel is not None:
         ids += [special("<|channel|>"), *encode(message.channel)]
+    if after_channel:
+        ids += to
     if message.content_type is not None:
-        if message.content_type.startswith(CONSTRAIN):
-            ids += [*encode(" "), special(CONSTRAIN), *encode(message.content_type[len(CONSTRAIN):])]
-        else:
-            ids += encode(f" {message.content_type}")
+        ids += content_type_ids(message.content_type, tokenizer)
     ids.append(special("<|message|>"))
     for item in message.items:
-        ids += encode(content_text(item))
-    ids.append(special(spell("call" if message.role == "assistant" and addressed else "end")))
+        ids += encode(content_text(item, has_functions=has_functions, compat=compat))
+    call = message.role == "assistant" and (addressed or compat and message.recipient is not None)
+    ids.append(special(spell("call" if call else "end")))
     return ids
 
 
-def content_text(item: Item) -> str:
-    """The text that stands for a content item."""
-    if isinstance(item, SystemContent):
-        return system_text(item)
-    return developer_text(item) if isinstance(item, DeveloperContent) else item
+def content_type_ids(content_type: str, tokenizer: Tokenizer) -> list[int]:
+    """The content type's place in a header; the marker `<|constrain|>` at its beginning is the special token."""
+    if content_type.startswith(CONSTRAIN):
+        rest = tokenizer.encode(content_type[len(CONSTRAIN):])
+        return [*tokenizer.encode(" "), tokenizer.special(CONSTRAIN), *rest]
+    return tokenizer.encode(f" {content_type}")
 
 
-def system_text(content: SystemContent) -> str:
-    """Identity and dates, reasoning effort, channels: those that are present, a blank line apart."""
-    date = content.conversation_start_date
-    facts = [
-        content.model_identity,
-        None if content.knowledge_cutoff is None else f"Knowledge cutoff: {content.knowledge_cutoff}",
-        None if date is None else f"Current date: {date}",
-    ]
-    lines = [fact for fact in facts if fact is not None]
-    sections = ["\n".join(lines)] if lines else []
-    if content.reasoning_effort is not None:
-        sections.append(f"Reasoning: {content.reasoning_effort}")
-    if content.valid_channels:
-        required = " Channel must be included for every message." if content.channel_required else ""
-        sections.append(f"# Valid channels: {', '.join(content.valid_channels)}.{required}")
-    return "\n\n".join(sections)
-
-
-def developer_text(content: DeveloperContent) -> str:
-    """The instructions, verbatim, under their heading."""
-    return "" if content.instructions is None else f"# Instructions\n\n{content.instructions}"
+def has_functions(messages: Sequence[Message]) -> bool:
+    """Whether any developer content declares functions."""
+    return any(
+        namespace.tools and (namespace.name if namespace.key is None else namespace.key) == FUNCTIONS
+        for message in messages
+        for item in message.items
+        if isinstance(item, DeveloperContent)
+        for namespace in item.tools
+    )
 
 
 def without_old_analysis(messages: Sequence[Message], policy: DropAnalysis) -> list[Message]:
-    """The messages without reasoning that earlier answers have made obsolete.
+    """The messages without reasoning that earlier answers have made obsolete, see `kept_by`."""
+    return [message for message, kept in zip(messages, kept_by(messages, policy)) if kept]
+
+
+def kept_by(messages: Sequence[Message], policy: DropAnalysis) -> list[bool]:
+    """Which messages stay in the prompt.
 
     last_final: analysis before the last answer of the assistant goes; what follows it, in a tool loop, stays.
     first_final: analysis before the first final message goes, and only if the last assistant message is
@@ -106,29 +162,7 @@ def without_old_analysis(messages: Sequence[Message], policy: DropAnalysis) -> l
         answers = [m for m in messages if m.role == "assistant"]
         if answers and answers[-1].channel == "final":
             before = next(i for i, m in enumerate(messages) if m.channel == "final")
-    return [m for i, m in enumerate(messages) if i >= before or m.channel != "analysis"]
-
-
-def _check(message: Message, tokenizer: Tokenizer) -> None:
-    if message.role not in ROLES:
-        raise MessageError(f"a message has role {shown(message.role)}, expected one of {', '.join(ROLES)}")
-    for item in message.items:
-        if not isinstance(item, (str, SystemContent, DeveloperContent)):
-            raise MessageError(f"a message with role {message.role!r} has content of type "
-                               f"{type(item).__name__}, expected text, SystemContent or DeveloperContent")
-    content_type = message.content_type
-    if content_type is not None and content_type.startswith(CONSTRAIN):
-        content_type = content_type[len(CONSTRAIN):]
-    fields = {"name": message.name, "channel": message.channel, "recipient": message.recipient,
-              "content_type": content_type}
-    for field, value in fields.items():
-        spelling = control_spelling_in(value, tokenizer) if value is not None else None
-        if spelling is not None:
-            raise MessageError(f"the {field} of a message with role {message.role!r} contains {spelling}; "
-                               "a header field must not spell a control token")
-    if message.role == "tool" and not message.name:
-        raise MessageError("a message with role 'tool' needs the name of the tool, as in 'functions.search'")
-    for kind, role in ((SystemContent, "system"), (DeveloperContent, "developer")):
-        if message.role != role and any(isinstance(item, kind) for item in message.items):
-            raise MessageError(
-                f"{kind.__name__} belongs in a message with role {role!r}, not {message.role!r}")
+    elif policy != "none":
+        raise MessageError("expected drop_analysis to be one of last_final, first_final, none, found "
+                           f"{shown(policy)}")
+    return [i >= before or m.channel != "analysis" for i, m in enumerate(messages)]

@@ -1,0 +1,140 @@
+"""The tools of a conversation: under which names the model is told of them, and which of them a call means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+from gptoss_native.config.strict_json import shown
+from gptoss_native.harmony.messages import MessageError
+from gptoss_native.harmony.tools import FUNCTIONS, Tool, ToolNamespace
+
+BUILTIN_NAMES = ("python", "browser")
+GLUED_TYPES = ("json", "code")
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that the model made.
+
+    name: as the caller declared it, without "functions."; of built-in tools "python", "browser.search" and so on.
+    arguments: as the model wrote them; of the built-in python, source. parsed: the JSON object that they are, or
+    None; error: why they are none, where they should be. Nothing is repaired.
+    recipient: the name as the model wrote it. known: whether there is such a tool; None if the parser was not told
+    of any. complete: whether the model ended it; if not, it was cut off.
+    """
+
+    name: str
+    arguments: str
+    parsed: dict[str, Any] | None
+    error: str | None
+    recipient: str
+    known: bool | None
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """functions: the caller's own. builtins: `browser()`, `python()`, or what stands for them.
+
+    aliases: name of a function -> the name that the model is told. For functions named `python` or `browser`, which
+    the model would call in the way it was trained to, with source instead of JSON. Calls come back under the
+    caller's name.
+
+    Raises MessageError for names that are empty, not unique, or alias no function.
+    """
+
+    functions: tuple[Tool, ...] = ()
+    builtins: tuple[ToolNamespace, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [tool.name for tool in self.functions]
+        for alias in self.aliases:
+            if alias not in names:
+                raise MessageError(f"aliases has {shown(alias)}, expected one of the functions: {', '.join(names)}")
+        told = [self.told(name) for name in names]
+        for name in (*names, *told):
+            if not isinstance(name, str) or not name:
+                raise MessageError(f"expected the name of a function, found {shown(name)}")
+        if len(set(names)) < len(names) or len(set(told)) < len(told):
+            raise MessageError(f"expected functions with names of their own, found {', '.join(told)}")
+
+    def told(self, name: str) -> str:
+        """The name that the model knows the function by."""
+        return self.aliases.get(name, name)
+
+    @property
+    def namespaces(self) -> tuple[ToolNamespace, ...]:
+        """The functions for a developer message: one namespace, or none."""
+        tools = tuple(replace(tool, name=self.told(tool.name)) for tool in self.functions)
+        return (ToolNamespace(FUNCTIONS, None, tools),) if tools else ()
+
+    def recipient(self, name: str) -> str:
+        """Whom a call to the tool `name` is addressed to."""
+        declared = any(tool.name == name for tool in self.functions)
+        if not declared and (self._is_builtin(name) or name.startswith(f"{FUNCTIONS}.")):
+            return name
+        return f"{FUNCTIONS}.{self.told(name)}"
+
+    def resolve(self, recipient: str) -> tuple[str, bool]:
+        """Which tool is meant: its name, and whether there is one. The name may lack "functions." or have it where
+        it does not belong, and may have a content type glued to its end."""
+        name = recipient.removeprefix(f"{FUNCTIONS}.")
+        found = self._find(recipient, name)
+        for glued in GLUED_TYPES:
+            if found is None and name.endswith(glued):
+                found = self._find(recipient.removesuffix(glued), name.removesuffix(glued))
+        return (name, False) if found is None else (found, True)
+
+    def _find(self, recipient: str, name: str) -> str | None:
+        if recipient == name and self._is_builtin(name):
+            return name
+        names = [tool.name for tool in self.functions]
+        for each in names:
+            if self.told(each) == name:
+                return each
+        if name in names or self._is_builtin(name):
+            return name
+        short = name.removeprefix("browser.")
+        return short if short in names else None
+
+    def _is_builtin(self, name: str) -> bool:
+        return any(
+            name == namespace.name and not namespace.tools
+            or any(name == f"{namespace.name}.{tool.name}" for tool in namespace.tools)
+            for namespace in self.builtins
+        )
+
+    def takes_nothing(self, name: str) -> bool:
+        return any(tool.name == name and not tool.parameters for tool in self.functions)
+
+
+def tool_call(recipient: str, arguments: str, complete: bool, toolbox: Toolbox | None) -> ToolCall:
+    """The call that a message to `recipient` is. Never raises."""
+    name, known = (recipient.removeprefix(f"{FUNCTIONS}."), None) if toolbox is None else toolbox.resolve(recipient)
+    parsed, error = parse_arguments(arguments)
+    if error is not None and (name == recipient == "python"):
+        error = None  # source
+    if error is not None and not arguments.strip() and toolbox is not None and toolbox.takes_nothing(name):
+        parsed, error = {}, None
+    return ToolCall(name, arguments, parsed, error, recipient, known, complete)
+
+
+def parse_arguments(arguments: str) -> tuple[dict[str, Any] | None, str | None]:
+    """The JSON object that `arguments` are, or why they are none. Never raises."""
+    try:
+        value = json.loads(arguments, parse_constant=_no_constant)
+    except RecursionError:
+        return None, "the arguments are nested too deeply"
+    except ValueError as error:
+        return None, f"the arguments are not JSON: {error}"
+    if not isinstance(value, dict):
+        return None, f"the arguments are {shown(value)}, expected a JSON object"
+    return value, None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
