@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 from gptoss_native.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gptoss_native.config.config import Config, RopeScaling
+from gptoss_native.engine.chat import ChatOptions
 from gptoss_native.engine.chat_stream import ChatStream
 from gptoss_native.engine.devices import DeviceFacts
 from gptoss_native.engine.engine import Engine
@@ -41,17 +42,30 @@ from gptoss_native.events import (
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
+    ToolCallDone,
+    ToolResult,
 )
-from gptoss_native.harmony import DeveloperContent, Message, MessageError, SystemContent
+from gptoss_native.harmony import (
+    Conversation,
+    DeveloperContent,
+    Message,
+    MessageError,
+    ResponseFormat,
+    SystemContent,
+    Tool,
+    ToolCall,
+)
 from gptoss_native.tokenizer import TextStream, Tokenizer
 
 __all__ = [
     "Cancelled",
+    "ChatOptions",
     "ChatStream",
     "Checkpoint",
     "CheckpointError",
     "Completion",
     "Config",
+    "Conversation",
     "Delta",
     "DeveloperContent",
     "DeviceError",
@@ -73,6 +87,7 @@ __all__ = [
     "QueueFull",
     "ReasoningDelta",
     "Reply",
+    "ResponseFormat",
     "RopeScaling",
     "SamplingParams",
     "StreamToken",
@@ -83,7 +98,11 @@ __all__ = [
     "TokenStream",
     "Tokenizer",
     "TokenizerError",
+    "Tool",
+    "ToolCall",
     "ToolCallDelta",
+    "ToolCallDone",
+    "ToolResult",
     "info",
     "load",
     "open_checkpoint",

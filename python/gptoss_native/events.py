@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from gptoss_native.harmony.messages import Message
     from gptoss_native.harmony.toolbox import ToolCall
 
-EndReason = Literal["stop", "tool_calls", "length"]
-"""stop: the model ended its answer. tool_calls: it ended in a tool call. length: it was cut off."""
+EndReason = Literal["stop", "tool_calls", "length", "loop"]
+"""stop: the model ended its answer. tool_calls: it ended in a tool call. length: it was cut off. loop: it was cut off
+because it repeated itself."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,16 @@ class ToolCallDone:
 
 
 @dataclass(frozen=True)
+class ToolResult:
+    """What a tool gave back for a call. content: what the model reads of it. error: why it is no result; None if it
+    is one."""
+
+    call: ToolCall
+    content: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class OtherDelta:
     """More of a message that the model wrote in another `role`: an invented user turn or tool result."""
 
@@ -90,4 +101,4 @@ class Done:
 
 
 Delta = ReasoningDelta | PreambleDelta | TextDelta | ToolCallDelta | OtherDelta
-Event = Delta | ToolCallDone | MessageDone | Done
+Event = Delta | ToolCallDone | ToolResult | MessageDone | Done

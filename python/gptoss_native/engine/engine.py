@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from types import TracebackType
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from gptoss_native.checkpoint.checkpoint import Checkpoint
 from gptoss_native.config.config import Config
+from gptoss_native.engine.chat import Chat, ChatKeywords, ChatOptions, Reasoning
 from gptoss_native.engine.chat_stream import ChatStream
 from gptoss_native.engine.devices import DeviceFacts
 from gptoss_native.engine.inputs import row_indices, seconds, token_ids
@@ -26,13 +26,14 @@ from gptoss_native.engine.scheduler import Scheduler
 from gptoss_native.engine.stops import TextReader
 from gptoss_native.engine.stream import TokenStream, score
 from gptoss_native.engine.transcript import Progress
-from gptoss_native.engine.turn import Turn, instructions_end
 from gptoss_native.errors import OutOfMemory, TokenizerError
-from gptoss_native.harmony import ChatMessage, render, stop_ids
+from gptoss_native.harmony import ChatMessage, Conversation, stop_ids
 from gptoss_native.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # of typing since Python 3.11
+
 Prompt = str | Sequence[int] | npt.NDArray[np.integer[Any]]
-Reasoning = Literal["low", "medium", "high"]
 
 
 class Engine:
@@ -127,36 +128,38 @@ class Engine:
 
     # Conversations
 
-    def chat(self, messages: Sequence[ChatMessage], reasoning: Reasoning | None = None,
-             params: SamplingParams | None = None, *, timeout: float | None = None) -> Reply:
+    def conversation(self, **keywords: Any) -> Conversation:
+        """An empty one, for chat(), with this model's tokenizer; the arguments are those of harmony.Conversation."""
+        return Conversation(self.tokenizer, **keywords)
+
+    def chat(self, messages: Conversation | Sequence[ChatMessage], reasoning: Reasoning | None = None,
+             params: SamplingParams | None = None, **options: Unpack[ChatKeywords]) -> Reply:
         """The assistant's next turn.
 
-        messages: {"role": "system" | "developer" | "user" | "assistant", "content": text}, or Message; see
-        harmony.render. reasoning: how much the model thinks before it answers, medium unless a system Message says
-        otherwise. Raises MessageError for messages that cannot be rendered.
+        messages: {"role": "system" | "developer" | "user" | "assistant" | "tool", "content": text} as OpenAI's clients
+        have them, or Message; see harmony.read_messages. Or a Conversation, which the turn is added to, token for
+        token. reasoning: how much the model thinks before it answers. params: max_tokens counts for each generation.
+        options: tools, system, response_format, reasoning_budget, stop_loops, max_tool_rounds, timeout; ChatOptions
+        says what they mean. Tools that are Python functions are called, and the turn goes on with their results.
+
+        Raises MessageError for messages and tools that cannot be rendered.
         """
-        params = self._params(params)
-        return self._reply(self._turn_tokens(messages, reasoning, params, timeout).run(), params)
+        return self._chat(messages, reasoning, params, options, asynchronous=False, several=True).run()
 
-    def stream_chat(self, messages: Sequence[ChatMessage], reasoning: Reasoning | None = None,
-                    params: SamplingParams | None = None, *, timeout: float | None = None) -> ChatStream:
+    def stream_chat(self, messages: Conversation | Sequence[ChatMessage], reasoning: Reasoning | None = None,
+                    params: SamplingParams | None = None, **options: Unpack[ChatKeywords]) -> ChatStream:
         """chat() as an iterator of events, of one sample; see gptoss_native.events. Bad arguments raise here."""
-        params = self._params(params)
-        if params.n != 1:
-            raise ValueError(f"the events of n={params.n} samples cannot be told apart in one stream; use chat(), or "
-                             "one stream for each: they share what they have in common")
-        return ChatStream(self._turn_tokens(messages, reasoning, params, timeout), self._new_turn(params))
+        return self._chat(messages, reasoning, params, options, asynchronous=False)
 
-    async def achat(self, messages: Sequence[ChatMessage], reasoning: Reasoning | None = None,
-                    params: SamplingParams | None = None, *, timeout: float | None = None) -> Reply:
-        """chat() for a coroutine."""
-        params = self._params(params)
-        return self._reply(await self._turn_tokens(messages, reasoning, params, timeout).arun(), params)
+    async def achat(self, messages: Conversation | Sequence[ChatMessage], reasoning: Reasoning | None = None,
+                    params: SamplingParams | None = None, **options: Unpack[ChatKeywords]) -> Reply:
+        """chat() for a coroutine. Tools may be coroutine functions; others run in a thread."""
+        return await self._chat(messages, reasoning, params, options, asynchronous=True, several=True).arun()
 
-    def astream_chat(self, messages: Sequence[ChatMessage], reasoning: Reasoning | None = None,
-                     params: SamplingParams | None = None, *, timeout: float | None = None) -> ChatStream:
+    def astream_chat(self, messages: Conversation | Sequence[ChatMessage], reasoning: Reasoning | None = None,
+                     params: SamplingParams | None = None, **options: Unpack[ChatKeywords]) -> ChatStream:
         """stream_chat() for a coroutine: `async for event in engine.astream_chat(...)`."""
-        return self.stream_chat(messages, reasoning, params, timeout=timeout)
+        return self._chat(messages, reasoning, params, options, asynchronous=True)
 
     # The engine itself
 
@@ -207,27 +210,19 @@ class Engine:
             checkpoints=tuple(integer("each of checkpoints", place, 0, len(prompt)) for place in checkpoints),
             reader=reader)
 
-    def _turn_tokens(self, messages: Sequence[ChatMessage], reasoning: Reasoning | None, params: SamplingParams,
-                     timeout: float | None) -> TokenStream:
+    def _chat(self, messages: Conversation | Sequence[ChatMessage], reasoning: Reasoning | None,
+              params: SamplingParams | None, keywords: ChatKeywords, *, asynchronous: bool,
+              several: bool = False) -> ChatStream:
         self._scheduler.check_usable()
-        if isinstance(reasoning, SamplingParams):  # generate() has them second
-            raise TypeError("reasoning must be 'low', 'medium' or 'high', not SamplingParams; pass params=...")
-        tokenizer = self.tokenizer
-        prompt = self._ids(render(messages, tokenizer, reasoning=reasoning))
-        reader = partial(self._new_turn, params) if params.stop else None
-        request = self._request(prompt, params, stop_ids(tokenizer), reader,
-                                [instructions_end(messages, prompt, tokenizer)])
-        return TokenStream(self._scheduler, request, None, self._progress, seconds(timeout))
+        params, chosen = self._params(params), ChatOptions.of(reasoning, keywords)
+        if params.n != 1 and not several:
+            raise ValueError(f"the events of n={params.n} samples cannot be told apart in one stream; use chat(), or "
+                             "one stream for each: they share what they have in common")
+        conversation = chosen.conversation(messages, self.tokenizer)
+        return ChatStream(Chat(conversation, self.tokenizer, chosen, params, self._start, asynchronous=asynchronous))
 
-    def _new_turn(self, params: SamplingParams) -> Turn:
-        return Turn(self.tokenizer, tuple(params.stop), params.min_tokens)
-
-    def _reply(self, completion: Completion, params: SamplingParams) -> Reply:
-        replies = []
-        for each in completion.completions:
-            turn = self._new_turn(params)
-            for token in each.tokens:
-                turn.feed(token)
-            turn.finish(each.finish_reason)
-            replies.append(turn.reply(each))
-        return replace(replies[0], others=tuple(replies[1:]))
+    def _start(self, prompt: Sequence[int], params: SamplingParams, reader: Callable[[], Reader] | None,
+               checkpoints: Sequence[int], timeout: float | None) -> TokenStream:
+        """One generation of a turn."""
+        request = self._request(self._ids(prompt), params, stop_ids(self.tokenizer), reader, checkpoints)
+        return TokenStream(self._scheduler, request, None, self._progress, timeout)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gptoss_native.events import EndReason
-from gptoss_native.harmony import Message
+from gptoss_native.events import EndReason, ToolResult
+from gptoss_native.harmony import Message, ToolCall
 
 FinishReason = Literal["stop", "length"]
 """stop: a stop token was drawn, or a stop text became complete. length: max_tokens were generated, or the context is
@@ -76,10 +76,12 @@ class Reply:
     """A finished turn of a conversation.
 
     text: the answer; empty when finish_reason is "length" and the reasoning had no end. reasoning: the analysis
-    channel. preamble: what was said to the user before a tool call. messages: all of it, in the model's order.
-    The conversation goes on with [*messages, {"role": "assistant", "content": reply.text}, {"role": "user", ...}].
-    finish_reason: "stop", "length", or "tool_calls" when the model ended in a call.
-    completion: the same turn as tokens.
+    channel. preamble: what was said to the user before a tool call. messages: all of it, results of tools too, in
+    order, without what the model invented in other roles. They keep the model's tokens: a conversation goes on with
+    [*messages, *reply.messages, {"role": "user", ...}].
+    finish_reason: "stop", "length", "loop", or "tool_calls" when the model ended in calls that are the caller's to
+    answer; these are `calls`. results: what the tools that are Python functions gave.
+    tokens: of all generations; reasoning_tokens of them are reasoning. prompt_tokens, cached_tokens: of the first one.
     others: the other samples of the turn, where n was more than 1.
     """
 
@@ -95,6 +97,9 @@ class Reply:
     prefill_seconds: float
     decode_seconds: float
     queue_seconds: float = 0.0
+    reasoning_tokens: int = 0
+    calls: tuple[ToolCall, ...] = ()
+    results: tuple[ToolResult, ...] = ()
     logprobs: tuple[float, ...] | None = None
     top_logprobs: tuple[TopLogprobs, ...] | None = None
     others: tuple[Reply, ...] = ()

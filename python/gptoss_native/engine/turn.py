@@ -1,51 +1,63 @@
-"""One turn of a conversation: tokens in, events out, the reply at the end."""
+"""One generation of a conversation: tokens in, events out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import takewhile
-
-import numpy as np
-import numpy.typing as npt
 
 from gptoss_native.engine.request import Steering
-from gptoss_native.engine.results import Completion, Reply
 from gptoss_native.engine.stops import StopTexts
+from gptoss_native.engine.thinking import Thinking
 from gptoss_native.events import Done, EndReason, Event, MessageDone, TextDelta
-from gptoss_native.harmony import ChatMessage, Message, Parser
+from gptoss_native.harmony import Message, Parser, Toolbox
 from gptoss_native.tokenizer import Tokenizer
 
 
 class Turn:
-    """Parses one sample, and cuts the answer at the first stop text.
+    """Parses one sample, cuts the answer at the first stop text, and governs its reasoning.
 
     Stop texts are looked for in each message of the answer on its own, from the token on with which min_tokens are
-    complete.
+    complete. reasoning_budget, stop_loops: see Thinking.
+
+    prefix: what belongs to the turn and is not generated; the prompt is to end in it.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], min_tokens: int) -> None:
-        self._parser = Parser(tokenizer, role="assistant")
+    def __init__(self, tokenizer: Tokenizer, toolbox: Toolbox, stops: Sequence[str], min_tokens: int, *,
+                 reasoning_budget: int | None, stop_loops: bool) -> None:
+        self._parser = Parser(tokenizer, role="assistant", tools=toolbox)
+        self._thinking = Thinking(self._parser, tokenizer, budget=reasoning_budget, stop_loops=stop_loops,
+                                  may_call=bool(toolbox.functions or toolbox.builtins))
         self._stops = tuple(stops)
         self._unchecked = max(0, min_tokens - 1)
         self._search = StopTexts(self._stops)
         self._shown: list[str] = []  # of the current message, if it is part of the answer
         self._messages = 0  # that have ended
         self._done: Done | None = None
+        start = self._thinking.steering
+        self.prefix = () if start is None else start.tokens
+        self._first = None if start is None else Steering(allowed=start.allowed)
+        self._parser.feed(self.prefix)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens on the analysis channel."""
+        return self._thinking.spent
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop text was found."""
-        return self._search.found
+        """Whether a stop text was found, or the answer is a loop."""
+        return self._search.found or self._thinking.cut_off
 
     @property
     def steering(self) -> Steering | None:
-        """A turn goes on as the model has it."""
-        return None
+        """How the generation is to go on."""
+        first, self._first = self._first, None
+        return self._thinking.steering if first is None else first
 
     def feed(self, token: int) -> list[Event]:
         """What `token` made known."""
         events = self._cut(self._parser.feed(token))
+        self._thinking.feed(token)
         self._unchecked = max(0, self._unchecked - 1)
         return events
 
@@ -54,30 +66,28 @@ class Turn:
         messages = self._parser.messages
         if reason == "stop" and messages and messages[-1].terminator == "call":
             reason = "tool_calls"
+        if self._thinking.cut_off and not self._search.found:
+            reason = "loop"
         *events, done = self._parser.finish(reason)
         assert isinstance(done, Done)
         events = self._cut(events)
-        if self.stopped:
+        if self._search.found:
             done = self._cut_short(done)
             events.append(MessageDone(done.messages[-1]))
         self._done = done
         return [*events, done]
 
-    def reply(self, completion: Completion) -> Reply:
-        """The turn, which has ended, as a whole."""
-        done, c = self._done, completion
-        assert done is not None
-        return Reply(
-            text=done.text, reasoning=done.reasoning, preamble=done.preamble, finish_reason=done.reason,
-            messages=done.messages, tokens=c.tokens, prompt_tokens=c.prompt_tokens, cached_tokens=c.cached_tokens,
-            seed=c.seed, queue_seconds=c.queue_seconds, prefill_seconds=c.prefill_seconds,
-            decode_seconds=c.decode_seconds, logprobs=c.logprobs, top_logprobs=c.top_logprobs)
+    @property
+    def done(self) -> Done:
+        """All of it, once it has ended."""
+        assert self._done is not None
+        return self._done
 
     def _cut(self, events: Iterable[Event]) -> list[Event]:
         """The events up to a stop text."""
         kept: list[Event] = []
         for event in events:
-            if self.stopped:
+            if self._search.found:
                 break
             if isinstance(event, TextDelta):
                 self._show(event.text if self._unchecked else self._search.feed(event.text), kept)
@@ -98,19 +108,10 @@ class Turn:
         """Without what the stop text and all behind it say: the current message is the last one."""
         cut = replace(done.messages[self._messages], content="".join(self._shown))
         messages = (*done.messages[: self._messages], cut)
-        return Done(done.reason, text=_texts(messages, "text"), reasoning=_texts(messages, "reasoning"),
-                    preamble=_texts(messages, "preamble"), messages=messages)
+        return Done(done.reason, text=texts(messages, "text"), reasoning=texts(messages, "reasoning"),
+                    preamble=texts(messages, "preamble"), messages=messages)
 
 
-def _texts(messages: Iterable[Message], kind: str) -> str:
+def texts(messages: Iterable[Message], kind: str) -> str:
+    """Of all messages of that kind."""
     return "".join(message.text for message in messages if message.kind == kind)
-
-
-def instructions_end(messages: Sequence[ChatMessage], prompt: npt.NDArray[np.int32], tokenizer: Tokenizer) -> int:
-    """How many tokens of the rendered `prompt` (tokens,) are system and developer messages at its beginning, which
-    other conversations may begin with too."""
-    roles = [message.role if isinstance(message, Message) else message["role"] for message in messages]
-    written = isinstance(messages[0], Message) and messages[0].role == "system"  # else render() wrote one before them
-    leading = len(list(takewhile(lambda role: role in ("system", "developer"), roles))) + (not written)
-    begins = np.flatnonzero(prompt == tokenizer.special("<|start|>"))  # of messages: text has no control tokens
-    return int(begins[leading])

@@ -27,13 +27,16 @@ def toolbox(tools: Toolbox | Iterable[Any]) -> Toolbox:
         return tools
     if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Iterable):
         raise MessageError(f"expected a list of tools, found {shown(tools)}")
-    functions, builtins = [], []
+    functions, builtins, callables = [], [], {}
     for index, spec in enumerate(tools):
         if isinstance(spec, ToolNamespace):
             builtins.append(spec)
-        else:
-            functions.append(read_tool(spec, f"tools[{index}]"))
-    return Toolbox(tuple(functions), tuple(builtins))
+            continue
+        tool = read_tool(spec, f"tools[{index}]")
+        functions.append(tool)
+        if not isinstance(spec, (Tool, Mapping)) and callable(spec):
+            callables[tool.name] = spec
+    return Toolbox(tuple(functions), tuple(builtins), callables=callables)
 
 
 def read_tool(spec: Any, where: str = "the tool") -> Tool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
@@ -41,7 +41,7 @@ class Toolbox:
 
     aliases: name of a function -> the name that the model is told. For functions named `python` or `browser`, which
     the model would call in the way it was trained to, with source instead of JSON. Calls come back under the
-    caller's name.
+    caller's name. callables: name of a function -> the Python function that it is, where it is one.
 
     Raises MessageError for names that are empty, not unique, or alias no function.
     """
@@ -49,6 +49,7 @@ class Toolbox:
     functions: tuple[Tool, ...] = ()
     builtins: tuple[ToolNamespace, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    callables: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [tool.name for tool in self.functions]
