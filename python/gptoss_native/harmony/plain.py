@@ -10,7 +10,7 @@ from gptoss_native.harmony.messages import MessageError
 
 
 def plain(value: Any, where: str) -> Any:
-    """A pydantic model or a dataclass as a mapping of its fields, one level deep; all else as it is.
+    """A pydantic model or a dataclass as a mapping of its fields; all else as it is.
 
     Raises MessageError, naming `where`, if the model cannot be dumped.
     """
@@ -21,7 +21,10 @@ def plain(value: Any, where: str) -> Any:
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         try:
-            return dump(mode="json", by_alias=True)
+            try:  # fields of a class that others derive from, as in openai-harmony, whole
+                return dump(mode="json", by_alias=True, serialize_as_any=True)
+            except TypeError:  # pydantic before 2.7
+                return dump(mode="json", by_alias=True)
         except Exception as error:
             raise MessageError(f"{where}, a {type(value).__name__}, cannot be dumped: {error}") from None
     return value
