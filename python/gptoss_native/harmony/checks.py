@@ -7,7 +7,14 @@ from typing import Any
 
 from gptoss_native.config.strict_json import shown
 from gptoss_native.harmony.controls import CONSTRAIN, control_spelling_in
-from gptoss_native.harmony.messages import ROLES, DeveloperContent, Message, MessageError, SystemContent
+from gptoss_native.harmony.messages import (
+    EFFORTS,
+    ROLES,
+    DeveloperContent,
+    Message,
+    MessageError,
+    SystemContent,
+)
 from gptoss_native.harmony.tools import Tool, ToolNamespace
 from gptoss_native.tokenizer import Tokenizer
 
@@ -51,7 +58,10 @@ def _check_texts(item: str | SystemContent | DeveloperContent, where: str) -> No
 def _texts(item: str | SystemContent | DeveloperContent) -> Iterator[tuple[str, Any, bool]]:
     """Field, value and whether it may be None, of everything that has to be text."""
     if isinstance(item, SystemContent):
-        for field in ("model_identity", "reasoning_effort", "knowledge_cutoff", "conversation_start_date"):
+        if item.reasoning_effort is not None and item.reasoning_effort not in EFFORTS:
+            raise MessageError(f"expected reasoning to be one of {', '.join(EFFORTS)}, found "
+                               f"{shown(item.reasoning_effort)}")
+        for field in ("model_identity", "knowledge_cutoff", "conversation_start_date"):
             yield field, getattr(item, field), True
         for channel in _several(item.valid_channels, "valid_channels"):
             yield "valid_channels", channel, False

@@ -22,7 +22,7 @@ class CompatEvents:
     def __init__(self, tokenizer: Tokenizer, role: Role | None, toolbox: Toolbox | None, strict: bool) -> None:
         self.messages: list[Message] = []
         self._parser = CompatParser(tokenizer, role, strict=strict)
-        self._preset = role
+        self._preset, self._start = role, tokenizer.special("<|start|>")
         self._toolbox = toolbox
         self._open: OpenMessage | None = None
         self._texts: dict[Kind, list[str]] = {kind: [] for kind in KINDS}
@@ -82,9 +82,9 @@ class CompatEvents:
 
     def _explained(self, error: ParseError, position: int, events: list[Event]) -> ParseError:
         hint = ""
-        if self._preset is not None and not self.messages:
-            hint = (f"; the parser was told that the role is {self._preset}, so the tokens have to begin behind "
-                    f"<|start|>{self._preset}: for those of a prompt use role=None")
+        if self._preset is not None and self._parser.tokens[:1] == [self._start]:
+            hint = (f"; the tokens begin with <|start|>, but the parser was told that the role is {self._preset}: give "
+                    "it what comes behind the prompt, or use role=None for the tokens of a prompt")
         told = ParseError(f"{error}{hint}")
         told.index, told.events = position, tuple(events)
         return told

@@ -38,13 +38,15 @@ def control_ids(tokenizer: Tokenizer) -> dict[int, Control]:
     return controls
 
 
-def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
+def stop_ids(tokenizer: Tokenizer, *, stop_at_call: bool = True) -> frozenset[int]:
     """Ids on which generation stops: `<|return|>`, and `<|call|>` and `<|endoftext|>` where there are such.
 
     `<|end|>` is not one of them: it only ends a message, and the answer usually comes after it.
+    stop_at_call: False lets the model go on after a call, perhaps with others, which it was not trained to do.
     Raises TokenizerError if there is no `<|return|>`.
     """
-    return frozenset(index for index, name in control_ids(tokenizer).items() if name in STOPS)
+    stops = STOPS if stop_at_call else tuple(name for name in STOPS if name != "call")
+    return frozenset(index for index, name in control_ids(tokenizer).items() if name in stops)
 
 
 _RESERVED = re.compile(r"<\|reserved_\d+\|>")

@@ -21,6 +21,7 @@ from gptoss_native.harmony.parser import Parser
 from gptoss_native.harmony.render import (
     DropAnalysis,
     RecipientPosition,
+    check_position,
     has_functions,
     kept_by,
     render_message,
@@ -89,6 +90,7 @@ class Conversation:
     def _setup(self, tokenizer: Tokenizer, messages: Sequence[Message], drop_analysis: DropAnalysis,
                recipient: RecipientPosition) -> None:
         kept_by((), drop_analysis)  # refuses what is no policy
+        check_position(recipient)
         self._tokenizer, self._drop_analysis, self._recipient = tokenizer, drop_analysis, recipient
         self._reader = MessageReader(self.toolbox)
         self._messages: list[Message] = []

@@ -41,13 +41,10 @@ def own_ids(message: Message, tokenizer: Tokenizer) -> list[int] | None:
     if message.malformed or not ids:
         return None
     controls = control_ids(tokenizer)
-    begin = generation_ids(tokenizer)
     starts = [i for i, token in enumerate(ids) if controls.get(token) == "start"]
     ids = ids[starts[-1] if starts else 0:]  # stop tokens may come before it
     if controls.get(ids[0]) != "start":
-        ids = begin + ids
-    elif ids[: len(begin)] != begin:
-        return None
+        ids = generation_ids(tokenizer) + ids
     ended = controls.get(ids[-1])
     if ended not in _ENDS:
         ids.append(tokenizer.special("<|call|>" if message.kind == "call" else "<|end|>"))
@@ -55,11 +52,11 @@ def own_ids(message: Message, tokenizer: Tokenizer) -> list[int] | None:
         ids[-1] = tokenizer.special("<|call|>" if message.kind == "call" else "<|end|>")
     names = [controls[token] for token in ids if token in controls]
     once = names.count("start") == names.count("message") == sum(name in _ENDS for name in names) == 1
-    return ids if once and _says_the_same(ids[len(begin):], message, tokenizer) else None
+    return ids if once and _says_the_same(ids, message, tokenizer) else None
 
 
 def _says_the_same(ids: list[int], message: Message, tokenizer: Tokenizer) -> bool:
-    parser = TolerantParser(tokenizer, "assistant", None)
+    parser = TolerantParser(tokenizer, None, None)
     parser.feed(ids)
     if len(parser.messages) != 1:
         return False

@@ -21,6 +21,7 @@ Part = tuple[str, str]
 MAX_WORDS = 6
 """More is text: the longest header has fewer, "assistant commentary to=functions.f constrain json"."""
 MAX_BYTES = 256
+MAX_REMEMBERED_PARTS = 8
 
 _NAMES = "|".join(CHANNELS)
 _PUNCTUATION = r"[\s!-/:;=?-@\[-`{-~\u2010-\u2015]"  # ASCII and dashes, but < begins a spelled marker
@@ -93,7 +94,8 @@ def parse_header(parts: tuple[Part, ...], *, role: Role | None, started: bool, c
     closed: `<|message|>` came after it. If not, it was cut off or was never meant as a header, so only what
     cannot be anything else counts as a field: the role, what a marker introduces, ` to=...` and a type after it.
     """
-    return replace(_parse_header(parts, role, started, closed))
+    read = _parse_header if len(parts) <= MAX_REMEMBERED_PARTS else _parse_header.__wrapped__
+    return replace(read(parts, role, started, closed))
 
 
 @lru_cache(maxsize=256)

@@ -10,18 +10,18 @@ from gptoss_native.harmony.messages import MessageError
 
 
 def plain(value: Any, where: str) -> Any:
-    """A pydantic model or a dataclass as a mapping of its fields, one level deep; all else as it is.
+    """A dataclass, an object of OpenAI's libraries or a pydantic model as a mapping of its fields; all else as it is.
 
-    Raises MessageError, naming `where`, if the model cannot be dumped.
+    Raises MessageError, naming `where`, if the object cannot be dumped.
     """
     if isinstance(value, (Mapping, str, type)):
         return value
     if is_dataclass(value):
         return {each.name: getattr(value, each.name) for each in fields(value)}
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        try:
-            return dump(mode="json", by_alias=True)
-        except Exception as error:
-            raise MessageError(f"{where}, a {type(value).__name__}, cannot be dumped: {error}") from None
-    return value
+    to_dict, dump = getattr(value, "to_dict", None), getattr(value, "model_dump", None)
+    try:
+        if callable(to_dict):
+            return to_dict()
+        return dump(mode="json", by_alias=True) if callable(dump) else value
+    except Exception as error:  # whatever a model's own code raises
+        raise MessageError(f"{where}, a {type(value).__name__}, cannot be dumped: {error}") from None

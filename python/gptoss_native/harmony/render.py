@@ -38,8 +38,7 @@ def render_conversation(
     Raises MessageError if a header field contains a control token's spelling or a tool result has no name, and
     TokenizerError if the vocabulary lacks a special token that is needed.
     """
-    if recipient not in ("role", "channel"):
-        raise MessageError(f"expected recipient to be role or channel, found {shown(recipient)}")
+    check_position(recipient)
     told = has_functions(messages)
     return [
         token
@@ -129,6 +128,11 @@ def content_type_ids(content_type: str, tokenizer: Tokenizer) -> list[int]:
         rest = tokenizer.encode(content_type[len(CONSTRAIN):])
         return [*tokenizer.encode(" "), tokenizer.special(CONSTRAIN), *rest]
     return tokenizer.encode(f" {content_type}")
+
+
+def check_position(recipient: RecipientPosition) -> None:
+    if recipient not in ("role", "channel"):
+        raise MessageError(f"expected recipient to be role or channel, found {shown(recipient)}")
 
 
 def has_functions(messages: Sequence[Message]) -> bool:
