@@ -41,8 +41,9 @@ from gptoss_native.events import (
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
+    ToolCallDone,
 )
-from gptoss_native.harmony import DeveloperContent, Message, MessageError, SystemContent
+from gptoss_native.harmony import DeveloperContent, Message, MessageError, SystemContent, ToolCall
 from gptoss_native.tokenizer import TextStream, Tokenizer
 
 __all__ = [
@@ -83,7 +84,9 @@ __all__ = [
     "TokenStream",
     "Tokenizer",
     "TokenizerError",
+    "ToolCall",
     "ToolCallDelta",
+    "ToolCallDone",
     "info",
     "load",
     "open_checkpoint",

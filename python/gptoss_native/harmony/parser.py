@@ -52,7 +52,8 @@ class Parser:
     def finish(self, reason: EndReason | None = None) -> list[Event]:
         """The end of the tokens: returns what is left, and `Done`.
 
-        reason: why generation ended; None says stop or tool_calls after such a stop token, else length.
+        reason: why generation ended; None says stop after a token that stops, else length. Where it was stopped and
+        the last message is a call, it is tool_calls.
         With policy "compat" raises ParseError if the tokens end in a header.
         """
         return self._machine.finish(reason)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any, Literal
 
 from gptoss_native.errors import TokenizerError
 from gptoss_native.events import Done, EndReason, Event, MessageDone, ToolCallDone
-from gptoss_native.harmony.controls import Control, control_ids
+from gptoss_native.harmony.controls import STOPS, Control, control_ids
 from gptoss_native.harmony.header import Header, could_be_channel, only_names
 from gptoss_native.harmony.messages import KINDS, Kind, Message, Role, Terminator
 from gptoss_native.harmony.partial import Draft, OpenMessage
@@ -21,7 +21,6 @@ between two messages, or in the middle of a header or a character."""
 
 _TERMINATORS: dict[Control, Terminator] = {
     "end": "end", "return": "return", "call": "call", "endoftext": "eos"}
-_REASONS: dict[Control | None, EndReason] = {"return": "stop", "endoftext": "stop", "call": "tool_calls"}
 _UNKNOWN = "\ufffd".encode()
 
 
@@ -40,7 +39,7 @@ class TolerantParser:
         self._open: OpenMessage | None = None
         self._tokens: list[int] = []  # since the last message ended
         self._last_token = -1
-        self._stray = ""  # text between messages that belongs to none
+        self._stray: list[str] = []  # text between messages that belongs to none
         self._pending: list[str] = []  # text of the open message that no event has told yet
         self._texts: dict[Kind, list[str]] = {kind: [] for kind in KINDS}
 
@@ -73,7 +72,8 @@ class TolerantParser:
         """
         events: list[Event] = []
         self._end_message("eos", events)
-        reason = reason or _REASONS.get(self._controls.get(self._last_token), "length")
+        stopped = self._controls.get(self._last_token) in STOPS
+        reason = end_reason(reason or ("stop" if stopped else "length"), self.messages)
         return [*events, Done(reason, self.text_of("text"), self.text_of("reasoning"), self.text_of("preamble"),
                               tuple(self.messages), tuple(self._tokens))]
 
@@ -179,7 +179,7 @@ class TolerantParser:
             not header.has_text
             or header.only_prose and not draft.started and (draft.after_call or only_names(header.prose)))
         if stray:
-            self._stray += draft.text
+            self._stray.append(draft.text)
             return
         self._open_message(header, events)
         self._finish_open(terminator, events)
@@ -232,9 +232,9 @@ class TolerantParser:
         self._tell(events)
         if cut is None:
             cut = len(self._tokens) if self._draft is None else self._draft.first_token
-        message = self._open.message(terminator, tuple(self._tokens[:cut]), self._stray)
+        message = self._open.message(terminator, tuple(self._tokens[:cut]), "".join(self._stray))
         del self._tokens[:cut]
-        self._stray = ""
+        self._stray.clear()
         self._open = None
         self.messages.append(message)
         if message.call is not None:
@@ -246,8 +246,15 @@ class TolerantParser:
         mark.malformed = True
 
 
-def as_ids(tokens: Any) -> Iterator[int]:
+def as_ids(tokens: Any) -> list[int]:
     """One id or several, of any integer type. TypeError for anything else: text, for one."""
     if not isinstance(tokens, Iterable):
         tokens = (tokens,)
-    return map(index, tokens)
+    return list(map(index, tokens))  # all of them, before any is read
+
+
+def end_reason(reason: EndReason, messages: Sequence[Message]) -> EndReason:
+    """tool_calls if the completion was stopped and its last message is a call, however it ended."""
+    if reason != "length":
+        return "tool_calls" if messages and messages[-1].call is not None else "stop"
+    return reason
