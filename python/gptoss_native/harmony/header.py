@@ -36,9 +36,11 @@ _TYPE = re.compile(r"[A-Za-z][\w/+.-]*")
 _TYPES = ("json", "code", "text")
 _TOOL = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+)+|python|browser")
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
-_NOISE = re.compile(rf"(?:{_PUNCTUATION}|{_NAMES})*")
-_ONLY_NAMES = re.compile(rf"(?:\s|{_NAMES})*")
-_NOISE_BEFORE_MESSAGE = re.compile(rf"(?:{_PUNCTUATION}|[0-9]|{_NAMES})*")
+_NAME_OR_ITS_BEGINNING = f"{_NAMES}|comment"  # which is a token of its own
+_NOISE = re.compile(rf"(?:{_PUNCTUATION}|{_NAME_OR_ITS_BEGINNING})*")
+_ONLY_NAMES = re.compile(rf"(?:\s|{_NAME_OR_ITS_BEGINNING})*")
+_NOISE_BEFORE_MESSAGE = re.compile(rf"(?:{_PUNCTUATION}|[0-9]|{_NAME_OR_ITS_BEGINNING})*")
+_GLUED = re.compile(r"(?!to=)[a-z0-9_-]+")
 
 
 @dataclass
@@ -193,13 +195,23 @@ def _scan_fields(header: Header, text: str, bare: bool, before_channel: bool, ty
         if word is None:
             return text[end:]
         if to:
-            if header.recipient is not None or not to[1]:
-                header.malformed = True
-                header.stray += f" {to.group()}"
-            header.recipient = header.recipient or to[1] or None
+            _read_recipient(header, to)
         elif not _take_word(header, word.group(), text[word.end():].split(), bare, before_channel, typed):
             return text[end:]
         end = word.end()
+
+
+def _read_recipient(header: Header, to: re.Match[str]) -> None:
+    """The first `to=` counts, but a tool before the assistant: no call is dropped."""
+    if header.recipient in ROLES and to[1] and to[1] not in ROLES:
+        header.malformed = True
+        header.stray += f" to={header.recipient}"
+        header.recipient = to[1]
+    elif header.recipient is not None or not to[1]:
+        header.malformed = True
+        header.stray += f" {to.group()}"
+    else:
+        header.recipient = to[1]
 
 
 def _take_word(
@@ -239,7 +251,11 @@ def _read_channel(header: Header, text: str, closed: bool, typed: bool) -> str:
         header.stray += f" {header.channel} " if header.channel is not None else ""
         header.stray += word[: known.start(1)]
         header.channel = known[1].lower()
-        return _read_fields(header, word[known.end():] + text[match.end():], closed, typed=typed)
+        glued = word[known.end():]
+        if closed and glued not in _TYPES and _GLUED.fullmatch(glued):  # as in "finally"
+            header.stray += glued
+            glued = ""
+        return _read_fields(header, glued + text[match.end():], closed, typed=typed)
     trial = replace(header, channel=header.channel or word or None)
     trial.stray += f" {word}" if header.channel is not None else ""
     rest = _read_fields(trial, text[match.end():], closed, typed=typed)

@@ -82,7 +82,7 @@ class Toolbox:
     def resolve(self, recipient: str) -> tuple[str, bool]:
         """Which tool is meant: its name, and whether there is one. The name may lack "functions." or have it where
         it does not belong, and may have a content type glued to its end."""
-        name = recipient.removeprefix(f"{FUNCTIONS}.")
+        name = bare(recipient)
         found = self._find(recipient, name)
         for glued in GLUED_TYPES:
             if found is None and name.endswith(glued):
@@ -114,13 +114,18 @@ class Toolbox:
 
 def tool_call(recipient: str, arguments: str, complete: bool, toolbox: Toolbox | None) -> ToolCall:
     """The call that a message to `recipient` is. Never raises."""
-    name, known = (recipient.removeprefix(f"{FUNCTIONS}."), None) if toolbox is None else toolbox.resolve(recipient)
+    name, known = (bare(recipient), None) if toolbox is None else toolbox.resolve(recipient)
     parsed, error = parse_arguments(arguments)
     if error is not None and (name == recipient == "python"):
         error = None  # source
     if error is not None and not arguments.strip() and toolbox is not None and toolbox.takes_nothing(name):
         parsed, error = {}, None
     return ToolCall(name, arguments, parsed, error, recipient, known, complete)
+
+
+def bare(recipient: str) -> str:
+    """Without "functions.", unless that is all there is."""
+    return recipient.removeprefix(f"{FUNCTIONS}.") or recipient
 
 
 def parse_arguments(arguments: str) -> tuple[dict[str, Any] | None, str | None]:
