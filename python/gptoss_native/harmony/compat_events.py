@@ -8,10 +8,10 @@ from dataclasses import replace
 from gptoss_native.events import Done, EndReason, Event, MessageDone, ToolCallDone
 from gptoss_native.harmony.compat import CompatParser
 from gptoss_native.harmony.compat_header import ParseError
-from gptoss_native.harmony.header import Header
+from gptoss_native.harmony.header_model import Header
 from gptoss_native.harmony.messages import KINDS, Kind, Message, Role, kind_of
 from gptoss_native.harmony.partial import OpenMessage
-from gptoss_native.harmony.tolerant import Place, as_ids, end_reason
+from gptoss_native.harmony.reading import Place, as_ids, end_reason
 from gptoss_native.harmony.toolbox import Toolbox, tool_call
 from gptoss_native.tokenizer import Tokenizer
 

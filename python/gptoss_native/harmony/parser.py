@@ -9,8 +9,9 @@ from gptoss_native.config.strict_json import shown
 from gptoss_native.events import EndReason, Event
 from gptoss_native.harmony.compat_events import CompatEvents
 from gptoss_native.harmony.messages import ROLES, Message, MessageError, Role
+from gptoss_native.harmony.reading import Place
 from gptoss_native.harmony.specs import toolbox
-from gptoss_native.harmony.tolerant import Place, TolerantParser
+from gptoss_native.harmony.tolerant import TolerantParser
 from gptoss_native.harmony.toolbox import Toolbox, ToolCall
 from gptoss_native.tokenizer import Tokenizer
 

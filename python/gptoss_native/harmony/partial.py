@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 
 from gptoss_native.events import Delta, OtherDelta, PreambleDelta, ReasoningDelta, TextDelta, ToolCallDelta
-from gptoss_native.harmony.header import MAX_BYTES, MAX_WORDS, Header, parse_header
+from gptoss_native.harmony.header import MAX_BYTES, MAX_WORDS, parse_header
+from gptoss_native.harmony.header_model import Header
 from gptoss_native.harmony.messages import Kind, Message, Role, Terminator, kind_of
 from gptoss_native.harmony.toolbox import Toolbox, tool_call
 

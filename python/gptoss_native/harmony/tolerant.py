@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from operator import index
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any
 
 from gptoss_native.errors import TokenizerError
 from gptoss_native.events import Done, EndReason, Event, MessageDone, ToolCallDone
 from gptoss_native.harmony.controls import STOPS, Control, control_ids
-from gptoss_native.harmony.header import Header, could_be_channel, only_names
+from gptoss_native.harmony.header import could_be_channel, only_names
+from gptoss_native.harmony.header_model import Header
 from gptoss_native.harmony.messages import KINDS, Kind, Message, Role, Terminator
 from gptoss_native.harmony.partial import Draft, OpenMessage
+from gptoss_native.harmony.reading import Place, as_ids, end_reason
 from gptoss_native.harmony.toolbox import Toolbox
 from gptoss_native.tokenizer import Tokenizer
-
-Place = Kind | Literal["role", "start", "between", "unfinished"]
-"""Where the parser stands: in the content of a message of some kind; behind `<|start|>` and a role, behind `<|start|>`,
-between two messages, or in the middle of a header or a character."""
 
 _TERMINATORS: dict[Control, Terminator] = {
     "end": "end", "return": "return", "call": "call", "endoftext": "eos"}
@@ -244,17 +241,3 @@ class TolerantParser:
     def _mark_malformed(self) -> None:
         mark: Any = self._draft or self._open
         mark.malformed = True
-
-
-def as_ids(tokens: Any) -> list[int]:
-    """One id or several, of any integer type. TypeError for anything else: text, for one."""
-    if not isinstance(tokens, Iterable):
-        tokens = (tokens,)
-    return list(map(index, tokens))  # all of them, before any is read
-
-
-def end_reason(reason: EndReason, messages: Sequence[Message]) -> EndReason:
-    """tool_calls if the completion was stopped and its last message is a call, however it ended."""
-    if reason != "length":
-        return "tool_calls" if messages and messages[-1].call is not None else "stop"
-    return reason
