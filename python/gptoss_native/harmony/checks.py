@@ -19,8 +19,11 @@ from gptoss_native.harmony.tools import Tool, ToolNamespace
 from gptoss_native.tokenizer import Tokenizer
 
 
-def check_message(message: Message, tokenizer: Tokenizer) -> None:
-    """Raises MessageError, naming the field and what was expected, if `message` cannot be rendered."""
+def check_message(message: Message, tokenizer: Tokenizer, compat: bool = False) -> None:
+    """Raises MessageError, naming the field and what was expected, if `message` cannot be rendered.
+
+    compat: a header field may spell a control token, which stays text.
+    """
     if message.role not in ROLES:
         raise MessageError(f"a message has role {shown(message.role)}, expected one of {', '.join(ROLES)}")
     where = f"a message with role {message.role!r}"
@@ -37,7 +40,7 @@ def check_message(message: Message, tokenizer: Tokenizer) -> None:
     for field, value in fields.items():
         if value is not None and not isinstance(value, str):
             raise MessageError(f"the {field} of {where} is {shown(value)}, expected text or None")
-        spelling = control_spelling_in(value, tokenizer) if value is not None else None
+        spelling = control_spelling_in(value, tokenizer) if value is not None and not compat else None
         if spelling is not None:
             raise MessageError(f"the {field} of {where} contains {spelling}; a header field must not spell a control "
                                "token")

@@ -33,7 +33,8 @@ def render_conversation(
 
     drop_analysis: which, see `without_old_analysis`. recipient: where an assistant's call names the tool, after the
     role as the openai-harmony library does, or after the channel as models mostly do. compat: as that library also
-    where it is wrong: a message to "all" ends as a call does, and see `type_text`; use it with "first_final".
+    where it is wrong: a message to "all" ends as a call does, header fields may spell control tokens (as text), and
+    see `type_text`; use it with "first_final".
 
     Raises MessageError if a header field contains a control token's spelling or a tool result has no name, and
     TokenizerError if the vocabulary lacks a special token that is needed.
@@ -94,7 +95,7 @@ def render_message(
 
     has_functions: the conversation declares functions, which a system message says the channel of.
     """
-    check_message(message, tokenizer)
+    check_message(message, tokenizer, compat)
     encode, special = tokenizer.encode, tokenizer.special
     ids = [special("<|start|>")]
     if message.role == "tool":
