@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
 
+from gptoss_native import harmony
 from gptoss_native.engine.results import Completion, Reply
 from gptoss_native.engine.stops import StopTexts
 from gptoss_native.events import Done, EndReason, Event, MessageDone, TextDelta
@@ -103,8 +103,4 @@ def _texts(messages: Iterable[Message], kind: str) -> str:
 def instructions_end(messages: Sequence[ChatMessage], prompt: npt.NDArray[np.int32], tokenizer: Tokenizer) -> int:
     """How many tokens of the rendered `prompt` (tokens,) are system and developer messages at its beginning, which
     other conversations may begin with too."""
-    roles = [message.role if isinstance(message, Message) else message["role"] for message in messages]
-    written = isinstance(messages[0], Message) and messages[0].role == "system"  # else render() wrote one before them
-    leading = len(list(takewhile(lambda role: role in ("system", "developer"), roles))) + (not written)
-    begins = np.flatnonzero(prompt == tokenizer.special("<|start|>"))  # of messages: text has no control tokens
-    return int(begins[leading])
+    return harmony.instructions_end(prompt.tolist(), tokenizer)
