@@ -28,21 +28,24 @@ _MARKER = re.compile(r"<\|(channel|constrain)\|>")
 _ONLY_NAMES = re.compile(rf"(?:\s|{NAME_OR_ITS_BEGINNING})*")
 
 
-def parse_header(parts: tuple[Part, ...], *, role: Role | None, started: bool, closed: bool) -> Header:
+def parse_header(parts: tuple[Part, ...], *, role: Role | None, started: bool, closed: bool,
+                 tools: frozenset[str] = frozenset()) -> Header:
     """The fields of a header. The same few come again and again, so what they mean is remembered.
 
     role: known beforehand, because `<|start|>` and the role were in the prompt; else None.
     started: a `<|start|>` came before it.
     closed: `<|message|>` came after it. If not, it was cut off or was never meant as a header, so only what
     cannot be anything else counts as a field: the role, what a marker introduces, ` to=...` and a type after it.
+    tools: names that a word without `to=` may be.
     """
     read = _parse_header if len(parts) <= MAX_REMEMBERED_PARTS else _parse_header.__wrapped__
-    return replace(read(parts, role, started, closed))
+    return replace(read(parts, role, started, closed, tools))
 
 
 @lru_cache(maxsize=256)
-def _parse_header(parts: tuple[Part, ...], role: Role | None, started: bool, closed: bool) -> Header:
-    header = Header(role or "assistant", closed=closed)
+def _parse_header(parts: tuple[Part, ...], role: Role | None, started: bool, closed: bool,
+                  tools: frozenset[str]) -> Header:
+    header = Header(role or "assistant", closed=closed, tools=tools)
     if closed:
         parts, header.stray = _split_spelled_markers(parts)
     lead = parts[0][1] if parts and not parts[0][0] else ""

@@ -105,7 +105,8 @@ def _take_word(
     ):
         header.content_type = word
     elif bare and not addressed and header.channel != "final" and (
-        _TOOL.fullmatch(word) or _NAME.fullmatch(word) and (following[0] in _TYPES if following else typed)
+        _TOOL.fullmatch(word) or word in header.tools
+        or _NAME.fullmatch(word) and (following[0] in _TYPES if following else typed)
     ):
         header.malformed = True
         header.recipient = word

@@ -23,6 +23,7 @@ class Header:
     closed: `<|message|>` came after it.
     malformed: it was not well formed.
     stray: what was left out.
+    tools: names that are recipients without `to=` too.
     """
 
     role: Role = "assistant"
@@ -35,6 +36,7 @@ class Header:
     closed: bool = False
     malformed: bool = False
     stray: str = ""
+    tools: frozenset[str] = frozenset()
 
     @property
     def blank(self) -> bool:

@@ -137,11 +137,11 @@ class TolerantParser:
             if draft.too_long() or marker == "channel" and not could_be_channel(decoded):
                 self._resume()
         elif draft.too_long():
-            self._open_message(draft.parse(closed=False), events)
+            self._open_message(draft.parse(False, self._toolbox), events)
 
     def _begin_content(self, events: list[Event]) -> None:
         if self._draft is not None:
-            header = self._draft.parse(closed=True)
+            header = self._draft.parse(True, self._toolbox)
             if self._open is None:
                 self._open_message(header, events)
             elif header.channel is None:
@@ -170,7 +170,7 @@ class TolerantParser:
         """A header without `<|message|>` is a message if it has text, or if the model ended it on purpose. Before a
         `<|start|>`, names that nothing follows are none, nor are words after a call.
         """
-        header = draft.parse(closed=False)
+        header = draft.parse(False, self._toolbox)
         header.drop_noise()
         stray = header.blank or terminator == "implicit" and (
             not header.has_text

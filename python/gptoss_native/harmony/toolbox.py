@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NoReturn
 
 from gptoss_native.config.strict_json import shown
@@ -65,6 +66,11 @@ class Toolbox:
     def told(self, name: str) -> str:
         """The name that the model knows the function by."""
         return self.aliases.get(name, name)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of the functions, the caller's and those that the model knows."""
+        return frozenset(name for tool in self.functions for name in (tool.name, self.told(tool.name)))
 
     @property
     def namespaces(self) -> tuple[ToolNamespace, ...]:
