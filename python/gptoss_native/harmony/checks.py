@@ -13,6 +13,7 @@ from gptoss_native.harmony.messages import (
     DeveloperContent,
     Message,
     MessageError,
+    ResponseFormat,
     SystemContent,
 )
 from gptoss_native.harmony.tools import Tool, ToolNamespace
@@ -71,6 +72,8 @@ def _texts(item: str | SystemContent | DeveloperContent) -> Iterator[tuple[str, 
     if isinstance(item, DeveloperContent):
         yield "instructions", item.instructions, True
         for response_format in _several(item.response_formats, "response_formats"):
+            if not isinstance(response_format, ResponseFormat):
+                raise MessageError(f"response_formats hold {shown(response_format)}, expected ResponseFormat")
             yield "response format's name", response_format.name, False
             yield "response format's description", response_format.description, True
     if not isinstance(item, str):
@@ -83,6 +86,7 @@ def _texts(item: str | SystemContent | DeveloperContent) -> Iterator[tuple[str, 
 
 def _namespace_texts(namespace: ToolNamespace) -> Iterator[tuple[str, Any, bool]]:
     yield "tool namespace's name", namespace.name, False
+    yield "tool namespace's key", namespace.key, True
     yield "tool namespace's description", namespace.description, True
     for tool in _several(namespace.tools, f"the tools of {namespace.name}"):
         if not isinstance(tool, Tool):

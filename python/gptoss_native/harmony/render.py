@@ -14,7 +14,7 @@ from gptoss_native.harmony.checks import check_message
 from gptoss_native.harmony.content import content_text
 from gptoss_native.harmony.controls import CONSTRAIN, spell
 from gptoss_native.harmony.messages import ROLES, DeveloperContent, Message, MessageError, Role
-from gptoss_native.harmony.tools import FUNCTIONS
+from gptoss_native.harmony.tools import FUNCTIONS, ToolNamespace
 from gptoss_native.tokenizer import Tokenizer
 
 DropAnalysis = Literal["last_final", "first_final", "none"]
@@ -137,12 +137,13 @@ def check_position(recipient: RecipientPosition) -> None:
 
 
 def has_functions(messages: Sequence[Message]) -> bool:
-    """Whether any developer content declares functions."""
+    """Whether any developer content declares functions. What is no tool at all is left to `check_message`."""
     return any(
-        namespace.tools and (namespace.name if namespace.key is None else namespace.key) == FUNCTIONS
+        isinstance(namespace, ToolNamespace) and namespace.tools
+        and (namespace.name if namespace.key is None else namespace.key) == FUNCTIONS
         for message in messages
         for item in message.items
-        if isinstance(item, DeveloperContent)
+        if isinstance(item, DeveloperContent) and isinstance(item.tools, (tuple, list))
         for namespace in item.tools
     )
 
