@@ -96,18 +96,17 @@ def counted(text: str) -> Counter[str]:
 def bytes_are_accounted_for(messages: Sequence[Message], tokenizer: Tokenizer, controls: dict[int, Control]) -> None:
     """What was written is content, a field of a header or stray, and content and stray were written. A character with
     a control token amid its bytes may be either whole or not."""
-    found, told, allowed = Counter[str](), Counter[str](), Counter[str]()
-    ids = [token for message in messages for token in message.token_ids]
-    whole = counted(written(ids, tokenizer, controls, cut=False))
+    marker = tokenizer.specials["<|message|>"]
     for message in messages:
-        found += counted(written(message.token_ids, tokenizer, controls))
-        fields = [message.role, message.name, message.channel, message.recipient, message.content_type]
-        allowed += counted(" ".join(field for field in fields if field is not None) + " to= :")
-        told += counted(message.text + message.stray)
-        marker = tokenizer.specials["<|message|>"]
         if not message.malformed and marker in message.token_ids:
             at = message.token_ids.index(marker)
             assert message.text == written(message.token_ids[at + 1 :], tokenizer, controls)
+    ids = [token for message in messages for token in message.token_ids]
+    fields = [f for m in messages for f in (m.role, m.name, m.channel, m.recipient, m.content_type, "to= :") if f]
+    whole = counted(written(ids, tokenizer, controls, cut=False))
+    found = counted("".join(written(message.token_ids, tokenizer, controls) for message in messages))
+    told = counted("".join(message.text + message.stray for message in messages))
+    allowed = counted("".join(fields))
     lost, invented = (found & whole) - told - allowed, told - (found | whole)
     assert not lost, f"lost {lost} from {messages}"
     assert not invented, f"invented {invented} in {messages}"
