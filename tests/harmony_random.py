@@ -29,7 +29,7 @@ TEXTS = [
     "first\n\nsecond\r\n\r",
     'null "quoted" \\ \x1f\x7f',
 ]
-FIELDS = [None, "", "alice", "functions.f", "al ice", "é"]
+FIELDS = [None, "", "alice", "functions.f", "al ice", "é", "a<|end|>"]
 KEYS = ["a", "b c", "", "é", "type", 'q"', "null"]
 NUMBERS = [0, -1, 1.0, 1e16, 1.5e-7, 1e-5, 123456.75, 2**63, 2**64, -(2**63) - 1, 1e15, 0.1, -0.0, 1e300, 10**25]
 
@@ -109,7 +109,7 @@ def random_message(choose: random.Random) -> Message:
     name = choose.choice(["f", "functions.f"]) if role == "tool" else choose.choice(FIELDS) if choose.random() < 0.2 else None
     channel = choose.choice([*CHANNELS, *CHANNELS, None, "", "x"]) if role in ("assistant", "tool") else None
     recipient = choose.choice([*FIELDS, "all"]) if role in ("assistant", "tool") and choose.random() < 0.3 else None
-    content_type = choose.choice([None, None, None, "json", "<|constrain|>json", "<|constrain|>", "", "code"])
+    content_type = choose.choice([None, None, None, "json", "<|constrain|>json", "<|constrain|>", "", "code", "json<|constrain|>", "<|constrain|>json <|message|>"])
     return Message(role, content, name, channel, recipient, content_type)  # type: ignore[arg-type]
 
 

@@ -290,3 +290,13 @@ def test_whatever_was_generated_the_prompt_stays_well_formed() -> None:
         assert not any(message.malformed for message in parser.messages)
         said = [m for m in messages if m.role == "assistant" and (m.text.strip() or m.kind == "call" or not m.malformed)]
         assert [(m.kind, m.text) for m in parser.messages[3:]] == [(m.kind, m.text) for m in said]
+
+
+def test_the_instructions_of_a_prompt_end_where_the_conversation_begins() -> None:
+    tokenizer = small_tokenizer()
+    for conversation in (asked(), asked(developer="Be brief.", tools=[F])):
+        assert harmony.instructions_end(conversation.tokens_for_completion(), tokenizer) == conversation.checkpoints()[0]
+    alone = harmony.render_conversation([Message("system", SystemContent()), Message("developer", "x")], tokenizer)
+    assert harmony.instructions_end(alone, tokenizer) == len(alone)
+    assert harmony.instructions_end(ids("<|start|>user<|message|>Hi<|end|>"), tokenizer) == 0
+    assert harmony.instructions_end([], tokenizer) == 0

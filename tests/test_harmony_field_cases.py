@@ -177,6 +177,12 @@ def test_row_15_undeclared_tools_are_told_as_such_and_never_dropped(written: str
     assert (call.name, call.known, call.recipient) == (name, known, written)
 
 
+@pytest.mark.parametrize("header", ["<|channel|>commentary f", " f<|channel|>commentary", "<|channel|>commentary f json", "<|channel|>analysis f"])
+def test_row_15_a_declared_tool_is_called_without_to_as_well(header: str) -> None:
+    [call] = calls(f"{header}<|message|>{{}}<|call|>")
+    assert (call.name, call.known) == ("f", True)
+
+
 def test_row_15_a_message_to_the_assistant_is_no_call() -> None:
     parser = parse("<|channel|>commentary to=assistant<|message|>a<|end|>")
     assert not parser.calls and parser.preamble == "a" and parser.messages[0].recipient == "assistant"

@@ -97,9 +97,11 @@ def test_a_spelling_in_any_header_field_is_refused(field: str, role: Any) -> Non
         for value in (spelling, f"functions.f{spelling}x", f"<|constrain|>{spelling}"):
             if field == "content_type" and value == "<|constrain|>":
                 continue
-            for compat in (False, True):
-                with pytest.raises(MessageError, match="a header field must not spell a control token"):
-                    harmony.render_message(replace(message, **{field: value}), small_tokenizer(), compat=compat)
+            with pytest.raises(MessageError, match="a header field must not spell a control token"):
+                harmony.render_message(replace(message, **{field: value}), small_tokenizer())
+            marked = "<|constrain|>x" if field == "content_type" and value.startswith("<|constrain|>") else "x"
+            ids, plain = (harmony.render_message(replace(message, **{field: v}), small_tokenizer(), compat=True) for v in (value, marked))
+            assert controls(ids) == controls(plain)
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)

@@ -57,7 +57,7 @@ def test_completions_are_read(
     ("ending", "terminator", "reason"),
     [
         ("<|return|>", "return", "stop"),
-        ("<|call|>", "call", "tool_calls"),
+        ("<|call|>", "call", "stop"),
         ("<|endoftext|>", "eos", "stop"),
         ("<|end|>", "end", "length"),
         ("", "eos", "length"),
@@ -73,6 +73,35 @@ def test_what_ended_a_message_and_the_completion_is_recorded(
     done = parser.finish()[-1]
     assert isinstance(done, Done) and done.reason == reason and done.text == "ok"
     assert [message.terminator for message in done.messages] == [terminator]
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"), [("<|call|>", "tool_calls"), ("<|return|>", "tool_calls"), ("<|endoftext|>", "tool_calls"), ("", "length")]
+)
+def test_a_completion_that_ends_in_a_call_was_ended_by_it(ending: str, reason: str) -> None:
+    for policy in ("tolerant", "compat") if ending != "<|endoftext|>" else ("tolerant",):
+        parser = Parser(small_tokenizer(), policy=policy)  # type: ignore[arg-type]
+        parser.feed(with_controls(small_tokenizer(), "<|channel|>commentary to=functions.f<|message|>{}" + ending))
+        done = parser.finish()[-1]
+        assert isinstance(done, Done) and done.reason == reason and len(done.calls) == 1
+
+
+def test_a_wrong_token_id_leaves_the_batch_unread() -> None:
+    parser = Parser(small_tokenizer())
+    with pytest.raises(TypeError):
+        parser.feed([*with_controls(small_tokenizer(), "<|channel|>final<|message|>ok"), "x"])  # type: ignore[list-item]
+    parser.feed(with_controls(small_tokenizer(), FINE))
+    assert parser.text == "ok"
+
+
+@pytest.mark.parametrize("token", ["<|start|>assistant", "<|channel|>", "<|start|>", "<|constrain|>", "\n", "<|message|>", "<|channel|>x", "<|channel|> ", "<|call|> x"])
+@pytest.mark.parametrize("before", ["", "<|channel|>final<|message|>"])
+def test_long_repetitions_are_read_in_linear_time(token: str, before: str) -> None:
+    parser = Parser(small_tokenizer())
+    parser.feed(with_controls(small_tokenizer(), before))
+    parser.feed(with_controls(small_tokenizer(), token) * 30_000)
+    parser.feed(with_controls(small_tokenizer(), f"<|start|>assistant{FINE}"))
+    assert parser.messages[-1].text == "ok"
 
 
 def test_events_come_as_the_text_does() -> None:

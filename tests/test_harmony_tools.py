@@ -458,3 +458,37 @@ def test_docstrings_describe_parameters(docstring: str) -> None:
 def test_docstrings_without_parameters_are_left_alone() -> None:
     assert read_docstring(None) == (None, {})
     assert read_docstring("Note: this is prose.\n\nSo is: this.") == ("Note: this is prose.\n\nSo is: this.", {})
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (DeveloperContent(3), "the instructions of a message with role 'developer' is 3, expected text or None"),
+        (DeveloperContent(tools="f"), "expected a tuple for tools, found 'f'"),
+        (DeveloperContent(tools=(Tool("f"),)), "expected ToolNamespace: functions"),
+        (DeveloperContent(tools=(harmony.functions({"name": "f"}),)), "the tools of functions hold {'name': 'f'}, expected Tool"),
+        (DeveloperContent(tools=(harmony.functions(Tool(3)),)), "the tool's name of .* is 3, expected text"),
+        (DeveloperContent(tools=(harmony.functions(Tool("f", 3)),)), "the tool's description of .* is 3, expected text or None"),
+        (DeveloperContent(tools=(harmony.ToolNamespace("n", key=3),)), "the tool namespace's key of .* is 3"),
+        (DeveloperContent(response_formats=({"name": "x"},)), "response_formats hold .*, expected ResponseFormat"),
+        (DeveloperContent(response_formats=(ResponseFormat("x", {"a": object()}),)), "expected a JSON value"),
+        (SystemContent(model_identity=3), "the model_identity of a message with role 'system' is 3"),
+        (SystemContent(conversation_start_date=3), "the conversation_start_date"),
+        (SystemContent(valid_channels="final"), "expected a tuple for valid_channels, found 'final'"),
+        (SystemContent(valid_channels=(3,)), "the valid_channels of .* is 3, expected text"),
+    ],
+)
+def test_contents_of_the_wrong_type_are_refused_in_a_sentence(content: Any, expected: str) -> None:
+    role: Any = "system" if isinstance(content, SystemContent) else "developer"
+    with pytest.raises(MessageError, match=expected):
+        harmony.render_conversation([Message(role, content)], small_tokenizer())
+
+
+def test_half_surrogate_pairs_become_replacement_characters_everywhere() -> None:
+    lone = "a\ud800b"
+    tool = {"name": "f", "description": lone, "parameters": {"type": "object", "properties": {lone: {"type": "string", "default": lone, "enum": [lone]}}}}
+    messages = [{"role": "user", "content": lone}, {"role": "assistant", "tool_calls": [{"id": lone, "function": {"name": "f", "arguments": {lone: lone}}}]},
+                {"role": "tool", "tool_call_id": lone, "content": [lone]}]
+    box = Toolbox(harmony.toolbox([tool]).functions, (harmony.ToolNamespace(lone, lone, (), lone),))
+    prompt = harmony.render(messages, small_tokenizer(), tools=box, system=SystemContent(lone, conversation_start_date=lone))
+    assert "a\ufffdb" in small_tokenizer().decode(prompt)

@@ -64,7 +64,7 @@ class Turn:
     def finish(self, reason: EndReason) -> list[Event]:
         """The generation ended for that reason. The last event is Done."""
         messages = self._parser.messages
-        if reason == "stop" and messages and messages[-1].terminator == "call":
+        if reason == "stop" and messages and messages[-1].call is not None:
             reason = "tool_calls"
         if self._thinking.cut_off and not self._search.found:
             reason = "loop"

@@ -21,7 +21,7 @@ from gptoss_native.harmony.messages import (
     SystemContent,
 )
 from gptoss_native.harmony.parser import Parser
-from gptoss_native.harmony.prompt import render
+from gptoss_native.harmony.prompt import instructions_end, render
 from gptoss_native.harmony.render import (
     render_conversation,
     render_conversation_for_completion,
@@ -50,6 +50,7 @@ __all__ = [
     "browser",
     "closing_ids",
     "functions",
+    "instructions_end",
     "python",
     "read_messages",
     "render",

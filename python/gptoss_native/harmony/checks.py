@@ -13,14 +13,18 @@ from gptoss_native.harmony.messages import (
     DeveloperContent,
     Message,
     MessageError,
+    ResponseFormat,
     SystemContent,
 )
 from gptoss_native.harmony.tools import Tool, ToolNamespace
 from gptoss_native.tokenizer import Tokenizer
 
 
-def check_message(message: Message, tokenizer: Tokenizer) -> None:
-    """Raises MessageError, naming the field and what was expected, if `message` cannot be rendered."""
+def check_message(message: Message, tokenizer: Tokenizer, compat: bool = False) -> None:
+    """Raises MessageError, naming the field and what was expected, if `message` cannot be rendered.
+
+    compat: a header field may spell a control token, which stays text.
+    """
     if message.role not in ROLES:
         raise MessageError(f"a message has role {shown(message.role)}, expected one of {', '.join(ROLES)}")
     where = f"a message with role {message.role!r}"
@@ -37,7 +41,7 @@ def check_message(message: Message, tokenizer: Tokenizer) -> None:
     for field, value in fields.items():
         if value is not None and not isinstance(value, str):
             raise MessageError(f"the {field} of {where} is {shown(value)}, expected text or None")
-        spelling = control_spelling_in(value, tokenizer) if value is not None else None
+        spelling = control_spelling_in(value, tokenizer) if value is not None and not compat else None
         if spelling is not None:
             raise MessageError(f"the {field} of {where} contains {spelling}; a header field must not spell a control "
                                "token")
@@ -68,6 +72,8 @@ def _texts(item: str | SystemContent | DeveloperContent) -> Iterator[tuple[str, 
     if isinstance(item, DeveloperContent):
         yield "instructions", item.instructions, True
         for response_format in _several(item.response_formats, "response_formats"):
+            if not isinstance(response_format, ResponseFormat):
+                raise MessageError(f"response_formats hold {shown(response_format)}, expected ResponseFormat")
             yield "response format's name", response_format.name, False
             yield "response format's description", response_format.description, True
     if not isinstance(item, str):
@@ -80,6 +86,7 @@ def _texts(item: str | SystemContent | DeveloperContent) -> Iterator[tuple[str, 
 
 def _namespace_texts(namespace: ToolNamespace) -> Iterator[tuple[str, Any, bool]]:
     yield "tool namespace's name", namespace.name, False
+    yield "tool namespace's key", namespace.key, True
     yield "tool namespace's description", namespace.description, True
     for tool in _several(namespace.tools, f"the tools of {namespace.name}"):
         if not isinstance(tool, Tool):

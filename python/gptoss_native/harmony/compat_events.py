@@ -8,10 +8,10 @@ from dataclasses import replace
 from gptoss_native.events import Done, EndReason, Event, MessageDone, ToolCallDone
 from gptoss_native.harmony.compat import CompatParser
 from gptoss_native.harmony.compat_header import ParseError
-from gptoss_native.harmony.header import Header
+from gptoss_native.harmony.header_model import Header
 from gptoss_native.harmony.messages import KINDS, Kind, Message, Role, kind_of
 from gptoss_native.harmony.partial import OpenMessage
-from gptoss_native.harmony.tolerant import Place, as_ids
+from gptoss_native.harmony.reading import Place, as_ids, end_reason
 from gptoss_native.harmony.toolbox import Toolbox, tool_call
 from gptoss_native.tokenizer import Tokenizer
 
@@ -47,7 +47,8 @@ class CompatEvents:
         self._tell(events)
         if reason is None:
             last = self.messages[-1].terminator if self.messages else None
-            reason = "stop" if last == "return" else "tool_calls" if last == "call" else "length"
+            reason = "stop" if last in ("return", "call") else "length"
+        reason = end_reason(reason, self.messages)
         texts = [self.text_of(kind) for kind in ("text", "reasoning", "preamble")]
         return [*events, Done(reason, texts[0], texts[1], texts[2], tuple(self.messages))]
 

@@ -9,8 +9,9 @@ from gptoss_native.config.strict_json import shown
 from gptoss_native.events import EndReason, Event
 from gptoss_native.harmony.compat_events import CompatEvents
 from gptoss_native.harmony.messages import ROLES, Message, MessageError, Role
+from gptoss_native.harmony.reading import Place
 from gptoss_native.harmony.specs import toolbox
-from gptoss_native.harmony.tolerant import Place, TolerantParser
+from gptoss_native.harmony.tolerant import TolerantParser
 from gptoss_native.harmony.toolbox import Toolbox, ToolCall
 from gptoss_native.tokenizer import Tokenizer
 
@@ -52,7 +53,8 @@ class Parser:
     def finish(self, reason: EndReason | None = None) -> list[Event]:
         """The end of the tokens: returns what is left, and `Done`.
 
-        reason: why generation ended; None says stop or tool_calls after such a stop token, else length.
+        reason: why generation ended; None says stop after a token that stops, else length. Where it was stopped and
+        the last message is a call, it is tool_calls.
         With policy "compat" raises ParseError if the tokens end in a header.
         """
         return self._machine.finish(reason)

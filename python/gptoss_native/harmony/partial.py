@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 
 from gptoss_native.events import Delta, OtherDelta, PreambleDelta, ReasoningDelta, TextDelta, ToolCallDelta
-from gptoss_native.harmony.header import MAX_BYTES, MAX_WORDS, Header, parse_header
+from gptoss_native.harmony.header import MAX_BYTES, MAX_WORDS, parse_header
+from gptoss_native.harmony.header_model import Header
 from gptoss_native.harmony.messages import Kind, Message, Role, Terminator, kind_of
 from gptoss_native.harmony.toolbox import Toolbox, tool_call
 
@@ -44,9 +45,10 @@ class Draft:
     def text(self) -> str:
         return " ".join(data.decode("utf-8", "replace") for _, data in self.parts)
 
-    def parse(self, closed: bool) -> Header:
+    def parse(self, closed: bool, toolbox: Toolbox | None) -> Header:
         parts = tuple((marker, data.decode("utf-8", "surrogateescape")) for marker, data in self.parts)
-        header = parse_header(parts, role=self.role, started=self.started, closed=closed)
+        tools = frozenset[str]() if toolbox is None else toolbox.names
+        header = parse_header(parts, role=self.role, started=self.started, closed=closed, tools=tools)
         header.malformed |= self.malformed
         return header
 

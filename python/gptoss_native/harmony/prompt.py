@@ -41,3 +41,17 @@ def render(
         messages, tokenizer, reasoning=reasoning, system=system, tools=tools, response_format=response_format,
         drop_analysis=drop_analysis, recipient=recipient)
     return conversation.tokens_for_completion()
+
+
+def instructions_end(prompt: Sequence[int], tokenizer: Tokenizer) -> int:
+    """How many tokens of a rendered prompt are system and developer messages at its beginning, which other
+    conversations may begin with too."""
+    ids, start = list(prompt), tokenizer.special("<|start|>")  # text has no control tokens
+    roles = [tokenizer.encode("system"), tokenizer.encode("developer")]
+    end = 0
+    while ids[end : end + 1] == [start] and any(ids[end + 1 : end + 1 + len(role)] == role for role in roles):
+        try:
+            end = ids.index(start, end + 1)
+        except ValueError:
+            return len(ids)
+    return end

@@ -14,7 +14,7 @@ from gptoss_native.harmony.checks import check_message
 from gptoss_native.harmony.content import content_text
 from gptoss_native.harmony.controls import CONSTRAIN, spell
 from gptoss_native.harmony.messages import ROLES, DeveloperContent, Message, MessageError, Role
-from gptoss_native.harmony.tools import FUNCTIONS
+from gptoss_native.harmony.tools import FUNCTIONS, ToolNamespace
 from gptoss_native.tokenizer import Tokenizer
 
 DropAnalysis = Literal["last_final", "first_final", "none"]
@@ -33,7 +33,8 @@ def render_conversation(
 
     drop_analysis: which, see `without_old_analysis`. recipient: where an assistant's call names the tool, after the
     role as the openai-harmony library does, or after the channel as models mostly do. compat: as that library also
-    where it is wrong: a message to "all" ends as a call does, and see `type_text`; use it with "first_final".
+    where it is wrong: a message to "all" ends as a call does, header fields may spell control tokens (as text), and
+    see `type_text`; use it with "first_final".
 
     Raises MessageError if a header field contains a control token's spelling or a tool result has no name, and
     TokenizerError if the vocabulary lacks a special token that is needed.
@@ -94,7 +95,7 @@ def render_message(
 
     has_functions: the conversation declares functions, which a system message says the channel of.
     """
-    check_message(message, tokenizer)
+    check_message(message, tokenizer, compat)
     encode, special = tokenizer.encode, tokenizer.special
     ids = [special("<|start|>")]
     if message.role == "tool":
@@ -136,12 +137,13 @@ def check_position(recipient: RecipientPosition) -> None:
 
 
 def has_functions(messages: Sequence[Message]) -> bool:
-    """Whether any developer content declares functions."""
+    """Whether any developer content declares functions. What is no tool at all is left to `check_message`."""
     return any(
-        namespace.tools and (namespace.name if namespace.key is None else namespace.key) == FUNCTIONS
+        isinstance(namespace, ToolNamespace) and namespace.tools
+        and (namespace.name if namespace.key is None else namespace.key) == FUNCTIONS
         for message in messages
         for item in message.items
-        if isinstance(item, DeveloperContent)
+        if isinstance(item, DeveloperContent) and isinstance(item.tools, (tuple, list))
         for namespace in item.tools
     )
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from operator import index
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any
 
 from gptoss_native.errors import TokenizerError
 from gptoss_native.events import Done, EndReason, Event, MessageDone, ToolCallDone
-from gptoss_native.harmony.controls import Control, control_ids
-from gptoss_native.harmony.header import Header, could_be_channel, only_names
+from gptoss_native.harmony.controls import STOPS, Control, control_ids
+from gptoss_native.harmony.header import could_be_channel, only_names
+from gptoss_native.harmony.header_model import Header
 from gptoss_native.harmony.messages import KINDS, Kind, Message, Role, Terminator
 from gptoss_native.harmony.partial import Draft, OpenMessage
+from gptoss_native.harmony.reading import Place, as_ids, end_reason
 from gptoss_native.harmony.toolbox import Toolbox
 from gptoss_native.tokenizer import Tokenizer
 
-Place = Kind | Literal["role", "start", "between", "unfinished"]
-"""Where the parser stands: in the content of a message of some kind; behind `<|start|>` and a role, behind `<|start|>`,
-between two messages, or in the middle of a header or a character."""
-
 _TERMINATORS: dict[Control, Terminator] = {
     "end": "end", "return": "return", "call": "call", "endoftext": "eos"}
-_REASONS: dict[Control | None, EndReason] = {"return": "stop", "endoftext": "stop", "call": "tool_calls"}
 _UNKNOWN = "\ufffd".encode()
 
 
@@ -40,7 +36,7 @@ class TolerantParser:
         self._open: OpenMessage | None = None
         self._tokens: list[int] = []  # since the last message ended
         self._last_token = -1
-        self._stray = ""  # text between messages that belongs to none
+        self._stray: list[str] = []  # text between messages that belongs to none
         self._pending: list[str] = []  # text of the open message that no event has told yet
         self._texts: dict[Kind, list[str]] = {kind: [] for kind in KINDS}
 
@@ -73,7 +69,8 @@ class TolerantParser:
         """
         events: list[Event] = []
         self._end_message("eos", events)
-        reason = reason or _REASONS.get(self._controls.get(self._last_token), "length")
+        stopped = self._controls.get(self._last_token) in STOPS
+        reason = end_reason(reason or ("stop" if stopped else "length"), self.messages)
         return [*events, Done(reason, self.text_of("text"), self.text_of("reasoning"), self.text_of("preamble"),
                               tuple(self.messages), tuple(self._tokens))]
 
@@ -140,11 +137,11 @@ class TolerantParser:
             if draft.too_long() or marker == "channel" and not could_be_channel(decoded):
                 self._resume()
         elif draft.too_long():
-            self._open_message(draft.parse(closed=False), events)
+            self._open_message(draft.parse(False, self._toolbox), events)
 
     def _begin_content(self, events: list[Event]) -> None:
         if self._draft is not None:
-            header = self._draft.parse(closed=True)
+            header = self._draft.parse(True, self._toolbox)
             if self._open is None:
                 self._open_message(header, events)
             elif header.channel is None:
@@ -173,13 +170,13 @@ class TolerantParser:
         """A header without `<|message|>` is a message if it has text, or if the model ended it on purpose. Before a
         `<|start|>`, names that nothing follows are none, nor are words after a call.
         """
-        header = draft.parse(closed=False)
+        header = draft.parse(False, self._toolbox)
         header.drop_noise()
         stray = header.blank or terminator == "implicit" and (
             not header.has_text
             or header.only_prose and not draft.started and (draft.after_call or only_names(header.prose)))
         if stray:
-            self._stray += draft.text
+            self._stray.append(draft.text)
             return
         self._open_message(header, events)
         self._finish_open(terminator, events)
@@ -232,9 +229,9 @@ class TolerantParser:
         self._tell(events)
         if cut is None:
             cut = len(self._tokens) if self._draft is None else self._draft.first_token
-        message = self._open.message(terminator, tuple(self._tokens[:cut]), self._stray)
+        message = self._open.message(terminator, tuple(self._tokens[:cut]), "".join(self._stray))
         del self._tokens[:cut]
-        self._stray = ""
+        self._stray.clear()
         self._open = None
         self.messages.append(message)
         if message.call is not None:
@@ -244,10 +241,3 @@ class TolerantParser:
     def _mark_malformed(self) -> None:
         mark: Any = self._draft or self._open
         mark.malformed = True
-
-
-def as_ids(tokens: Any) -> Iterator[int]:
-    """One id or several, of any integer type. TypeError for anything else: text, for one."""
-    if not isinstance(tokens, Iterable):
-        tokens = (tokens,)
-    return map(index, tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NoReturn
 
 from gptoss_native.config.strict_json import shown
@@ -67,6 +68,11 @@ class Toolbox:
         """The name that the model knows the function by."""
         return self.aliases.get(name, name)
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of the functions, the caller's and those that the model knows."""
+        return frozenset(name for tool in self.functions for name in (tool.name, self.told(tool.name)))
+
     @property
     def namespaces(self) -> tuple[ToolNamespace, ...]:
         """The functions for a developer message: one namespace, or none."""
@@ -83,7 +89,7 @@ class Toolbox:
     def resolve(self, recipient: str) -> tuple[str, bool]:
         """Which tool is meant: its name, and whether there is one. The name may lack "functions." or have it where
         it does not belong, and may have a content type glued to its end."""
-        name = recipient.removeprefix(f"{FUNCTIONS}.")
+        name = bare(recipient)
         found = self._find(recipient, name)
         for glued in GLUED_TYPES:
             if found is None and name.endswith(glued):
@@ -115,13 +121,18 @@ class Toolbox:
 
 def tool_call(recipient: str, arguments: str, complete: bool, toolbox: Toolbox | None) -> ToolCall:
     """The call that a message to `recipient` is. Never raises."""
-    name, known = (recipient.removeprefix(f"{FUNCTIONS}."), None) if toolbox is None else toolbox.resolve(recipient)
+    name, known = (bare(recipient), None) if toolbox is None else toolbox.resolve(recipient)
     parsed, error = parse_arguments(arguments)
     if error is not None and (name == recipient == "python"):
         error = None  # source
     if error is not None and not arguments.strip() and toolbox is not None and toolbox.takes_nothing(name):
         parsed, error = {}, None
     return ToolCall(name, arguments, parsed, error, recipient, known, complete)
+
+
+def bare(recipient: str) -> str:
+    """Without "functions.", unless that is all there is."""
+    return recipient.removeprefix(f"{FUNCTIONS}.") or recipient
 
 
 def parse_arguments(arguments: str) -> tuple[dict[str, Any] | None, str | None]:

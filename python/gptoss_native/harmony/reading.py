@@ -1,0 +1,28 @@
+"""What both parsers share: which tokens they take, where they stand, and why a completion ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import index
+from typing import Any, Literal
+
+from gptoss_native.events import EndReason
+from gptoss_native.harmony.messages import Kind, Message
+
+Place = Kind | Literal["role", "start", "between", "unfinished"]
+"""Where the parser stands: in the content of a message of some kind; behind `<|start|>` and a role, behind `<|start|>`,
+between two messages, or in the middle of a header or a character."""
+
+
+def as_ids(tokens: Any) -> list[int]:
+    """One id or several, of any integer type. TypeError for anything else: text, for one."""
+    if not isinstance(tokens, Iterable):
+        tokens = (tokens,)
+    return list(map(index, tokens))  # all of them, before any is read
+
+
+def end_reason(reason: EndReason, messages: Sequence[Message]) -> EndReason:
+    """tool_calls if the completion was stopped and its last message is a call, however it ended."""
+    if reason != "length":
+        return "tool_calls" if messages and messages[-1].call is not None else "stop"
+    return reason
