@@ -563,6 +563,29 @@ def test_the_interpreter_ends_whatever_the_engine_is_at(folder: Path, name: str)
     assert (result.returncode, result.stderr) == (0, b"")
 
 
+def test_ctrl_c_while_the_interpreter_ends_does_not_leave_the_thread_behind(folder: Path) -> None:
+    program = """if True:
+        import atexit, sys, threading
+        atexit.register(lambda: print([each.name for each in threading.enumerate() if each.daemon]))  # runs last
+        import gptoss_native as gptoss
+        engine = gptoss.load(sys.argv[1], max_context=131072, threads=2)
+        stream = engine.stream([1, 2] * 60_000)
+        join, calls = threading.Thread.join, []
+
+        def impatient(self, timeout=None):
+            calls.append(self)
+            if len(calls) < 3:
+                raise KeyboardInterrupt
+            join(self, timeout)
+
+        threading.Thread.join = impatient
+    """
+    paths = [str(Path(gptoss.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    result = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, timeout=60,
+                            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))})  # fmt: skip
+    assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_child_forked_in_the_middle_of_the_work_is_told_so_and_does_not_hang(engine: gptoss.Engine) -> None:
