@@ -479,6 +479,19 @@ def test_out_of_pages_the_youngest_waits_and_gives_the_same_tokens(folder: Path,
         assert [logprobs(each) for each in completions] == [logprobs(each) for each in alone]
 
 
+@pytest.mark.parametrize("layer_types", [["sliding_attention", "full_attention"], ["full_attention"] * 2])
+@pytest.mark.parametrize("context", [5, 64, 128])
+def test_a_sequence_that_is_alone_has_room_for_its_whole_context_beside_its_checkpoint(
+    tmp_path: Path, layer_types: list[str], context: int
+) -> None:
+    write_small(tmp_path, layer_types=layer_types)
+    mask = np.array([0xFFFFFFFF] * 15 + [0xFF], np.uint32)  # all but the stop tokens
+    with gptoss.load(tmp_path, max_context=context, max_sequences=1, max_checkpoints=1) as own:
+        for tokens in (1, context - 1):
+            done = own.generate(ids(tokens), SamplingParams(logits_mask=lambda _: mask))
+            assert len(done.tokens) == context - tokens
+
+
 def test_a_sequence_that_is_alone_and_finds_no_room_says_so(folder: Path) -> None:
     with gptoss.load(folder, max_context=512, max_sequences=2, max_checkpoints=0, token_budget=64) as own:
         native = own._scheduler._native
