@@ -275,6 +275,12 @@ def test_a_place_that_the_caller_names_is_remembered(engine: gptoss.Engine) -> N
             engine.generate(questions[0], GREEDY, checkpoints=wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("places", [5, None])
+def test_places_that_are_no_sequence_are_named(engine: gptoss.Engine, places: Any) -> None:
+    with pytest.raises(TypeError, match=f"checkpoints must be a sequence of lengths, not .* {places}"):
+        engine.stream(ids(10), GREEDY, checkpoints=places)
+
+
 def test_shared_instructions_survive_a_long_conversation(folder: Path) -> None:
     """Each turn leaves checkpoints of its own; the instructions' must not be the oldest among them."""
     with gptoss.load(folder, max_context=CONTEXT, max_checkpoints=6) as own:

@@ -77,7 +77,7 @@ class Reply:
     channel. preamble: what was said to the user before a tool call. messages: all of it, in the model's order.
     The conversation goes on with [*messages, {"role": "assistant", "content": reply.text}, {"role": "user", ...}].
     finish_reason: "stop", "length", or "tool_calls" when the model ended in a call.
-    completion: the same turn as tokens.
+    tokens and all below: as in Completion.
     others: the other samples of the turn, where n was more than 1.
     """
 
