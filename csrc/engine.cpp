@@ -144,9 +144,13 @@ Engine::Engine(const Config& config, const EngineLimits& limits, std::unique_ptr
   full_pages_ = limits.max_total_tokens == 0
                     ? whole_contexts
                     : std::min(whole_contexts, gptoss::full_pages(config, limits.max_total_tokens));
+  // A sequence that is alone and goes on behind its own checkpoint copies its last page of each kind.
+  const int64_t copies = limits.max_checkpoints ? (config.layers_of(LayerType::full_attention) > 0) +
+                                                      (config.layers_of(LayerType::sliding_attention) > 0)
+                                                : 0;
   const int64_t pages =
       full_pages_ + limits.max_sequences * window_pages(config, limits.max_context, limits_.max_tokens) +
-      limits.max_checkpoints * pages_per_snapshot(config, limits.max_context);
+      std::max(copies, limits.max_checkpoints * pages_per_snapshot(config, limits.max_context));
   if (pages > std::numeric_limits<int32_t>::max())
     refuse("max_context " + std::to_string(limits.max_context) + " for " + std::to_string(limits.max_sequences) +
            " sequences needs more KV pages than can be numbered");

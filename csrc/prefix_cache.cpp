@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -34,8 +33,15 @@ void PrefixCache::add(std::shared_ptr<const Snapshot> snapshot) {
       entries_.splice(entries_.begin(), entries_, entry);
       return;
     }
+  held_.resize(static_cast<size_t>(snapshot->pool().pages()));
+  each_page(*snapshot, [this](int32_t page) { ++held_[page]; });
   entries_.push_front({hash, std::move(snapshot)});
-  while (size() > capacity_) entries_.pop_back();
+  while (size() > capacity_) erase(std::prev(entries_.end()));
+}
+
+void PrefixCache::erase(std::list<Entry>::iterator entry) {
+  each_page(*entry->snapshot, [this](int32_t page) { --held_[page]; });
+  entries_.erase(entry);
 }
 
 std::shared_ptr<const Snapshot> PrefixCache::find(std::span<const int32_t> tokens) {
@@ -55,15 +61,13 @@ std::shared_ptr<const Snapshot> PrefixCache::find(std::span<const int32_t> token
 }
 
 bool PrefixCache::evict() {
-  std::unordered_map<int32_t, int> held;  // page: by how many snapshots
-  for (const Entry& entry : entries_) each_page(*entry.snapshot, [&](int32_t page) { ++held[page]; });
   for (auto entry = entries_.rbegin(); entry != entries_.rend(); ++entry) {
     bool needed = false;
     each_page(*entry->snapshot, [&](int32_t page) {
-      needed = needed || entry->snapshot->pool().references(page) == held[page];
+      needed = needed || entry->snapshot->pool().references(page) == held_[page];
     });
     if (!needed) continue;
-    entries_.erase(std::next(entry).base());
+    erase(std::next(entry).base());
     return true;
   }
   return false;

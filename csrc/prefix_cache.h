@@ -5,6 +5,7 @@
 #include <list>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "session.h"
 
@@ -24,15 +25,17 @@ class PrefixCache {
   // none. (A page that several snapshots hold is free when all of them are gone: call again.)
   bool evict();
   int size() const { return static_cast<int>(entries_.size()); }
-  void clear() { entries_.clear(); }
+  void clear() { while (size() > 0) erase(entries_.begin()); }
 
  private:
   struct Entry {
     uint64_t hash;  // of the tokens
     std::shared_ptr<const Snapshot> snapshot;
   };
+  void erase(std::list<Entry>::iterator entry);
   int capacity_;
   std::list<Entry> entries_;  // most recently used first
+  std::vector<int> held_;     // page: by how many of them. Kept, since counting anew costs all pages of all of them
 };
 
 }  // namespace gptoss

@@ -242,6 +242,27 @@ def test_several_loops_in_several_threads(engine: gptoss.Engine) -> None:
         assert results[number] == engine.generate(ids(10, number), SamplingParams(seed=number, max_tokens=30)).tokens
 
 
+def test_a_cancellation_that_comes_with_an_item_is_not_lost() -> None:
+    async def main() -> None:
+        for pauses in range(4):  # between the item and the cancellation
+            channel: Channel[int] = Channel()
+
+            async def read(channel: Channel[int] = channel) -> None:
+                await channel.aget(60)
+                await asyncio.sleep(60)
+
+            task = asyncio.create_task(read())
+            await asyncio.sleep(0.01)
+            channel.put(1)
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(task, 5)
+
+    run(main())
+
+
 def test_no_item_is_lost_between_a_thread_that_puts_and_a_coroutine_that_waits() -> None:
     async def main() -> None:
         channel: Channel[int] = Channel()

@@ -114,6 +114,7 @@ def test_what_does_not_fit_is_refused_before_loading_with_the_largest_context_th
     ({"max_checkpoints": -1}, ValueError, "max_checkpoints must be between 0"),
     ({"max_total_tokens": 8191}, ValueError, "max_total_tokens=8191 is less than max_context=8192"),
     ({"max_total_tokens": "9000"}, TypeError, "max_total_tokens must be an integer"),
+    ({"max_total_tokens": 2**63}, ValueError, "max_total_tokens must be between 1"),
     ({"max_context": 131073}, ValueError, "max_position_embeddings, 131072"),
     ({"precision": "bf16"}, ValueError, "precision"),
     ({"device": "tpu"}, gptoss.DeviceError, "'tpu'"),

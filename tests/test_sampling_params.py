@@ -157,6 +157,9 @@ def test_samples_follow_the_model_s_distribution(engine: gptoss.Engine) -> None:
 @pytest.mark.parametrize(("arguments", "error", "words"), [
     ({"top_k": -2}, ValueError, "top_k must be at least -1, not -2"),
     ({"top_k": 1.5}, TypeError, "top_k must be an integer, not float"),
+    ({"top_k": np.array([5])}, TypeError, r"top_k must be an integer, not ndarray array\(\[5\]\)"),
+    ({"temperature": np.array([1.0, 2.0])}, TypeError, "temperature must be a number, not ndarray"),
+    ({"temperature": np.True_}, TypeError, "temperature must be a number, not bool"),
     ({"min_p": 1.1}, ValueError, "min_p must be between 0 and 1, not 1.1"),
     ({"min_p": "0"}, TypeError, "min_p must be a number"),
     ({"repetition_penalty": 0}, ValueError, "repetition_penalty must be above 0"),

@@ -275,6 +275,12 @@ def test_a_place_that_the_caller_names_is_remembered(engine: gptoss.Engine) -> N
             engine.generate(questions[0], GREEDY, checkpoints=wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("places", [5, None])
+def test_places_that_are_no_sequence_are_named(engine: gptoss.Engine, places: Any) -> None:
+    with pytest.raises(TypeError, match=f"checkpoints must be a sequence of lengths, not .* {places}"):
+        engine.stream(ids(10), GREEDY, checkpoints=places)
+
+
 def test_shared_instructions_survive_a_long_conversation(folder: Path) -> None:
     """Each turn leaves checkpoints of its own; the instructions' must not be the oldest among them."""
     with gptoss.load(folder, max_context=CONTEXT, max_checkpoints=6) as own:
@@ -427,6 +433,7 @@ def test_an_error_of_one_sequence_is_its_caller_s_alone(folder: Path) -> None:
         for mask, error, words in ((raises, Mine, "of the caller"),
                                    (wrong_shape, TypeError, r"uint32 array \(16,\).* returned uint32 \(3,\)"),
                                    (lambda tokens: [1], TypeError, "returned list"),
+                                   (lambda tokens: next(iter(())), RuntimeError, "logits_mask raised StopIteration"),
                                    (forbids_all, gptoss.GptOssError, "no token may be drawn")):  # fmt: skip
             stream = own.stream(ids(10), endless(logits_mask=mask, n=2))
             with pytest.raises(error, match=words):
@@ -436,7 +443,7 @@ def test_an_error_of_one_sequence_is_its_caller_s_alone(folder: Path) -> None:
                 _ = stream.completion
         assert tuple(token.id for token in kept) == own.generate(ids(10), endless(max_tokens=200)).tokens
         after = at_rest(own)
-        assert after.free_pages == after.pages and after.failed + after.cancelled == 8
+        assert after.free_pages == after.pages and after.failed + after.cancelled == 10
 
 
 def test_the_engine_says_that_it_cannot_be_called_from_a_mask(engine: gptoss.Engine) -> None:
@@ -476,6 +483,19 @@ def test_out_of_pages_the_youngest_waits_and_gives_the_same_tokens(folder: Path,
         alone = [cold.generate(prompt, endless(seed, logprobs=True, max_tokens=312))
                  for seed, prompt in enumerate(prompts)]  # fmt: skip
         assert [logprobs(each) for each in completions] == [logprobs(each) for each in alone]
+
+
+@pytest.mark.parametrize("layer_types", [["sliding_attention", "full_attention"], ["full_attention"] * 2])
+@pytest.mark.parametrize("context", [5, 64, 128])
+def test_a_sequence_that_is_alone_has_room_for_its_whole_context_beside_its_checkpoint(
+    tmp_path: Path, layer_types: list[str], context: int
+) -> None:
+    write_small(tmp_path, layer_types=layer_types)
+    mask = np.array([0xFFFFFFFF] * 15 + [0xFF], np.uint32)  # all but the stop tokens
+    with gptoss.load(tmp_path, max_context=context, max_sequences=1, max_checkpoints=1) as own:
+        for tokens in (1, context - 1):
+            done = own.generate(ids(tokens), SamplingParams(logits_mask=lambda _: mask))
+            assert len(done.tokens) == context - tokens
 
 
 def test_a_sequence_that_is_alone_and_finds_no_room_says_so(folder: Path) -> None:
@@ -560,6 +580,29 @@ def test_the_interpreter_ends_whatever_the_engine_is_at(folder: Path, name: str)
     result = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, timeout=60,
                             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))})  # fmt: skip
     assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_ctrl_c_while_the_interpreter_ends_does_not_leave_the_thread_behind(folder: Path) -> None:
+    program = """if True:
+        import atexit, sys, threading
+        atexit.register(lambda: print([each.name for each in threading.enumerate() if each.daemon]))  # runs last
+        import gptoss_native as gptoss
+        engine = gptoss.load(sys.argv[1], max_context=131072, threads=2)
+        stream = engine.stream([1, 2] * 60_000)
+        join, calls = threading.Thread.join, []
+
+        def impatient(self, timeout=None):
+            calls.append(self)
+            if len(calls) < 3:
+                raise KeyboardInterrupt
+            join(self, timeout)
+
+        threading.Thread.join = impatient
+    """
+    paths = [str(Path(gptoss.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    result = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, timeout=60,
+                            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))})  # fmt: skip
+    assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")

@@ -57,10 +57,15 @@ class Channel(Generic[Item]):
                     return self._items.get_nowait()  # after _wake was set: what comes later will wake us
                 except Empty:
                     pass
-                left = None if ends is None else ends - loop.time()
-                try:
-                    await asyncio.wait_for(arrived.wait(), left)
-                except asyncio.TimeoutError:  # another class than the builtin in Python 3.10
-                    raise TimeoutError from None
+                if ends is None:
+                    await arrived.wait()
+                    continue
+                if loop.time() >= ends:
+                    raise TimeoutError
+                timer = loop.call_at(ends, arrived.set)
+                try:  # not wait_for(), which before Python 3.12 loses a cancellation that comes with the item
+                    await arrived.wait()
+                finally:
+                    timer.cancel()
         finally:
             self._wake = None

@@ -85,7 +85,10 @@ class Drawing:
             return None
         shown = completion.view()
         shown.flags.writeable = False
-        mask = self._params.logits_mask(shown)
+        try:
+            mask = self._params.logits_mask(shown)
+        except (StopIteration, StopAsyncIteration) as error:  # out of an iterator it would say that all went well
+            raise RuntimeError(f"logits_mask raised {type(error).__name__}") from error
         if mask is None:
             return None
         if not isinstance(mask, np.ndarray) or mask.dtype != np.uint32 or mask.shape != (self._mask_words,):

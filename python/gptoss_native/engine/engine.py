@@ -203,6 +203,9 @@ class Engine:
     def _request(self, prompt: npt.NDArray[np.int32], params: SamplingParams, stop: Iterable[int],
                  reader: Callable[[], Reader] | None, checkpoints: Iterable[int]) -> Request:
         room = self.max_context - len(prompt)
+        if not hasattr(type(checkpoints), "__iter__"):
+            raise TypeError(
+                f"checkpoints must be a sequence of lengths, not {type(checkpoints).__name__} {checkpoints!r}")
         return Request(
             prompt, params, seed=secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed,
             stop_ids=frozenset(stop) | frozenset(params.stop_token_ids),

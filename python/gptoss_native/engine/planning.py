@@ -130,13 +130,13 @@ def checked_options(*, device: Any, precision: Any, kv_dtype: Any, max_context: 
     if budget < sequences:
         raise ValueError(f"token_budget={budget} is less than max_sequences={sequences}: a step holds a token of each")
     context = integer("max_context", max_context, 1)
-    if max_total_tokens is not None and integer("max_total_tokens", max_total_tokens, 1) < context:
-        raise ValueError(f"max_total_tokens={max_total_tokens} is less than max_context={context}: one sequence alone "
+    total = None if max_total_tokens is None else integer("max_total_tokens", max_total_tokens, 1, 1 << 62)
+    if total is not None and total < context:
+        raise ValueError(f"max_total_tokens={total} is less than max_context={context}: one sequence alone "
                          "would not fit; pass at least that, or a smaller max_context")
     return Options(
         device=choose_device(device), precision=precision, kv_dtype=kv_dtype,
-        max_context=context, max_sequences=sequences,
-        max_total_tokens=None if max_total_tokens is None else integer("max_total_tokens", max_total_tokens, 1),
+        max_context=context, max_sequences=sequences, max_total_tokens=total,
         max_outputs=integer("max_outputs", max_outputs, 1, 1 << 20), token_budget=budget,
         max_checkpoints=integer("max_checkpoints", max_checkpoints, 0, 1 << 20),
         threads=None if threads is None else integer("threads", threads, 1, 1024), experts=experts)

@@ -82,6 +82,7 @@ class Reply:
     finish_reason: "stop", "length", "loop", or "tool_calls" when the model ended in calls that are the caller's to
     answer; these are `calls`. results: what the tools that are Python functions gave.
     tokens: of all generations; reasoning_tokens of them are reasoning. prompt_tokens, cached_tokens: of the first one.
+    The others are as in Completion, added up over the generations.
     others: the other samples of the turn, where n was more than 1.
     """
 

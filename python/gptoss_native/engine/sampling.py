@@ -106,9 +106,12 @@ class SamplingParams:
 
 def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     """`value` as an int in [low, high]. Integers of numpy pass; bool and float do not."""
-    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__} {value!r}")
-    result = operator.index(value)
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        result = operator.index(value)
+    except TypeError:  # also of arrays, which have an __index__ that refuses
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__} {value!r}") from None
     if result < low or (high is not None and result > high):
         wanted = f"at least {low}" if high is None else f"between {low} and {high}"
         raise ValueError(f"{name} must be {wanted}, not {result}")
@@ -117,10 +120,12 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
 
 def number(name: str, value: Any) -> float:
     """`value` as a float, also where it is an integer. Numbers of numpy pass; bool does not."""
-    if isinstance(value, bool) or not (hasattr(type(value), "__float__") or hasattr(type(value), "__index__")):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
     try:
+        if isinstance(value, (bool, np.bool_, str, bytes, bytearray)):  # which float() takes
+            raise TypeError
         return float(value)
+    except TypeError:  # also of arrays, which have a __float__ that refuses
+        raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}") from None
     except OverflowError:
         return math.inf
 

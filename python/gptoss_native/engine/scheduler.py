@@ -6,6 +6,7 @@ import atexit
 import os
 import weakref
 from threading import Thread, current_thread
+from time import monotonic
 
 import numpy as np
 import numpy.typing as npt
@@ -113,5 +114,10 @@ def _stop_all() -> None:
     threads = [(thread, driver) for thread, driver in _threads.items() if thread.is_alive()]
     for _, driver in threads:
         driver.stop(silently=True)
+    until = monotonic() + EXIT_SECONDS
     for thread, _ in threads:
-        thread.join(EXIT_SECONDS)
+        while thread.is_alive() and (left := until - monotonic()) > 0:
+            try:
+                thread.join(left)
+            except KeyboardInterrupt:  # an impatient one: leaving now is what would take the process down
+                pass
