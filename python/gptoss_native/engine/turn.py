@@ -63,9 +63,6 @@ class Turn:
 
     def finish(self, reason: EndReason) -> list[Event]:
         """The generation ended for that reason. The last event is Done."""
-        messages = self._parser.messages
-        if reason == "stop" and messages and messages[-1].call is not None:
-            reason = "tool_calls"
         if self._thinking.cut_off and not self._search.found:
             reason = "loop"
         *events, done = self._parser.finish(reason)

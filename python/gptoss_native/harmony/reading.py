@@ -23,6 +23,6 @@ def as_ids(tokens: Any) -> list[int]:
 
 def end_reason(reason: EndReason, messages: Sequence[Message]) -> EndReason:
     """tool_calls if the completion was stopped and its last message is a call, however it ended."""
-    if reason != "length":
-        return "tool_calls" if messages and messages[-1].call is not None else "stop"
-    return reason
+    if reason in ("length", "loop"):
+        return reason
+    return "tool_calls" if messages and messages[-1].call is not None else "stop"
