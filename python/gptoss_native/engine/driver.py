@@ -33,6 +33,7 @@ class Driver:
         self._queued = 0  # in the inbox or waiting
         self._queue_lock = RLock()
         self._no_room = False  # since a sequence was preempted nobody has left
+        self._cut_short = False  # the latest step
         self._silently = False
         self.stopping = False
         """Whether nothing that is added will run any more."""
@@ -107,11 +108,12 @@ class Driver:
             return
         began = perf_counter()
         try:
-            outcomes = step(self._native, self._running, self._token_budget, self._nobody_cares)
+            outcomes = step(self._native, self._running, self._token_budget, self._for_nothing)
+            self._cut_short = False
         except OutOfMemory as error:
             self._make_room(error)
         except Cancelled:
-            pass  # nobody cares: they are dropped in the next turn
+            self._cut_short = True  # whom it was for is dropped in the next turn
         except Exception as error:  # of the device
             for sequence in list(self._running):
                 self._fail(sequence, copy(error))
@@ -125,10 +127,15 @@ class Driver:
                     self._leave(each.sequence, keep=True)
                     each.sequence.conclude()
 
-    def _nobody_cares(self) -> bool:
-        """Whether the step under way is for nothing. One that others need goes on, without its effect on the caller,
-        who was told at once."""
-        return self.stopping or all(sequence.handle.stopped for sequence in self._running)
+    def _for_nothing(self) -> bool:
+        """Whether the step under way is: nobody waits for it any more, or only decodes do, which are kept waiting by a
+        prompt and soon done again. Not two steps on end for the latter, so that decodes always come on."""
+        needed = [sequence for sequence in self._running if not sequence.handle.stopped]
+        if self.stopping or not needed:
+            return True
+        stopped = [sequence for sequence in self._running if sequence.handle.error is not None]
+        return (not self._cut_short and any(sequence.pending > 1 for sequence in stopped)
+                and all(sequence.pending == 1 for sequence in needed))
 
     # Joining and leaving
 
