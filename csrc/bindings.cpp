@@ -511,6 +511,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("register_device", &register_device, py::arg("name"), py::arg("path"));
   m.def("allocated_bytes", &cpu::Memory::allocated);
   m.def("quantize_mxfp4", &quantize, py::arg("weight"));
+  m.attr("MAX_BIASES") = kMaxBiases;
   m.def("measure_read_bandwidth", &measure_read_bandwidth, py::arg("threads"), py::arg("megabytes"), py::arg("seconds"),
         py::call_guard<py::gil_scoped_release>());
   m.def("measure_fma_rate", &measure_fma_rate, py::arg("threads"), py::arg("seconds"),
@@ -624,6 +625,7 @@ PYBIND11_MODULE(_core, m) {
       .def("run_stages", &run_stages, py::arg("stages"), py::arg("layer"), py::arg("work"), py::arg("write"), py::arg("read"))
       .def_property_readonly("device", &device_facts)
       .def_property_readonly("max_tokens", [](const PyEngine& self) { return self.get()->limits().max_tokens; })
+      .def_property_readonly("max_edits", [](const PyEngine& self) { return self.get()->max_edits(); })
       .def_property_readonly("max_outputs", [](const PyEngine& self) { return self.get()->limits().max_outputs; })
       .def_property_readonly("pages", [](const PyEngine& self) { return self.get()->pages(); })
       .def_property_readonly("free_pages", [](const PyEngine& self) { return self.get()->free_pages(); })

@@ -135,7 +135,7 @@ Engine::Engine(const Config& config, const EngineLimits& limits, std::unique_ptr
                    .max_edits = 0,
                    .max_kept = limits.max_observed,
                    .pages = 0};
-  const int64_t edits = int64_t{limits.max_sequences} * std::min(limits.max_context, config.vocab_size);
+  const int64_t edits = int64_t{limits.max_sequences} * max_edits();
   state_limits_.max_edits = static_cast<int>(std::min<int64_t>(edits, std::numeric_limits<int32_t>::max()));
   const int64_t whole_contexts = int64_t{limits.max_sequences} * gptoss::full_pages(config, limits.max_context);
   if (limits.max_total_tokens != 0 && limits.max_total_tokens < limits.max_context)
@@ -216,9 +216,9 @@ void Engine::check(const Sampling& p) const {
   const size_t mask_words = (static_cast<size_t>(model_.config.vocab_size) + 31) / 32;
   if (!p.mask.empty() && p.mask.size() != mask_words)
     refuse("a mask has " + std::to_string(mask_words) + " words, found " + std::to_string(p.mask.size()));
-  if (p.edits.size() > static_cast<size_t>(std::min(limits_.max_context, model_.config.vocab_size)))
-    refuse("at most " + std::to_string(std::min(limits_.max_context, model_.config.vocab_size)) +
-           " tokens may have a penalty or a bias, found " + std::to_string(p.edits.size()));
+  if (p.edits.size() > static_cast<size_t>(max_edits()))
+    refuse("at most " + std::to_string(max_edits()) + " tokens may have a penalty or a bias, found " +
+           std::to_string(p.edits.size()));
   for (const TokenEdit& edit : p.edits)
     if (edit.token < 0 || edit.token >= model_.config.vocab_size)
       refuse("token ids are 0 to " + std::to_string(model_.config.vocab_size - 1) + ", found " + std::to_string(edit.token));

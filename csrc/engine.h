@@ -1,6 +1,7 @@
 // A model on a device, and the step: what several sequences do together, as one transaction.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <list>
 #include <memory>
@@ -18,6 +19,9 @@
 #include "session.h"
 
 namespace gptoss {
+
+// Tokens that may have a bias without standing in the sequence.
+inline constexpr int kMaxBiases = 1024;
 
 // How the next token of a sequence is drawn; see sampling.h.
 struct Sampling {
@@ -87,6 +91,9 @@ class Engine {
   // and reads. Nothing is committed. Throws std::invalid_argument for a name that is none.
   void run_stages(const std::vector<std::string>& stages, int layer, const std::vector<Work>& work,
                   const std::vector<FieldData>& write, std::vector<FieldData>& read);
+
+  // Tokens of one sequence that may have a penalty, which those in it have, or a bias.
+  int max_edits() const { return std::min(model_.config.vocab_size, limits_.max_context + kMaxBiases); }
 
   const Config& config() const { return model_.config; }
   const EngineLimits& limits() const { return limits_; }

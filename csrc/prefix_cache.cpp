@@ -25,11 +25,13 @@ void each_page(const Snapshot& snapshot, Visit visit) {
 }  // namespace
 
 void PrefixCache::add(std::shared_ptr<const Snapshot> snapshot) {
-  if (snapshot->tokens().empty() || capacity_ == 0) return;
+  if (snapshot->tokens().length() == 0 || capacity_ == 0) return;
+  const std::vector<int32_t> tokens = snapshot->tokens().all();
   uint64_t hash = kEmpty;
-  for (int32_t token : snapshot->tokens()) hash = extend(hash, token);
+  for (int32_t token : tokens) hash = extend(hash, token);
   for (auto entry = entries_.begin(); entry != entries_.end(); ++entry)
-    if (entry->hash == hash && entry->snapshot->tokens() == snapshot->tokens()) {
+    if (entry->hash == hash && entry->snapshot->tokens().length() == std::ssize(tokens) &&
+        entry->snapshot->tokens().is_prefix_of(tokens)) {
       entries_.splice(entries_.begin(), entries_, entry);
       return;
     }
@@ -50,10 +52,10 @@ std::shared_ptr<const Snapshot> PrefixCache::find(std::span<const int32_t> token
   for (int32_t token : tokens) hashes.push_back(extend(hashes.back(), token));
   auto best = entries_.end();
   for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-    const auto& held = entry->snapshot->tokens();
-    if (held.size() >= tokens.size() || hashes[held.size()] != entry->hash) continue;
-    if (best != entries_.end() && held.size() <= best->snapshot->tokens().size()) continue;
-    if (std::equal(held.begin(), held.end(), tokens.begin())) best = entry;
+    const SharedTokens& held = entry->snapshot->tokens();
+    if (held.length() >= std::ssize(tokens) || hashes[held.length()] != entry->hash) continue;
+    if (best != entries_.end() && held.length() <= best->snapshot->tokens().length()) continue;
+    if (held.is_prefix_of(tokens)) best = entry;
   }
   if (best == entries_.end()) return nullptr;
   entries_.splice(entries_.begin(), entries_, best);

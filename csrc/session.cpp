@@ -35,7 +35,7 @@ int64_t pages_per_snapshot(const Config& config, int max_context) {
   return std::min(pages_for(window_of(config)) + 1, pages_for(max_context));
 }
 
-Snapshot::Snapshot(std::shared_ptr<PagePool> pool, std::vector<int32_t> tokens, PageTables tables)
+Snapshot::Snapshot(std::shared_ptr<PagePool> pool, SharedTokens tokens, PageTables tables)
     : pool_(std::move(pool)), tokens_(std::move(tokens)), tables_(std::move(tables)) {
   retain(*pool_, tables_);
 }
@@ -53,7 +53,7 @@ Session::Session(std::shared_ptr<PagePool> pool, const Config& config, const Sna
       has_window_(config.layers_of(LayerType::sliding_attention) > 0) {
   if (!from) return;
   tokens_ = from->tokens();
-  length_ = static_cast<int>(tokens_.size());
+  length_ = tokens_.length();
   tables_ = from->tables();
   retain(*pool_, tables_);
   while (window_first_ < static_cast<int>(tables_.window.size()) && tables_.window[window_first_] < 0) ++window_first_;
@@ -129,8 +129,8 @@ void Session::rollback() {
 }
 
 std::vector<std::shared_ptr<const Snapshot>> Session::commit(std::span<const int> places) {
-  tokens_.insert(tokens_.end(), reserved_.begin(), reserved_.end());
-  length_ = static_cast<int>(tokens_.size());
+  tokens_.append(reserved_);
+  length_ = tokens_.length();
   reserved_.clear();
   std::vector<std::shared_ptr<const Snapshot>> snapshots;  // before the pages behind the window go
   for (int place : places) snapshots.push_back(snapshot(place));
@@ -146,7 +146,7 @@ int Session::truncate(int length) {
   if (length >= length_) return length_;
   const int oldest_needed = std::max(0, length - window_ + 1);
   if (length < 0 || (has_window_ && oldest_needed < window_first_ * kPageTokens)) length = 0;
-  tokens_.resize(static_cast<size_t>(length));
+  tokens_.cut(length);
   length_ = length;
   if (length == 0) window_first_ = 0;
   rollback();
@@ -161,7 +161,7 @@ std::shared_ptr<const Snapshot> Session::snapshot(int length) const {
   // The last token is at length - 1: it sees the window - 1 tokens before it.
   const int unseen = std::max(0, length - window_) / kPageTokens;
   std::fill_n(seen.window.begin(), std::min<int64_t>(unseen, std::ssize(seen.window)), -1);
-  return std::make_shared<Snapshot>(pool_, std::vector(tokens_.begin(), tokens_.begin() + length), std::move(seen));
+  return std::make_shared<Snapshot>(pool_, tokens_.first(length), std::move(seen));
 }
 
 }  // namespace gptoss

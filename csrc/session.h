@@ -9,6 +9,7 @@
 
 #include "backend.h"
 #include "pages.h"
+#include "shared_tokens.h"
 
 namespace gptoss {
 
@@ -27,18 +28,18 @@ int64_t pages_per_snapshot(const Config& config, int max_context);
 // last token computed again. Immutable; a few references are all it costs.
 class Snapshot {
  public:
-  Snapshot(std::shared_ptr<PagePool> pool, std::vector<int32_t> tokens, PageTables tables);
+  Snapshot(std::shared_ptr<PagePool> pool, SharedTokens tokens, PageTables tables);
   ~Snapshot();
   Snapshot(const Snapshot&) = delete;
   Snapshot& operator=(const Snapshot&) = delete;
 
-  const std::vector<int32_t>& tokens() const { return tokens_; }
+  const SharedTokens& tokens() const { return tokens_; }
   const PageTables& tables() const { return tables_; }
   const PagePool& pool() const { return *pool_; }
 
  private:
   std::shared_ptr<PagePool> pool_;
-  std::vector<int32_t> tokens_;
+  SharedTokens tokens_;
   PageTables tables_;
 };
 
@@ -52,7 +53,7 @@ class Session {
 
   // The cache holds exactly the tokens [0, length()).
   int length() const { return length_; }
-  const std::vector<int32_t>& tokens() const { return tokens_; }
+  const SharedTokens& tokens() const { return tokens_; }
   const PageTables& tables() const { return tables_; }
 
   // A step is a transaction: reserve() makes room for `tokens` more, or throws OutOfPages and changes nothing;
@@ -91,7 +92,8 @@ class Session {
   std::shared_ptr<PagePool> pool_;
   int window_;
   bool has_full_, has_window_;
-  std::vector<int32_t> tokens_, reserved_;
+  SharedTokens tokens_;
+  std::vector<int32_t> reserved_;
   std::atomic<int> length_ = 0;  // of tokens_; Python may ask while a step of another thread commits
   std::vector<Copy> copies_;
   int window_first_ = 0;  // first page of the window table that is still held

@@ -18,7 +18,7 @@ import gptoss_native as gptoss
 from gptoss_native import SamplingParams
 from gptoss_native.engine.stops import StopTexts, TextReader
 from gptoss_native.engine.turn import Turn
-from gptoss_native.harmony import Parser
+from gptoss_native.harmony import Parser, Toolbox
 from small_models import endless, ids, write_small
 
 GREEDY = {"temperature": 0.0}
@@ -84,14 +84,17 @@ def test_penalties_by_hand(engine: gptoss.Engine) -> None:
     assert drawn == got
 
 
-def test_more_edits_than_the_engine_can_hold_are_an_error(engine: gptoss.Engine) -> None:
-    with gptoss.load(engine._checkpoint.path, max_context=32) as own:
-        with pytest.raises(ValueError, match="at most 32 different tokens"):
-            own.generate([1], SamplingParams(logit_bias=dict.fromkeys(range(33), 1.0)))
-        with pytest.raises(ValueError, match="at most 32 different tokens"):
-            own.generate([1], SamplingParams(logit_bias=dict.fromkeys(range(32), -1.0), presence_penalty=1, seed=1,
-                                             logits_mask=lambda tokens: allow(100 + len(tokens))))  # fmt: skip
-        assert own.generate([1], SamplingParams(logit_bias=dict.fromkeys(range(32), 1.0), max_tokens=2)).tokens
+def test_more_biases_than_the_engine_can_hold_are_an_error_and_as_many_work(tmp_path: Path) -> None:
+    with gptoss.load(write_small(tmp_path, vocab_size=3000), max_context=32) as own:
+        with pytest.raises(ValueError, match="1025 tokens have a bias, and 1024 may"):
+            own.generate([1], SamplingParams(logit_bias=dict.fromkeys(range(1025), 1.0)))
+        most = dict.fromkeys(range(1976, 3000), -1.0)
+        allowed = np.zeros(94, np.uint32)
+        allowed[10:40] = 0xFFFFFFFF  # none of those with a bias: every token of the context gets an entry of its own
+        params = SamplingParams(logit_bias=most, presence_penalty=2, seed=1, logits_mask=lambda _: allowed)
+        assert len(own.generate([1], params).tokens) == 31
+        n = SamplingParams(logit_bias=most, presence_penalty=2, seed=1, logits_mask=lambda _: allowed, n=4)
+        assert [len(each.tokens) for each in own.generate([1], n).completions] == [31] * 4
 
 
 def test_a_mask_says_what_may_come_next(engine: gptoss.Engine) -> None:
@@ -310,7 +313,7 @@ def answer(tokenizer: gptoss.Tokenizer, *messages: tuple[str, str]) -> list[int]
 def test_in_a_conversation_the_answer_is_cut(
     engine: gptoss.Engine, said: list[tuple[str, str]], stops: tuple[str, ...], text: str, found: bool
 ) -> None:
-    turn, events = Turn(engine.tokenizer, stops, 0), []
+    turn, events = Turn(engine.tokenizer, Toolbox(), stops, 0), []
     tokens = answer(engine.tokenizer, *said)
     for token in tokens:
         events += turn.feed(token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -176,7 +177,7 @@ def test_a_full_queue_is_an_error_and_what_waits_is_served(folder: Path) -> None
     with gptoss.load(folder, max_context=256, max_sequences=1, max_queue=3) as own:
         with held(own):
             waiting = [own.stream(ids(5, seed), GREEDY) for seed in range(2)]
-            with pytest.raises(gptoss.QueueFull, match="2 sequences wait .* 2 more .*max_queue=3"):
+            with pytest.raises(gptoss.QueueFull, match="3 sequences run or wait, and 2 more .*max_queue=3"):
                 own.stream([1], SamplingParams(n=2))
             waiting.append(own.stream(ids(5, 2), GREEDY))
             for call in (own.stream, own.generate, own.logits):
@@ -188,6 +189,29 @@ def test_a_full_queue_is_an_error_and_what_waits_is_served(folder: Path) -> None
         assert [len(stream.run().tokens) for stream in waiting] == [12, 12] or all(
             stream.completion.finish_reason == "stop" for stream in waiting)
         assert own.generate([1, 2], GREEDY).tokens
+
+
+def test_what_could_run_at_once_is_not_refused(folder: Path) -> None:
+    with gptoss.load(folder, max_context=256, max_sequences=4, max_queue=1) as own:
+        assert len(own.generate(ids(5), endless(1, max_tokens=5, n=4)).completions) == 4
+        assert len(own.generate(ids(5), endless(1, max_tokens=5, n=5)).completions) == 5
+        with pytest.raises(ValueError, match="6 samples are more than the max_sequences=4 that run and the max_queue=1"):
+            own.generate(ids(5), endless(1, max_tokens=5, n=6))
+
+
+def test_an_error_that_was_caught_holds_no_engine(folder: Path) -> None:
+    """Its memory is given back with the last reference, not when the garbage collector comes around."""
+    gc.collect()
+    gc.disable()
+    try:
+        own = gptoss.load(folder, max_context=256)
+        gone = weakref.ref(own)
+        with contextlib.suppress(gptoss.Timeout):
+            own.generate(ids(5), endless(), timeout=1e-3)
+        del own
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_no_sequence_waits_for_ever_where_others_keep_coming(folder: Path) -> None:

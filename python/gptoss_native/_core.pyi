@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 __version__: str
 
+MAX_BIASES: int
+"""Tokens that may have a bias without standing in the sequence."""
+
 def info() -> dict[str, Any]:
     """What was built and what is present.
 
@@ -174,6 +177,9 @@ class Engine:
     def max_tokens(self) -> int: ...
     @property
     def max_outputs(self) -> int: ...
+    @property
+    def max_edits(self) -> int:
+        """Tokens of one sequence that may have a penalty or a bias: those that it may hold, and MAX_BIASES."""
     def close(self) -> None: ...
 
 def measure_read_bandwidth(threads: int, megabytes: int, seconds: float) -> float:

@@ -114,7 +114,7 @@ void a_step_that_failed_left_no_trace(bool afterwards, bool observe, const Failu
     };
     std::vector<Before> before;
     for (const auto& session : scene.sessions)
-      before.push_back({session->length(), session->tokens(), session->tables()});
+      before.push_back({session->length(), session->tokens().all(), session->tables()});
     const int free_pages = scene.engine->free_pages(), checkpoints = scene.engine->checkpoints();
 
     int calls = 0;
@@ -142,7 +142,7 @@ void a_step_that_failed_left_no_trace(bool afterwards, bool observe, const Failu
     int own = 0;  // pages that were shared, and of which the sequence has its own copy now
     for (size_t i = 0; i < scene.sessions.size(); ++i) {
       const Session& session = *scene.sessions[i];
-      CHECK(session.length() == before[i].length && session.tokens() == before[i].tokens,
+      CHECK(session.length() == before[i].length && session.tokens().all() == before[i].tokens,
             "failed at %s: length %d", where.c_str(), session.length());
       const int full = changed(session.tables().full, before[i].tables.full),
                 window = changed(session.tables().window, before[i].tables.window);

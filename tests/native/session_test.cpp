@@ -62,7 +62,7 @@ void check_tables(const Session& session, const Model& model, int reserved, std:
   const int pages = pages_for(model.length + reserved);
   const PageTables& tables = session.tables();
   CHECK(session.length() == model.length, "length %d, wanted %d", session.length(), model.length);
-  CHECK(session.tokens() == model.tokens, "other tokens than %d that were committed", model.length);
+  CHECK(session.tokens().all() == model.tokens, "other tokens than %d that were committed", model.length);
   CHECK(session.copies().empty(), "%zu pages to copy, though nobody else holds any", session.copies().size());
   CHECK(static_cast<int>(tables.full.size()) == (model.layers.full ? pages : 0), "%zu pages of %d",
         tables.full.size(), pages);

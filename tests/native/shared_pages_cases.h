@@ -128,7 +128,7 @@ class RandomLife {
         std::replace(table->begin(), table->end(), copy.from, copy.to);
     }
     session.copied();
-    const auto marks = prefix_marks(joined(session.tokens(), tokens));
+    const auto marks = prefix_marks(joined(session.tokens().all(), tokens));
     for (int p = session.length(); p < static_cast<int>(marks.size()); ++p) {
       const uint64_t mark = fails ? 666 : marks[p];
       if (has(LayerType::full_attention)) slot(session.tables().full, p) = mark;
@@ -146,24 +146,23 @@ class RandomLife {
       for (int p = session.length(); p < static_cast<int>(marks.size()); ++p)
         if (random_.below(60) == 0) places.push_back(p + 1);
       for (auto& snapshot : session.commit(places)) {
-        CHECK(static_cast<int>(snapshot->tokens().size()) == places.front() &&
-                  snapshot->tokens() == Tokens(session.tokens().begin(), session.tokens().begin() + places.front()),
+        CHECK(snapshot->tokens().all() == slice(session.tokens().all(), 0, places.front()),
               "operation %d: another place than %d", operation_, places.front());
         places.erase(places.begin());
-        on_the_way += static_cast<int>(snapshot->tokens().size()) < session.length();
+        on_the_way += snapshot->tokens().length() < session.length();
         remember(std::move(snapshot), true);
       }
     }
   }
 
   void truncate(Session& session) {
-    const Tokens before = session.tokens();
+    const Tokens before = session.tokens().all();
     const int to = random_.below(2) ? session.length() - random_.below(kRollbackReserve + 1)
                                     : random_.below(session.length() + 1);
     const int got = session.truncate(to);
     CHECK(got == session.length() && (got == std::max(to, 0) || got == 0),
           "operation %d: truncate(%d) gave %d", operation_, to, got);
-    CHECK(session.tokens() == Tokens(before.begin(), before.begin() + got),
+    CHECK(session.tokens().all() == slice(before, 0, got),
           "operation %d: truncate(%d) changed tokens", operation_, to);
   }
 
@@ -175,8 +174,8 @@ class RandomLife {
 
   // `by_last`: it holds what its last token sees, not only what the next one does.
   void remember(std::shared_ptr<const Snapshot> snapshot, bool by_last) {
-    const int length = static_cast<int>(snapshot->tokens().size());
-    const Seen place{snapshot->tokens(), snapshot->tables(), length - config_.sliding_window + !by_last};
+    const int length = snapshot->tokens().length();
+    const Seen place{snapshot->tokens().all(), snapshot->tables(), length - config_.sliding_window + !by_last};
     cache_.add(std::move(snapshot));
     if (place.tokens.empty() || capacity_ == 0) return;
     const auto known =
@@ -205,8 +204,8 @@ class RandomLife {
     CHECK((found != nullptr) == (best != seen_.end()), "operation %d: find() of %zu tokens", operation_,
           tokens.size());
     if (found && best != seen_.end()) {
-      CHECK(found->tokens() == best->tokens, "operation %d: found %zu tokens, the longest has %zu",
-            operation_, found->tokens().size(), best->tokens.size());
+      CHECK(found->tokens().all() == best->tokens, "operation %d: found %d tokens, the longest has %zu",
+            operation_, found->tokens().length(), best->tokens.size());
       CHECK(found->tables().full == best->tables.full && found->tables().window == best->tables.window,
             "operation %d: other pages", operation_);
       std::rotate(seen_.begin(), best, best + 1);
@@ -273,7 +272,7 @@ class RandomLife {
     for (const Seen& s : seen_) check_slots("checkpoint", s.tokens, s.tables, s.first);
     for (const auto& session : live_) {
       count(holders, session->tables());
-      check_slots("session", session->tokens(), session->tables(), session->length() - config_.sliding_window + 1);
+      check_slots("session", session->tokens().all(), session->tables(), session->length() - config_.sliding_window + 1);
     }
     CHECK(cache_.size() == static_cast<int>(seen_.size()), "operation %d: %d checkpoints, wanted %zu",
           operation_, cache_.size(), seen_.size());

@@ -19,7 +19,8 @@ class Drawing:
     """One sequence's draws.
 
     index: which of the n samples of the prompt. stop_ids: forbidden until min_tokens were drawn. max_edits: how
-    many different tokens may have a penalty or a bias; ValueError when they become more.
+    many different tokens may have a penalty or a bias: all that a sequence can hold, and MAX_BIASES others. ValueError
+    where there are more biases.
     """
 
     def __init__(self, params: SamplingParams, seed: int, index: int, prompt: Ids, stop_ids: Iterable[int],
@@ -33,12 +34,16 @@ class Drawing:
         self._plain: _core.Sampling | None = None  # the same for every draw, where nothing changes between them
         if self._edits is None:
             return
+        self._forbidden = sorted(stop_ids) if params.min_tokens else []
+        biased = len({*params.logit_bias, *self._forbidden})
+        if biased > _core.MAX_BIASES and max_edits < vocab_size:
+            raise ValueError(f"{biased} tokens have a bias, and {_core.MAX_BIASES} may; use logits_mask for more, or "
+                             f"max_context={vocab_size - _core.MAX_BIASES}, with which any number is allowed")
         for token, bias in params.logit_bias.items():
             self._edits.set_bias(token, bias)
         if params.repetition_penalty != 1:
             for token in np.unique(prompt).tolist():
                 self._edits.see(token)
-        self._forbidden = sorted(stop_ids) if params.min_tokens else []
         for token in self._forbidden:
             self._edits.set_bias(token, -math.inf)
 
@@ -102,7 +107,7 @@ class _Edits:
     """The tokens whose logits change: four arrays that grow in place, one entry for each token."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self._most = most  # never reached: what has a penalty stands in the sequence, and biases are counted before
         self._place: dict[int, int] = {}
         self._tokens, self._seen, self._counts = (np.zeros(64, np.int32) for _ in range(3))
         self._bias = np.zeros(64, np.float32)
@@ -130,8 +135,6 @@ class _Edits:
             self._tokens, self._seen, self._counts, self._bias = (
                 np.concatenate([array, np.zeros_like(array)])
                 for array in (self._tokens, self._seen, self._counts, self._bias))
-        if place >= self._most:
-            raise ValueError(f"at most {self._most} different tokens of one sequence can have a penalty or a bias, the "
-                             "smaller of max_context and the vocabulary; use fewer, or load with a larger max_context")
+        assert place < self._most
         self._tokens[place] = token
         return place

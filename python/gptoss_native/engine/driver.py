@@ -42,11 +42,18 @@ class Driver:
 
     def add(self, sequences: List[Sequence]) -> None:
         """Let them run when it is their turn. QueueFull where too many wait already."""
+        most = self._max_sequences + self._max_queue  # as many as run, and as many as wait
+        if len(sequences) > most:
+            raise ValueError(
+                f"{len(sequences)} samples are more than the max_sequences={self._max_sequences} that run and the "
+                f"max_queue={self._max_queue} that wait; ask for fewer, or load with a larger max_queue")
         with self._queue_lock:
-            if self._queued + len(sequences) > self._max_queue:
+            there = self._queued + len(self._running)
+            if there + len(sequences) > most:
                 raise QueueFull(
-                    f"{self._queued} sequences wait for the engine, and {len(sequences)} more would be beyond "
-                    f"max_queue={self._max_queue}; try again later, or load with a larger max_queue")
+                    f"{there} sequences run or wait, and {len(sequences)} more would be beyond max_sequences="
+                    f"{self._max_sequences} and max_queue={self._max_queue}; try again later, or load with a larger "
+                    "max_queue")
             self._queued += len(sequences)
         self._inbox.put(sequences)
 

@@ -93,8 +93,8 @@ def load(
     with native_errors():
         native.start()
     facts = device_facts(native.device, quantizer.relative_rms() if quantizer else {})
-    scheduler = Scheduler(native, vocab_size=config.vocab_size, max_context=options.max_context,
-                          token_budget=native.max_tokens, max_sequences=options.max_sequences, max_queue=max_queue)
+    scheduler = Scheduler(native, vocab_size=config.vocab_size, token_budget=native.max_tokens,
+                          max_sequences=options.max_sequences, max_queue=max_queue)
     return Engine(checkpoint, scheduler, facts, options.max_context, progress)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from threading import TIMEOUT_MAX
 from time import monotonic
@@ -160,9 +161,13 @@ class Handle:
             self._wake()
 
     def _open(self, item: Item) -> Item:
-        if isinstance(item, Failed):
+        if not isinstance(item, Failed):
+            return item
+        self.error = _to_keep(item.error)
+        try:
             raise item.error
-        return item
+        finally:
+            del item
 
     def _left(self) -> float | None:
         return None if self._deadline is None else min(max(0.0, self._deadline - monotonic()), TIMEOUT_MAX)
@@ -174,7 +179,16 @@ class Handle:
         self.fail(self._late())
         self._wake()
         assert self.error is not None
-        return self.error
+        return _to_keep(self.error)
+
+
+def _to_keep(error: BaseException) -> BaseException:
+    """A copy of an error that is raised: its traceback holds the frames that hold the handle, which must not hold it
+    in turn, or what a caller dropped would live until the garbage collector comes around."""
+    try:
+        return copy(error)
+    except Exception:  # of a class that has its own idea of copies
+        return error
 
 
 def check_process(loaded_in: int) -> None:

@@ -30,10 +30,10 @@ class Scheduler:
     ends with close(), with the last reference to the scheduler, or with the interpreter.
     """
 
-    def __init__(self, native: _core.Engine, *, vocab_size: int, max_context: int, token_budget: int,
-                 max_sequences: int, max_queue: int) -> None:
+    def __init__(self, native: _core.Engine, *, vocab_size: int, token_budget: int, max_sequences: int,
+                 max_queue: int) -> None:
         self._native = native
-        self._vocab_size, self._max_edits = vocab_size, min(vocab_size, max_context)
+        self._vocab_size, self._max_edits = vocab_size, native.max_edits
         self._token_budget, self._max_sequences, self._max_queue = token_budget, max_sequences, max_queue
         self._driver = Driver(native, token_budget, max_sequences, max_queue)
         self._thread = Thread(target=self._driver.run, name="gptoss-native", daemon=True)

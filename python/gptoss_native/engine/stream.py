@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gptoss_native.engine.request import Ids, Prefilled, Request, Scored
 from gptoss_native.engine.results import Completion, StreamToken
 from gptoss_native.engine.scheduler import Scheduler
-from gptoss_native.engine.transcript import Progress, Transcript
+from gptoss_native.engine.transcript import Progress, Transcript, report
 from gptoss_native.errors import GptOssError
 from gptoss_native.tokenizer import Tokenizer
 
@@ -159,7 +159,7 @@ def score(scheduler: Scheduler, ids: Ids, rows: Ids, out: npt.NDArray[np.float32
         scheduler.score(ids, rows, out, handle)
         while not isinstance(item := handle.get(), Scored):
             if isinstance(item, Prefilled) and progress is not None:
-                progress("prefill", item.done, item.total)
+                report(progress, item)
     except BaseException:  # Ctrl-C above all
         handle.cancel()
         raise

@@ -39,7 +39,7 @@ class Transcript:
             self._samples[item.sample].end = item
             self._open -= 1
         elif isinstance(item, Prefilled) and self._progress is not None:
-            self._progress("prefill", item.done, item.total)
+            report(self._progress, item)
         return None
 
     @property
@@ -47,6 +47,14 @@ class Transcript:
         """The first sample with the others in it; only once all have ended."""
         first, *others = [sample.completion() for sample in self._samples]
         return replace(first, others=tuple(others))
+
+
+def report(progress: Progress, item: Prefilled) -> None:
+    """Tell it. What it raises is the caller's."""
+    try:
+        progress("prefill", item.done, item.total)
+    except (StopIteration, StopAsyncIteration) as error:  # out of an iterator it would say that all went well
+        raise RuntimeError(f"progress raised {type(error).__name__}") from error
 
 
 class _Sample:

@@ -23,7 +23,7 @@ class Turn:
     """
 
     def __init__(self, tokenizer: Tokenizer, toolbox: Toolbox, stops: Sequence[str], min_tokens: int, *,
-                 reasoning_budget: int | None, stop_loops: bool) -> None:
+                 reasoning_budget: int | None = None, stop_loops: bool = False) -> None:
         self._parser = Parser(tokenizer, role="assistant", tools=toolbox)
         self._thinking = Thinking(self._parser, tokenizer, budget=reasoning_budget, stop_loops=stop_loops,
                                   may_call=bool(toolbox.functions or toolbox.builtins))
