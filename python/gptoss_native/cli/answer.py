@@ -26,6 +26,11 @@ class Answerer:
         """Whether there are figures where nobody said."""
         return sys.stderr.isatty() and not self._quiet and not self._json
 
+    def say(self, text: str) -> None:
+        """What is not the answer, to who wants to see it."""
+        if not self._quiet:
+            say(text)
+
     def answer(self, session: Session, question: str, *, figures: bool | None = None) -> None:
         """The turn is kept in the session once it is complete. KeyboardInterrupt leaves what there was on the screen.
         """

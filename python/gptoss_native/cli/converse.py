@@ -9,6 +9,7 @@ from gptoss_native.cli.commands import COMMANDS, Shell, message_of, run_command
 from gptoss_native.cli.interrupts import unechoed
 from gptoss_native.cli.prompt import Prompt
 from gptoss_native.cli.session import Session
+from gptoss_native.cli.terminal import say
 from gptoss_native.engine.inputs import PromptTooLong
 from gptoss_native.errors import GptOssError
 
@@ -16,6 +17,8 @@ from gptoss_native.errors import GptOssError
 def converse(session: Session, answerer: Answerer, *, figures: bool | None, plain: bool) -> None:
     """Until the input ends. Where it comes from a program, an error ends it."""
     prompt = Prompt(COMMANDS, plain=plain)
+    if prompt.terminal:
+        answerer.say("/help says what there is, Ctrl-D leaves")
     shell = Shell(session, answerer.figures if figures is None else figures)
     while not shell.ended and (entry := prompt.next()) is not None:
         message = message_of(entry)
@@ -28,7 +31,8 @@ def converse(session: Session, answerer: Answerer, *, figures: bool | None, plai
             else:
                 answerer.answer(session, message, figures=shell.figures)
         except KeyboardInterrupt:
-            continue  # the question and what there was of an answer are forgotten
+            if prompt.terminal:
+                say("(stopped; the question and what there was of an answer are forgotten)")
         except BrokenPipeError:
             raise
         except (GptOssError, ValueError, TypeError, OSError) as error:

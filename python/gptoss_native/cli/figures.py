@@ -27,7 +27,7 @@ class Figures:
     def line(self) -> str:
         parts = [f"first token {self.first_token:.2f} s"]
         if self.rate:
-            parts.append(f"{self.rate:.1f} tokens/s")
+            parts.append(f"{self.rate:.1f} tok/s")
         reasoning = f" ({self.reasoning_tokens:,} reasoning)" if self.reasoning_tokens else ""
         parts.append(counted(self.tokens, "token") + reasoning)
         parts.append(f"prompt {self.prompt_tokens:,} ({self.cached_tokens:,} cached)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from gptoss_native.tokenizer import Tokenizer
@@ -34,11 +35,19 @@ def shown(index: int, tokenizer: Tokenizer) -> str:
 
 def outline(ids: Sequence[int], tokenizer: Tokenizer) -> Iterable[str]:
     """A line for each message of a rendered conversation: how many tokens it has, and how it begins."""
-    start = tokenizer.special("<|start|>")
+    start, message = tokenizer.special("<|start|>"), tokenizer.special("<|message|>")
     begins = [i for i, token in enumerate(ids) if token == start]
     for begin, end in zip(begins, [*begins[1:], len(ids)]):
-        text = " ".join(tokenizer.decode(ids[begin + 1: end]).split())
-        yield f"{end - begin:7,} {text[:SHOWN]}{'...' if len(text) > SHOWN else ''}"
+        part = list(ids[begin + 1: end])
+        middle = part.index(message) if message in part else len(part)
+        header, text = (" ".join(_plain(each, tokenizer).split()) for each in (part[:middle], part[middle:]))
+        yield f"{end - begin:7,} {header}: {text[:SHOWN]}{'...' if len(text) > SHOWN else ''}"
+
+
+def _plain(ids: Iterable[int], tokenizer: Tokenizer) -> str:
+    """With spaces for control tokens."""
+    return " ".join(tokenizer.decode(run) for special, run in groupby(ids, lambda each: _is_special(each, tokenizer))
+                    if not special)
 
 
 def _is_special(index: int, tokenizer: Tokenizer) -> bool:

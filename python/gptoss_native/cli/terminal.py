@@ -101,8 +101,10 @@ class ProgressLine:
         if done >= total:
             self.clear()
         elif self._out is not None:
-            filled = _BAR * done // total
-            self._out.write(f"\r{stage} {'#' * filled}{'.' * (_BAR - filled)} {done}/{total}\x1b[K")
+            count = f" {done}/{total}"
+            width = max(0, min(_BAR, _columns(self._out) - len(stage) - len(count) - 2))  # wrapped, it could not be wiped
+            filled = width * done // total
+            self._out.write(f"\r{stage} {'#' * filled}{'.' * (width - filled)}{count}\x1b[K")
             self._out.flush()
             self._drawn = True
 
@@ -111,3 +113,10 @@ class ProgressLine:
             self._out.write("\r\x1b[K")
             self._out.flush()
         self._drawn = False
+
+
+def _columns(terminal: TextIO) -> int:
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or 80
+    except (OSError, ValueError):  # not one of the system's
+        return 80

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from gptoss_native.cli.options import add_model, model_path, usage_error
 from gptoss_native.cli.pieces import piece, shown
 from gptoss_native.cli.stdin import read_stdin, text_argument
 from gptoss_native.cli.tables import Row, print_rows
+from gptoss_native.cli.terminal import visible
 from gptoss_native.config.strict_json import counted, read_object
 from gptoss_native.errors import TokenizerError
 from gptoss_native.harmony import render
@@ -56,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         rows = [Row(str(each), shown(each, tokenizer)) for each in ids]
         if arguments.ids is not None or messages is not None:
-            print(tokenizer.decode(ids), end="\n\n")
+            whole = tokenizer.decode(ids)
+            print(visible(whole) if sys.stdout.isatty() else whole, end="\n\n")
         print_rows(rows, plain=arguments.plain, line="{0:>7} {1}", right=(0,))
         print(counted(len(ids), "token"))
     return 0
