@@ -5,6 +5,8 @@ What rich would leave out is shown as it was written: HTML, definitions of links
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
@@ -22,6 +24,10 @@ from gptoss_native.cli.live import LiveLines
 PAUSE = 0.05
 """Seconds between two drawings, at least."""
 
+NARROW = 8
+"""Columns that a text needs at least, behind the margins of what it is nested in."""
+
+_MARGINS = {"list_item": 4, "blockquote": 4}
 _FORMULAS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"))
 
 
@@ -40,41 +46,56 @@ class MarkdownStream:
         self._open += text
         if (now := monotonic()) < self._next:
             return
-        end = self._complete()
-        if end:
-            self._keep(self._open[:end])
-            self._open = self._open[end:]
+        *complete, _ = self._blocks(self._open[: self._open.rfind("\n") + 1]) or [""]  # nothing changes whole lines
+        for block in complete:
+            self._keep(block)
+        self._open = self._open[sum(map(len, complete)):]
         if self._open.strip():
             self._lines.draw(self._drawn(self._open))
         self._next = monotonic() + max(PAUSE, 4 * (monotonic() - now))  # long blocks take long to draw
 
     def end(self) -> None:
-        if self._open.strip():
-            self._keep(self._open)
+        for block in self._blocks(self._open):
+            self._keep(block)
         self._open, self._begun, self._next = "", False, 0.0
 
-    def _complete(self) -> int:
-        """Length of the text of all blocks but the last one, judged by whole lines, which nothing can change."""
-        whole = self._open[: self._open.rfind("\n") + 1]
-        starts = [token.map[0] for token in self._parser.parse(whole) if token.level == 0 and token.map]
-        return sum(map(len, whole.splitlines(keepends=True)[: starts[-1]])) if len(starts) > 1 else 0
+    def _blocks(self, text: str) -> list[str]:
+        """They add up to the text."""
+        lines = re.findall("[^\n]*\n|[^\n]+", text)
+        starts = [token.map[0] for token in self._parser.parse(text) if token.level == 0 and token.map]
+        places = [0, *starts[1:], len(lines)]
+        return ["".join(lines[begin:end]) for begin, end in zip(places, places[1:]) if text.strip()]
 
-    def _keep(self, text: str) -> None:
-        self._lines.keep(self._drawn(text))
+    def _keep(self, block: str) -> None:
+        self._lines.keep(self._drawn(block))
         self._begun = True
 
     def _drawn(self, text: str) -> list[str]:
-        lines = _render(self._console, self._parser, text)
-        return ["", *lines] if self._begun else lines
+        lines: list[str] = []
+        for block in self._blocks(text):
+            lines += ["", *self._rendered(block)]
+        return lines if self._begun else lines[1:]
+
+    def _rendered(self, block: str) -> list[str]:
+        """Lines with their styles, without an empty one at either end; the text itself where rich cannot show it."""
+        tokens, drawn = self._parser.parse(block), ""
+        if self._console.width - _margin(tokens) >= NARROW:
+            try:
+                drawn = _captured(self._console, _Answer(tokens))
+            except Exception:  # a nesting that rich does not know
+                pass
+        if not drawn.strip():
+            drawn = _captured(self._console, Text(block))
+        return [line.rstrip() for line in drawn.strip("\n").split("\n")]
 
 
-def _render(console: Console, parser: MarkdownIt, text: str) -> list[str]:
-    """Lines with their styles, without an empty one at either end."""
-    try:
-        drawn = _captured(console, _Answer(parser.parse(text)))
-    except Exception:  # a nesting that rich does not know
-        drawn = _captured(console, Text(text))
-    return [line.rstrip() for line in drawn.strip("\n").split("\n")]
+def _margin(tokens: Sequence[Token]) -> int:
+    """Columns in front of what is nested most."""
+    margin = most = 0
+    for token in tokens:
+        margin += token.nesting * _MARGINS.get(token.type.rpartition("_")[0], 0)
+        most = max(most, margin)
+    return most
 
 
 def _captured(console: Console, renderable: Any) -> str:
@@ -123,7 +144,7 @@ class _Answer(Markdown):
 
 
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 100}).enable(["strikethrough", "table"])
     parser.disable(["reference", "image", "html_block", "html_inline"])
     parser.inline.ruler.before("escape", "formula", _formula)
     return parser

@@ -102,7 +102,8 @@ class ProgressLine:
             self.clear()
         elif self._out is not None:
             count = f" {done}/{total}"
-            width = max(0, min(_BAR, _columns(self._out) - len(stage) - len(count) - 2))  # wrapped, it could not be wiped
+            room = _columns(self._out) - len(stage) - len(count) - 2  # a line that wraps could not be wiped
+            width = max(0, min(_BAR, room))
             filled = width * done // total
             self._out.write(f"\r{stage} {'#' * filled}{'.' * (width - filled)}{count}\x1b[K")
             self._out.flush()
