@@ -43,7 +43,8 @@ def read_entry(read_line: Callable[[bool], str]) -> Entry:
         while is_open(text):
             text += "\n" + read_line(True)
         while not text.lstrip().startswith(QUOTES) and goes_on(text):
-            text = text[:-1] + "\n" + read_line(True)
+            text = text[:-1] + "\n"
+            text += read_line(True)
     except EOFError:
         text = text + QUOTES if is_open(text) else text
     return entry(text)
