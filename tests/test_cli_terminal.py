@@ -20,6 +20,7 @@ import pty  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 
 import gptoss_native as gptoss  # noqa: E402
+from gptoss_native.cli.interrupts import REPEAT  # noqa: E402
 from scripted import answer, think  # noqa: E402
 from small_models import write_small  # noqa: E402
 
@@ -155,8 +156,10 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(folder: Path, tmp_path: Pat
         session.type("hello\r")
         session.expect("word word")
         session.type("\x03")
+        session.type("\x03\x03")  # the same one: they do not end the program
         session.expect("(stopped")
         session.expect(">")
+        time.sleep(2 * REPEAT)
         session.type("half a line\x03")
         session.expect("(Ctrl-C again or Ctrl-D ends)")
         session.expect(">")

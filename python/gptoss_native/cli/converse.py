@@ -31,6 +31,7 @@ def converse(session: Session, answerer: Answerer, *, figures: bool | None, plai
             else:
                 answerer.answer(session, message, figures=shell.figures)
         except KeyboardInterrupt:
+            prompt.answer_stopped()
             if prompt.terminal:
                 say("(stopped; the question and what there was of an answer are forgotten)")
         except BrokenPipeError:

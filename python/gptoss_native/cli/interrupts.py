@@ -11,7 +11,7 @@ from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any
 
-REPEAT = 1.0
+REPEAT = 0.7
 """Seconds in which another Ctrl-C is taken for the same one: people press it several times."""
 
 

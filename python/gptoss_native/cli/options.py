@@ -35,11 +35,11 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
                        help=f"places that later prompts can go on from ({MAX_CHECKPOINTS})")
 
 
-def add_model(group: argparse._ActionsContainer, otherwise: str = "the demonstration model") -> None:
+def add_model(group: argparse._ActionsContainer, otherwise: str = "demo") -> None:
     """Which checkpoint."""
     group.add_argument("--model", type=model_name, metavar="MODEL",
-                       help="folder of a gpt-oss checkpoint, or an id of the Hugging Face hub such as "
-                            f"openai/gpt-oss-20b; demo is the demonstration model ({otherwise})")
+                       help="folder of a gpt-oss checkpoint, an id of the Hugging Face hub such as openai/gpt-oss-20b, "
+                            f"or demo, the demonstration model ({otherwise})")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

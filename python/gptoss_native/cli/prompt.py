@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gptoss_native.cli.history import History, history_file
+from gptoss_native.cli.interrupts import REPEAT
 from gptoss_native.cli.lines import Entry, read_entry
 from gptoss_native.cli.terminal import colours
 
@@ -24,8 +26,13 @@ class Prompt:
     an answer that ended just then, and a second one is a KeyboardInterrupt."""
 
     def __init__(self, commands: dict[str, Command], *, plain: bool) -> None:
+        self._stopped = float("-inf")
         self.terminal = sys.stdin.isatty()
         self._read = _reader(commands, plain) if self.terminal else lambda: read_entry(lambda _: input(""))
+
+    def answer_stopped(self) -> None:
+        """By Ctrl-C just now, which people press several times: until REPEAT is over, more of them are the same one."""
+        self._stopped = monotonic()
 
     def next(self) -> Entry | None:
         """None at the end of the input."""
@@ -38,6 +45,8 @@ class Prompt:
                     print(file=sys.stderr)
                 return None
             except KeyboardInterrupt:
+                if self.terminal and monotonic() - self._stopped < REPEAT:
+                    continue
                 if interrupted or not self.terminal:
                     raise
                 interrupted = True

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
 
+MANY = 1000
+"""Rows that a table is not laid out for."""
+
+
 def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("tokens", help="how a text or a conversation tokenizes", description=(
         "Show the token ids of a text with the text of each; of a conversation as Harmony renders it, up to where the "
@@ -56,11 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"count": len(ids), "text": tokenizer.decode(ids),
                           "tokens": [piece(each, tokenizer) for each in ids]}))
     else:
-        rows = [Row(str(each), shown(each, tokenizer)) for each in ids]
         if arguments.ids is not None or messages is not None:
             whole = tokenizer.decode(ids)
             print(visible(whole) if sys.stdout.isatty() else whole, end="\n\n")
-        print_rows(rows, plain=arguments.plain, line="{0:>7} {1}", right=(0,))
+        rows = (Row(str(each), shown(each, tokenizer)) for each in ids)
+        print_rows(rows, plain=arguments.plain or len(ids) > MANY, line="{0:>7} {1}", right=(0,))
         print(counted(len(ids), "token"))
     return 0
 
