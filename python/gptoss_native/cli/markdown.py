@@ -124,8 +124,8 @@ class _Title(Heading):
 class _Cell(TableDataElement):
     """Long words are broken, not cut."""
 
-    def __init__(self, justify: Any) -> None:
-        super().__init__(justify)
+    def on_text(self, context: Any, text: Any) -> None:
+        super().on_text(context, text)
         self.content.overflow = "fold"
 
 
