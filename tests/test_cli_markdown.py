@@ -140,7 +140,7 @@ def test_nothing_that_was_written_is_left_out(monkeypatch: pytest.MonkeyPatch) -
                   "averyveryveryverylongwordindeedthatgoesonandon", "▌ more", "[ref]: http://example.com",
                   "<div>\nkept\n</div>", r"x = \{1, 2\}", "a line 😀"):  # fmt: skip
         assert words in text, words
-    narrow = re.sub(r"\s", "", shown(monkeypatch, DOCUMENT, 19, 24, random.Random(0)))
+    narrow = re.sub(r"\s", "", shown(monkeypatch, DOCUMENT, 30, 24, random.Random(0)))
     assert "averyvery" in narrow and "\N{HORIZONTAL ELLIPSIS}" not in narrow
 
 
