@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import pytest
 import gptoss_native as gptoss
 from checkpoint_layouts import write_hf
 from gptoss_native.cli import main
+from gptoss_native.cli.terminal import ProgressLine
 from make_checkpoint import hf_config, make_tensors
 
 COMMAND = [sys.executable, "-m", "gptoss_native"]
@@ -159,6 +162,38 @@ def test_info_of_a_model_reads_its_headers(folder: Path, ids_only: Path, capfd: 
     assert main(["info", "--model", str(ids_only)]) == 0
     text = capfd.readouterr().out
     assert "none: this folder works with token ids" in text and "1 sliding, 1 full" in text
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["plan"], ["tokens", "hello there"]], ids=lambda words: words[0])
+def test_tables_on_a_terminal_say_what_the_lines_say(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    said = []
+    for options in (["--plain"], []):
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        assert main([*arguments, "--model", str(folder), *options]) == 0
+        said.append(sys.stdout.getvalue())  # type: ignore[attr-defined]
+    assert "\x1b" not in said[0] and "\x1b" in said[1]
+    plain, table = (re.sub(r"\x1b\[[0-9;]*m|[0-9.]+ GB|\s", "", text) for text in said)
+    assert table == plain
+
+
+def test_a_progress_line_is_no_longer_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns in (10, 20, 30, 200):
+        monkeypatch.setattr("gptoss_native.cli.terminal._columns", lambda _, columns=columns: columns)
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        ProgressLine()("load", 1, 24)
+        drawn = sys.stderr.getvalue().strip("\r").removesuffix("\x1b[K")  # type: ignore[attr-defined]
+        assert "1/24" in drawn and len(drawn) < columns or columns == 10
 
 
 # Errors
