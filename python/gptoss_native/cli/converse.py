@@ -33,7 +33,7 @@ def converse(session: Session, answerer: Answerer, *, figures: bool | None, plai
         except KeyboardInterrupt:
             prompt.answer_stopped()
             if prompt.terminal:
-                say("(stopped; the question and what there was of an answer are forgotten)")
+                say("(stopped; the question and what there was of its answer are forgotten)")
         except BrokenPipeError:
             raise
         except (GptOssError, ValueError, TypeError, OSError) as error:
