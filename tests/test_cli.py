@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 import gptoss_native as gptoss
 from checkpoint_layouts import write_hf
 from gptoss_native.cli import main
+from gptoss_native.cli.terminal import ProgressLine
 from make_checkpoint import hf_config, make_tensors
 
 COMMAND = [sys.executable, "-m", "gptoss_native"]
@@ -114,151 +116,6 @@ def test_text_that_the_terminal_cannot_show_is_replaced(folder: Path) -> None:
         assert result.stdout.decode(encoding)
 
 
-# chat
-
-
-def test_chat_answers_one_question(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    arguments = ["chat", "--model", str(folder), "hello", "--seed", "1", "--reasoning", "low", "--system", "Be brief."]
-    assert main([*arguments, *FAST]) == 0
-    with gptoss.load(folder, max_context=2048) as engine:
-        reply = engine.chat([{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "hello"}],
-                            reasoning="low", params=gptoss.SamplingParams(seed=1, max_tokens=20))  # fmt: skip
-    out, err = capfd.readouterr()
-    assert err == ""
-    assert out.rstrip("\n") == (reply.preamble + reply.text).rstrip("\n")  # a pipe does not get the reasoning
-    assert main([*arguments, "--developer", "Be brief.", "--quiet", *FAST]) == 0
-    assert capfd.readouterr().out.rstrip("\n") == (reply.preamble + reply.text).rstrip("\n")
-
-
-def test_chat_without_a_question_holds_a_conversation(folder: Path) -> None:
-    result = run("chat", "--model", folder, "--seed", "1", *FAST, stdin=b"hello\n\n  \nmore\n")
-    assert (result.returncode, result.stderr) == (0, b"")
-    params = gptoss.SamplingParams(seed=1, max_tokens=20)
-    with gptoss.load(folder, max_context=2048) as engine:
-        messages: list[dict[str, str]] = []
-        for question in ("hello", "more"):
-            messages.append({"role": "user", "content": question})
-            text = engine.chat(messages, params=params).text
-            assert text.strip("\n") in result.stdout.decode()
-            messages.append({"role": "assistant", "content": text})
-
-
-class Events:
-    """An engine that says what it is told, to see what is made of it."""
-
-    def __init__(self, *events: gptoss.Event) -> None:
-        self.events = events
-
-    def __enter__(self) -> Events:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    tokenizer = None
-
-    def stream_chat(self, *_: object) -> Events:
-        return self
-
-    def __iter__(self) -> object:
-        return iter(self.events)
-
-    @property
-    def reply(self) -> gptoss.Reply:
-        return gptoss.Reply("", "", "", "stop", (), (), 0, 0, 0, 0.0, 0.0)
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize(("options", "out", "colour", "expected"), [
-    ([], io.StringIO(), True, "Hi \x1b[1mthere\n"),
-    (["--quiet"], io.StringIO(), True, "Hi \x1b[1mthere\n"),
-    ([], Terminal(), True, "\x1b[2mthink\x1b[0m\n\nHi \ufffd[1mthere\n"),
-    ([], Terminal(), False, "think\n\nHi \ufffd[1mthere\n"),
-    (["--quiet"], Terminal(), True, "Hi \ufffd[1mthere\n"),
-], ids=["pipe", "quiet pipe", "terminal", "NO_COLOR", "quiet terminal"])  # fmt: skip
-def test_reasoning_is_dimmed_on_a_terminal_and_control_characters_are_shown_not_obeyed(
-    monkeypatch: pytest.MonkeyPatch, options: list[str], out: io.StringIO, colour: bool, expected: str
-) -> None:
-    said = Events(gptoss.ReasoningDelta("thi"), gptoss.ReasoningDelta("nk"), gptoss.TextDelta("Hi "),
-                  gptoss.TextDelta("\x1b[1mthere"))  # fmt: skip
-    monkeypatch.setattr("gptoss_native.cli.chat.load_model", lambda *_: said)
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    if not colour:
-        monkeypatch.setenv("NO_COLOR", "1")
-    assert main(["chat", "--model", "any", *options, "question"]) == 0
-    assert out.getvalue() == expected
-
-
-def test_ctrl_c_in_a_conversation_stops_the_answer_and_keeps_the_conversation(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    asked: list[object] = []
-
-    class Interrupted(Events):
-        def stream_chat(self, messages: object, *_: object) -> Events:
-            asked.append(messages)
-            return self
-
-        def __iter__(self) -> object:
-            yield gptoss.TextDelta("so f")
-            if len(asked) == 1:
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr("gptoss_native.cli.chat.load_model", lambda *_: Interrupted())
-    monkeypatch.setattr(sys, "stdin", io.StringIO("first\nsecond\n"))
-    assert main(["chat", "--model", "any"]) == 0
-    assert asked == [[{"role": "user", "content": "first"}], [{"role": "user", "content": "second"}]]
-    assert capfd.readouterr().out == "so f\nso f\n"
-
-
-class Typist(Terminal):
-    """A terminal on stdin; input() asks it for lines. An exception among them is raised."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *lines: str | type[BaseException]) -> None:
-        super().__init__()
-        self.lines = [*lines, EOFError]
-        monkeypatch.setattr(sys, "stdin", self)
-        monkeypatch.setattr("builtins.input", lambda _: self.type())
-
-    def type(self) -> str:
-        line = self.lines.pop(0)
-        if isinstance(line, str):
-            return line
-        raise line
-
-
-def test_a_full_context_drops_the_question_and_keeps_the_conversation(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    typist = Typist(monkeypatch, "hi", "long " * 300, "bye")
-    arguments = ["chat", "--model", str(folder), "--seed", "1", "--max-context", "600", "--max-tokens", "8"]
-    assert main(arguments) == 0 and typist.lines == []
-    err = capfd.readouterr().err
-    assert "error: the conversation would have" in err and "max_context is 600; the question is dropped" in err
-    assert err.count("error") == 1
-    monkeypatch.setattr(sys, "stdin", io.StringIO("long " * 300))  # a program has to hear of it
-    monkeypatch.setattr("builtins.input", lambda _: "long " * 300)
-    assert main(arguments) == 1
-
-
-def test_ctrl_c_at_the_prompt_forgets_the_line_and_a_second_one_leaves(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("gptoss_native.cli.chat.load_model", lambda *_: Events(gptoss.TextDelta("Yes.")))
-    typist = Typist(monkeypatch, KeyboardInterrupt, "first", KeyboardInterrupt, "", KeyboardInterrupt, "second")
-    assert main(["chat", "--model", "any"]) == 0 and typist.lines == []
-    out, err = capfd.readouterr()
-    assert out.count("Yes.") == 2 and err.count("(Ctrl-C again or Ctrl-D ends)") == 3
-    typist = Typist(monkeypatch, "first", KeyboardInterrupt, KeyboardInterrupt, "never")
-    assert main(["chat", "--model", "any"]) == 130 and typist.lines == ["never", EOFError]
-
-
 # Closed streams
 
 
@@ -307,13 +164,44 @@ def test_info_of_a_model_reads_its_headers(folder: Path, ids_only: Path, capfd: 
     assert "none: this folder works with token ids" in text and "1 sliding, 1 full" in text
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["plan"], ["tokens", "hello there"]], ids=lambda words: words[0])
+def test_tables_on_a_terminal_say_what_the_lines_say(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    said = []
+    for options in (["--plain"], []):
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        assert main([*arguments, "--model", str(folder), *options]) == 0
+        said.append(sys.stdout.getvalue())  # type: ignore[attr-defined]
+    assert "\x1b" not in said[0] and "\x1b" in said[1]
+    plain, table = (re.sub(r"\x1b\[[0-9;]*m|[0-9.]+ GB|\s", "", text) for text in said)
+    assert table == plain
+
+
+def test_a_progress_line_is_no_longer_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns in (10, 20, 30, 200):
+        monkeypatch.setattr("gptoss_native.cli.terminal._columns", lambda _, columns=columns: columns)
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        ProgressLine()("load", 1, 24)
+        drawn = sys.stderr.getvalue().strip("\r").removesuffix("\x1b[K")  # type: ignore[attr-defined]
+        assert "1/24" in drawn and len(drawn) < columns or columns == 10
+
+
 # Errors
 
 
 @pytest.mark.parametrize("arguments", [
     [],
     ["sing"],
-    ["generate", "text"],
     ["generate", "--model", "any"],
     ["generate", "--model", "any", "text", "--ids", "1"],
     ["generate", "--model", "any", "--ids", "1,x"],
@@ -329,9 +217,16 @@ def test_info_of_a_model_reads_its_headers(folder: Path, ids_only: Path, capfd: 
     ["chat", "--model", "any", "question", "--top-k", "-2"],
     ["chat", "--model", "any", "question", "--stop", ""],
     ["generate", "--model", "any", "text", "--presence-penalty", "3"],
-    ["plan"],
     ["plan", "--model", "any", "--max-sequences", "many"],
     ["chat", "--model", "any", "question", "--reasoning", "much"],
+    ["chat", "--model", "any", "question", "--reasoning-budget", "-1"],
+    ["chat", "--model", "any", "two", "questions"],
+    ["chat", "--model", "any", "question", "--tools", "module"],
+    ["chat", "--model", "any", "question", "--tools", "no_such_module:function"],
+    ["chat", "--model", "any", "question", "--tools", "os.path:no_such_function"],
+    ["chat", "--model", "any", "question", "--tools", "os:sep"],
+    ["tokens", "--model", "any"],
+    ["tokens", "--model", "any", "text", "--ids", "1"],
     ["info", "--verbose"],
 ])  # fmt: skip
 def test_a_usage_error_is_one_line_and_status_2(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
@@ -407,7 +302,8 @@ def test_an_unexpected_error_is_one_line_and_its_place_on_demand(
 
 
 def test_help_and_version_are_no_errors(capfd: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--help"], ["generate", "--help"], ["chat", "--help"], ["info", "--help"], ["plan", "--help"]):
+    for arguments in (["--help"], ["generate", "--help"], ["chat", "--help"], ["info", "--help"], ["plan", "--help"],
+                      ["tokens", "--help"]):
         assert main(arguments) == 0
         out, err = capfd.readouterr()
         assert "usage: gptoss-native" in out and err == "" and "traceback" not in out
@@ -456,4 +352,6 @@ def test_on_a_terminal_progress_is_drawn_and_wiped(folder: Path) -> None:
     os.close(main_end)
     assert result.returncode == 0 and b"\x1b" not in result.stdout
     assert "load" in drawn and "prefill" in drawn and "512/2100" in drawn
-    assert drawn.endswith("\r\x1b[K")
+    wiped, _, figures = drawn.rpartition("\r\x1b[K")
+    assert "2100" in wiped and "2100" not in figures
+    assert "first token" in figures and "4 tokens, prompt 2,100 (0 cached), cut off at --max-tokens 4" in figures

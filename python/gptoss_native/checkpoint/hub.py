@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from pathlib import Path
@@ -16,13 +17,15 @@ NOT_WANTED = ["original/*", "metal/*"]
 """Folders that hold the same weights again."""
 
 
-def find_model(model: str | os.PathLike[str], *, download: bool = True) -> Path:
-    """The folder of a checkpoint.
+def find_model(model: str | os.PathLike[str] | None, *, download: bool = True) -> Path:
+    """The folder of a checkpoint; None is the demonstration model, which is part of the package.
 
     model: a folder, or where there is none of that name an id such as "openai/gpt-oss-20b" or "owner/name@revision",
     which the package huggingface_hub looks up in its cache and, with `download`, fetches; it reads HF_HOME, HF_TOKEN
     and HF_HUB_OFFLINE. Raises CheckpointError, which says what is missing and the command that brings it.
     """
+    if model is None:
+        return _demonstration()
     path = Path(model)
     match = HUB_ID.fullmatch(model) if isinstance(model, str) else None
     if match is None or path.exists():
@@ -43,3 +46,16 @@ def find_model(model: str | os.PathLike[str], *, download: bool = True) -> Path:
         raise CheckpointError(
             f"{model}: there is no such folder here, and the Hugging Face hub and its cache do not give it ({reason}); "
             f"{remedy}, or fetch it with: hf download {name}") from None
+
+
+def _demonstration() -> Path:
+    name = "gptoss_native.demo"
+    try:
+        demo = importlib.import_module(name)  # here: only who asks for it pays for it
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise CheckpointError(
+            "no model was named, and this build has no demonstration model; name a folder, or an id of the Hugging "
+            "Face hub such as openai/gpt-oss-20b") from None
+    return Path(demo.path())

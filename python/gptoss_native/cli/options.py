@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import Any, NoReturn
 
-from gptoss_native.cli.terminal import ProgressLine, open_stdin
+from gptoss_native.cli.terminal import ProgressLine, say
 from gptoss_native.engine.engine import Engine
 from gptoss_native.engine.loading import load
 from gptoss_native.engine.planning import (
@@ -33,10 +35,17 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
                        help=f"places that later prompts can go on from ({MAX_CHECKPOINTS})")
 
 
+def add_model(group: argparse._ActionsContainer, otherwise: str = "demo") -> None:
+    """Which checkpoint."""
+    group.add_argument("--model", type=model_name, metavar="MODEL",
+                       help="folder of a gpt-oss checkpoint, an id of the Hugging Face hub such as openai/gpt-oss-20b, "
+                            f"or demo, the demonstration model ({otherwise})")
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Which checkpoint, and how it is run."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", required=True, type=folder, metavar="DIR", help="folder of a gpt-oss checkpoint")
+    add_model(group)
     group.add_argument("--device", default="auto", help="auto, or a name that `gptoss-native info` lists")
     group.add_argument("--precision", choices=["fast", "exact"], default="fast",
                        help="what enters matrix products: bf16 (fast, the default) or float32 (exact)")
@@ -67,6 +76,12 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, metavar="N", help="repeat an answer (a fresh one each time)")
 
 
+def add_figures_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--figures", action=argparse.BooleanOptionalAction, default=None,
+                        help="time to the first token, tokens per second and counts, on stderr (where that is a "
+                             "terminal)")
+
+
 def sampling_params(arguments: argparse.Namespace) -> SamplingParams:
     """Checked before the model is loaded; an option out of range is a usage error."""
     names = ("max_tokens", "stop", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
@@ -85,8 +100,14 @@ def usage_error(arguments: argparse.Namespace, message: str) -> NoReturn:
 
 def load_model(arguments: argparse.Namespace, progress: ProgressLine) -> Engine:
     """For one conversation."""
+    model = model_path(arguments.model)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    elif arguments.model is None:
+        say("no --model: the demonstration model answers, which knows small sums and little else; --model takes a "
+            "folder, or openai/gpt-oss-20b")
     try:
-        return load(arguments.model, progress=progress, max_sequences=1, **_model_options(arguments))
+        return load(model, progress=progress, max_sequences=1, **_model_options(arguments))
     finally:
         progress.clear()
 
@@ -104,18 +125,13 @@ def _model_options(arguments: argparse.Namespace) -> dict[str, Any]:
             "max_context": arguments.max_context, "threads": arguments.threads, "experts": arguments.experts}
 
 
-def folder(text: str) -> str:
-    """What an unset shell variable leaves is a mistake, not the current folder."""
+def model_name(text: str) -> str:
+    """What an unset shell variable leaves is a mistake, not the demonstration model."""
     if not text:
-        raise argparse.ArgumentTypeError("it is empty; give a folder (is a shell variable unset?)")
+        raise argparse.ArgumentTypeError("it is empty; give a folder or an id (is a shell variable unset?)")
     return text
 
 
-def text_argument(text: str) -> str:
-    """The text itself, or all of stdin where it is "-"."""
-    if text != "-":
-        return text
-    try:
-        return open_stdin().buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"stdin is not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}") from None
+def model_path(name: str | None) -> str | None:
+    """What load() and plan() take: None is the demonstration model."""
+    return None if name == "demo" and not os.path.exists(name) else name

@@ -6,7 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from gptoss_native.cli.options import add_engine_options, engine_options
+from gptoss_native.cli.options import add_engine_options, engine_options, model_path
+from gptoss_native.cli.tables import Row, print_rows
 from gptoss_native.engine.memory import gigabytes
 from gptoss_native.engine.planning import Plan, plan
 
@@ -24,12 +25,15 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    planned = plan(arguments.model, **engine_options(arguments))
-    print(json.dumps(planned.as_dict(), indent=2) if arguments.json else _table(planned))
+    planned = plan(model_path(arguments.model), **engine_options(arguments))
+    if arguments.json:
+        print(json.dumps(planned.as_dict(), indent=2))
+    else:
+        _print(planned, arguments.plain)
     return 0 if planned.fits else 1
 
 
-def _table(planned: Plan) -> str:
+def _print(planned: Plan, plain: bool) -> None:
     options = planned.options
     tokens = f"{options.max_sequences} sequences of {options.max_context} tokens"
     if options.max_total_tokens is not None:
@@ -45,11 +49,10 @@ def _table(planned: Plan) -> str:
     ]
     if planned.available is not None:
         rows.append(("available", planned.available, _verdict(planned, planned.available)))
-    lines = [f"{planned.path} on {options.device}, precision {options.precision}"]
-    lines += [f"  {name:<18} {gigabytes(count):>12}   {note}".rstrip() for name, count, note in rows]
+    print_rows([Row(name, gigabytes(count), note) for name, count, note in rows], plain=plain, right=(1,),
+               line="  {:<18} {:>12}   {}", title=f"{planned.path} on {options.device}, precision {options.precision}")
     largest = planned.largest_context
-    lines.append(f"largest --max-context that would fit: {largest}" if largest else "no --max-context would fit")
-    return "\n".join(lines)
+    print(f"largest --max-context that would fit: {largest}" if largest else "no --max-context would fit")
 
 
 def _verdict(planned: Plan, available: int) -> str:

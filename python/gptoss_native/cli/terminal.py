@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BAR = 24
@@ -22,11 +25,33 @@ def make_streams_safe() -> None:
             stream.reconfigure(errors=errors)
 
 
-def open_stdin() -> TextIO:
-    """stdin; ValueError where it was closed when the program started."""
-    if sys.stdin is None:
-        raise ValueError("stdin is closed, there is nothing to read; give the text as an argument")
-    return sys.stdin
+def colours() -> bool:
+    """Whether terminals may be told to dim."""
+    return "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def visible(text: str) -> str:
+    """Without what would steer a terminal."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def say(text: str) -> None:
+    """A line of the program's own, beside what the model says: on stderr, dimmed where that is a terminal."""
+    if sys.stderr.isatty():
+        text = visible(text)
+        text = f"\x1b[2m{text}\x1b[0m" if colours() else text
+    print(text, file=sys.stderr)
+
+
+def rich_console(plain: bool) -> Console | None:
+    """Where rich may draw on stdout; None where it is not installed, not wanted, or stdout is no terminal for it."""
+    if plain or not sys.stdout.isatty() or not colours():
+        return None
+    try:
+        from rich.console import Console  # an extra, and slow to import
+    except ImportError:
+        return None
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
 
 
 class Printer:
@@ -34,7 +59,7 @@ class Printer:
 
     def __init__(self) -> None:
         self.terminal = sys.stdout.isatty()
-        self._colour = self.terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        self._colour = self.terminal and colours()
         self._dimmed = False
         self._line_open = False
 
@@ -42,7 +67,7 @@ class Printer:
         if not text:
             return
         if self.terminal:
-            text = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)  # what a model says must not steer the terminal
+            text = visible(text)
         if dim != self._dimmed and self._colour:
             sys.stdout.write("\x1b[2m" if dim else "\x1b[0m")
         self._dimmed = dim
@@ -76,8 +101,11 @@ class ProgressLine:
         if done >= total:
             self.clear()
         elif self._out is not None:
-            filled = _BAR * done // total
-            self._out.write(f"\r{stage} {'#' * filled}{'.' * (_BAR - filled)} {done}/{total}\x1b[K")
+            count = f" {done}/{total}"
+            room = _columns(self._out) - len(stage) - len(count) - 2  # a line that wraps could not be wiped
+            width = max(0, min(_BAR, room))
+            filled = width * done // total
+            self._out.write(f"\r{stage} {'#' * filled}{'.' * (width - filled)}{count}\x1b[K")
             self._out.flush()
             self._drawn = True
 
@@ -86,3 +114,10 @@ class ProgressLine:
             self._out.write("\r\x1b[K")
             self._out.flush()
         self._drawn = False
+
+
+def _columns(terminal: TextIO) -> int:
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or 80
+    except (OSError, ValueError):  # not one of the system's
+        return 80

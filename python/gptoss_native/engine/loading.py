@@ -29,7 +29,7 @@ MAX_QUEUE = 1024
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     *,
     device: str = "auto",
     precision: str = "fast",
@@ -48,7 +48,8 @@ def load(
     """Open a gpt-oss checkpoint and make an engine of it.
 
     path: a folder as released on Hugging Face, its original/ folder, or a bf16 one; or an id of the Hugging Face
-        hub, see find_model. Tensors stay in the mapped files where the device can use them there.
+        hub, see find_model; without one, the demonstration model of the package. Tensors stay in the mapped files
+        where the device can use them there.
     device: a name from info(), or "auto": the best that is present; the environment's GPTOSS_BACKEND decides
         instead where it is set.
     precision: "fast" rounds what enters a matrix product to bf16, as the reference implementations do; "exact"

@@ -92,7 +92,7 @@ class Plan:
 
 
 def plan(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     *,
     device: str = "auto",
     precision: str = "fast",

@@ -1,0 +1,50 @@
+"""The conversation: prompt, answer, prompt; what goes wrong in one turn is said, and the next one comes."""
+
+from __future__ import annotations
+
+import sys
+
+from gptoss_native.cli.answer import Answerer
+from gptoss_native.cli.commands import COMMANDS, Shell, message_of, run_command
+from gptoss_native.cli.interrupts import unechoed
+from gptoss_native.cli.prompt import Prompt
+from gptoss_native.cli.session import Session
+from gptoss_native.cli.terminal import say
+from gptoss_native.engine.inputs import PromptTooLong
+from gptoss_native.errors import GptOssError
+
+
+def converse(session: Session, answerer: Answerer, *, figures: bool | None, plain: bool) -> None:
+    """Until the input ends. Where it comes from a program, an error ends it."""
+    prompt = Prompt(COMMANDS, plain=plain)
+    if prompt.terminal:
+        answerer.say("/help says what there is, Ctrl-D leaves")
+    shell = Shell(session, answerer.figures if figures is None else figures)
+    while not shell.ended and (entry := prompt.next()) is not None:
+        message = message_of(entry)
+        try:
+            if message is None:
+                run_command(shell, entry.text)
+            elif prompt.terminal:
+                with unechoed():
+                    answerer.answer(session, message, figures=shell.figures)
+            else:
+                answerer.answer(session, message, figures=shell.figures)
+        except KeyboardInterrupt:
+            prompt.answer_stopped()
+            if prompt.terminal:
+                say("(stopped; the question and what there was of its answer are forgotten)")
+        except BrokenPipeError:
+            raise
+        except (GptOssError, ValueError, TypeError, OSError) as error:
+            if not prompt.terminal:
+                raise
+            print(f"error: {_explained(error)}", file=sys.stderr)
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, PromptTooLong):
+        return (f"the conversation would have {error.tokens} tokens with this question, and max_context is "
+                f"{error.max_context}; the question is dropped: ask a shorter one, /reset, or begin again with a "
+                "larger --max-context")
+    return " ".join(str(error).split()) or type(error).__name__
