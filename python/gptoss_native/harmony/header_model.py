@@ -38,6 +38,12 @@ class Header:
     stray: str = ""
     tools: frozenset[str] = frozenset()
 
+    def copy(self) -> Header:
+        """As dataclasses.replace, in a tenth of the time."""
+        other = Header.__new__(Header)
+        other.__dict__.update(self.__dict__)
+        return other
+
     @property
     def blank(self) -> bool:
         """Nothing was said but perhaps a role."""

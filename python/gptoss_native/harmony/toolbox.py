@@ -120,13 +120,18 @@ class Toolbox:
 
 def tool_call(recipient: str, arguments: str, complete: bool, toolbox: Toolbox | None) -> ToolCall:
     """The call that a message to `recipient` is. Never raises."""
-    name, known = (bare(recipient), None) if toolbox is None else toolbox.resolve(recipient)
+    name, known = called(recipient, toolbox)
     parsed, error = parse_arguments(arguments)
     if error is not None and (name == recipient == "python"):
         error = None  # source
     if error is not None and not arguments.strip() and toolbox is not None and toolbox.takes_nothing(name):
         parsed, error = {}, None
     return ToolCall(name, arguments, parsed, error, recipient, known, complete)
+
+
+def called(recipient: str, toolbox: Toolbox | None) -> tuple[str, bool | None]:
+    """The name of the tool, and whether there is one; None without a toolbox."""
+    return (bare(recipient), None) if toolbox is None else toolbox.resolve(recipient)
 
 
 def bare(recipient: str) -> str:
