@@ -29,7 +29,7 @@ class ToolCall:
 
     name: str
     arguments: str
-    parsed: dict[str, Any] | None
+    parsed: dict[str, Any] | None = field(hash=False)
     error: str | None
     recipient: str
     known: bool | None
