@@ -10,8 +10,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 
 from gptoss_native import harmony
 from gptoss_native.events import Delta, Done, Event, MessageDone, ToolCallDone
@@ -41,7 +40,7 @@ def check(tokenizer: Tokenizer, ids: list[int], choose: random.Random) -> None:
     assert isinstance(done, Done)
     deltas_add_up(events)
     assert [token for message in done.messages for token in message.token_ids] + list(done.trailing) == ids
-    controls = controls_of(tokenizer)
+    controls = control_ids(tokenizer)
     bytes_are_accounted_for(done.messages, tokenizer, controls)
     if choose.random() > 0.25:
         return
@@ -51,11 +50,6 @@ def check(tokenizer: Tokenizer, ids: list[int], choose: random.Random) -> None:
         assert others[-1] == done and [event for event in others if isinstance(event, MessageDone)] == ended
         deltas_add_up(others)
     harmony.render_conversation(done.messages, tokenizer, drop_analysis="none")
-
-
-@cache
-def controls_of(tokenizer: Tokenizer) -> dict[int, Control]:
-    return control_ids(tokenizer)
 
 
 def deltas_add_up(events: list[Event]) -> None:
@@ -75,7 +69,7 @@ def deltas_add_up(events: list[Event]) -> None:
     assert not pieces and not called
 
 
-def written(ids: Sequence[int], tokenizer: Tokenizer, controls: dict[int, Control], cut: bool = True) -> str:
+def written(ids: Sequence[int], tokenizer: Tokenizer, controls: Mapping[int, Control], cut: bool = True) -> str:
     """The text of the ordinary tokens. cut: runs between control tokens are decoded apart."""
     text, run = "", b""
     for token in ids:
@@ -93,7 +87,7 @@ def counted(text: str) -> Counter[str]:
     return Counter("".join(text.replace("\ufffd", "").split()).lower())
 
 
-def bytes_are_accounted_for(messages: Sequence[Message], tokenizer: Tokenizer, controls: dict[int, Control]) -> None:
+def bytes_are_accounted_for(messages: Sequence[Message], tokenizer: Tokenizer, controls: Mapping[int, Control]) -> None:
     """What was written is content, a field of a header or stray, and content and stray were written. A character with
     a control token amid its bytes may be either whole or not."""
     marker = tokenizer.specials["<|message|>"]

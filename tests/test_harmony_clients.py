@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,3 +154,35 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(message: Any, expected: st
     with pytest.raises(MessageError, match=expected) as error:
         harmony.render([USER, message], small_tokenizer())
     assert "\n" not in str(error.value)
+
+
+KEYS = ["role", "content", "name", "channel", "recipient", "content_type", "tool_calls", "tool_call_id", "type", "text", "id", "function", "arguments", "author", "reasoning_content", "instructions", "tools", "description", "parameters", "reasoning_effort", "channel_config", "valid_channels", "call_id", "output", "summary", "json_schema", "schema", "properties", "oneOf", "default", 3]
+VALUES = ["user", "assistant", "system", "tool", "f", "", "text", "system_content", "developer_content", "function_call", "function_call_output", "reasoning", "<|end|>", None, True, 3, -1.5, float("nan"), b"x", "Low", "final", "object"]
+
+
+def junk(choose: random.Random, depth: int = 0) -> Any:
+    kind = choose.random()
+    if depth > 4 or kind < 0.4:
+        return choose.choice(VALUES)
+    if kind < 0.6:
+        return [junk(choose, depth + 1) for _ in range(choose.randrange(3))]
+    return {choose.choice(KEYS): junk(choose, depth + 1) for _ in range(choose.randrange(5))}
+
+
+def test_junk_is_rendered_or_refused_in_a_sentence() -> None:
+    choose, rendered = random.Random(3), 0
+    for _ in range(3000):
+        message = {"role": choose.choice(VALUES[:4]), "content": choose.choice(["x", "", None, junk(choose, 2)])}
+        if choose.random() < 0.5:
+            message[choose.choice(KEYS)] = junk(choose, 2)  # type: ignore[index]
+        options: dict[str, Any] = {}
+        if choose.random() < 0.4:
+            options["tools"] = choose.choice([[junk(choose)], [{"name": "f", "description": junk(choose, 3), "parameters": junk(choose)}]])
+        if choose.random() < 0.2:
+            options["response_format"] = junk(choose)
+        try:
+            harmony.render([USER, message], small_tokenizer(), **options)
+            rendered += 1
+        except MessageError as error:
+            assert "\n" not in str(error)
+    assert rendered > 100

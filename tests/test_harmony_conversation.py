@@ -211,6 +211,14 @@ def test_results_of_calls_in_clients_messages_find_them_by_id() -> None:
     assert text(conversation).endswith(f"<|start|>functions.f to=assistant<|channel|>commentary<|message|>42<|end|>{BEGIN}")
     with pytest.raises(MessageError, match="no earlier message made .calls so far: a."):
         conversation.add({"role": "tool", "tool_call_id": "b", "content": "42"})
+    call = {"role": "assistant", "tool_calls": [{"id": "b", "function": {"name": "f", "arguments": "{}"}}]}
+    with pytest.raises(MessageError):
+        conversation.add(call, {"role": "owner"})
+    with pytest.raises(MessageError, match="no earlier message made"):  # the call was not added either
+        conversation.add({"role": "tool", "tool_call_id": "b", "content": "42"})
+    begun = Conversation.from_messages([{"role": "user", "content": "Hi"}, call], small_tokenizer())
+    begun.add({"role": "tool", "tool_call_id": "b", "content": "42"})
+    assert text(begun).endswith(f"<|start|>functions.f to=assistant<|channel|>commentary<|message|>42<|end|>{BEGIN}")
 
 
 def test_what_cannot_be_rendered_is_refused_when_it_is_added_and_leaves_no_trace() -> None:

@@ -214,6 +214,12 @@ def test_row_17_broken_arguments_are_told_raw_with_an_error() -> None:
     assert (call.parsed, call.error) == ({"a": 1}, None)
 
 
+def test_row_17_source_for_the_built_in_python_is_no_broken_json() -> None:
+    for written in ("python", "functions.python"):
+        [call] = calls(f"<|channel|>analysis to={written} code<|message|>print(1)<|call|>", [harmony.python()])
+        assert (call.name, call.known, call.parsed, call.error) == ("python", True, None, None)
+
+
 def test_row_17_a_call_of_a_function_without_parameters_may_be_empty() -> None:
     [call] = calls("<|channel|>commentary to=functions.g<|message|><|call|>", [Tool("g")])
     assert (call.parsed, call.error) == ({}, None)

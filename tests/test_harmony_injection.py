@@ -157,10 +157,9 @@ def test_a_tools_name_spells_nothing(spelling: str) -> None:
     for spec in ({"type": "function", "function": {"name": spelling}}, {"type": "function", "name": f"f{spelling}"}, Tool(spelling)):
         with pytest.raises(MessageError, match="expected letters, digits"):
             harmony.toolbox([spec])
-    box = Toolbox((Tool("f"),), aliases={"f": spelling})
-    ids = harmony.render([{"role": "user", "content": "x"}], small_tokenizer(), tools=box)
-    plain = harmony.render([{"role": "user", "content": "x"}], small_tokenizer(), tools=Toolbox((Tool("f"),)))
-    assert controls(ids) == controls(plain)
+    for make in (lambda: Toolbox((Tool("f"),), aliases={"f": spelling}), lambda: Toolbox((Tool(spelling),))):
+        with pytest.raises(MessageError, match="expected letters, digits"):
+            make()
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from gptoss_native.events import (
@@ -14,7 +16,7 @@ from gptoss_native.events import (
     ToolCallDelta,
     ToolCallDone,
 )
-from gptoss_native.harmony import Message, Parser
+from gptoss_native.harmony import DeveloperContent, Message, Parser, ResponseFormat, Tool, functions
 from gptoss_native.tokenizer import Tokenizer
 from harmony_cases import CASES, FINE
 from vocabularies import (
@@ -169,3 +171,10 @@ def test_parsing_without_a_role_reads_prompts_too() -> None:
     parser.feed(with_controls(tokenizer, f"<|start|>user<|message|>Hi<|end|><|start|>assistant{FINE}"))
     assert [message.role for message in parser.messages] == ["user", "assistant"]
     assert not any(message.malformed for message in parser.messages)
+
+
+def test_messages_can_be_keys_and_can_be_pickled() -> None:
+    [message] = parse('<|channel|>commentary to=functions.f<|message|>{"a": 1}<|call|>').messages
+    content = Message("developer", DeveloperContent(None, (functions(Tool("f", None, {})),), (ResponseFormat("x", {}),)))
+    assert len({message, content, message}) == 2
+    assert pickle.loads(pickle.dumps([message, content])) == [message, content]

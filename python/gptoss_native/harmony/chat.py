@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gptoss_native.config.strict_json import shown
-from gptoss_native.harmony.clients import ChatMessage, read_messages
+from gptoss_native.harmony.clients import ChatMessage, MessageReader, read_messages
 from gptoss_native.harmony.messages import (
     CHANNELS,
     EFFORTS,
@@ -29,10 +29,11 @@ def chat_messages(
     system: SystemContent | None = None,
     tools: Toolbox | Iterable[Any] | None = None,
     response_format: ResponseFormat | Mapping[str, Any] | None = None,
+    reader: MessageReader | None = None,
 ) -> list[Message]:
-    """The conversation that `render` renders: a system message, tools, and `messages`."""
+    """The conversation that `render` renders: a system message, tools, and `messages`. reader: see `read_messages`."""
     box = Toolbox() if tools is None else toolbox(tools)
-    conversation = read_messages(messages, box)
+    conversation = read_messages(messages, box, reader)
     formats = () if response_format is None else (read_response_format(response_format),)
     if conversation[0].role != "system":
         conversation.insert(0, system_message(system, reasoning, box))

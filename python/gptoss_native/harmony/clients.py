@@ -34,7 +34,8 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def read_messages(messages: Sequence[Any], toolbox: Toolbox | None = None) -> list[Message]:
+def read_messages(messages: Sequence[Any], toolbox: Toolbox | None = None,
+                  reader: MessageReader | None = None) -> list[Message]:
     """Each entry a Message, a mapping, a dataclass or a pydantic model. Roles:
 
     - "system" and "developer": instructions; both become a developer message, as in OpenAI's API. A system message
@@ -46,6 +47,7 @@ def read_messages(messages: Sequence[Any], toolbox: Toolbox | None = None) -> li
       serialised once.
 
     Items of the responses API, "function_call", "function_call_output" and "reasoning", are read too.
+    reader: one that knows of earlier calls, and with which toolbox to read.
     Raises MessageError, naming the entry and what was expected.
     """
     if isinstance(messages, (str, bytes, Mapping, Message)) or not isinstance(messages, Sequence):
@@ -53,7 +55,7 @@ def read_messages(messages: Sequence[Any], toolbox: Toolbox | None = None) -> li
                            f"found {shown(messages)}")
     if not messages:
         raise MessageError('expected at least one message, {"role": "user", "content": "Hello"}, found none')
-    reader = MessageReader(toolbox or Toolbox())
+    reader = reader or MessageReader(toolbox or Toolbox())
     return [message for i, entry in enumerate(messages) for message in reader.read(entry, f"messages[{i}]")]
 
 

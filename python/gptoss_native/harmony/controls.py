@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 from gptoss_native.tokenizer import Tokenizer
 
@@ -22,12 +24,18 @@ def spell(name: str) -> str:
     return f"<|{name}|>"
 
 
-def control_ids(tokenizer: Tokenizer) -> dict[int, Control]:
+_KNOWN: WeakKeyDictionary[Tokenizer, Mapping[int, Control]] = WeakKeyDictionary()
+
+
+def control_ids(tokenizer: Tokenizer) -> Mapping[int, Control]:
     """Id -> meaning of every control token that the vocabulary has.
 
     `ignored` are those that mean nothing inside a completion; unused ids (`<|reserved_N|>`) are not control
     tokens. Raises TokenizerError, naming it, if one is missing without which there is no conversation.
     """
+    known = _KNOWN.get(tokenizer)
+    if known is not None:
+        return known
     controls: dict[int, Control] = {tokenizer.special(spell(name)): name for name in REQUIRED}
     for name in OPTIONAL:
         if spell(name) in tokenizer.specials:
@@ -35,6 +43,7 @@ def control_ids(tokenizer: Tokenizer) -> dict[int, Control]:
     for unused in UNUSED:
         if spell(unused) in tokenizer.specials:
             controls[tokenizer.specials[spell(unused)]] = "ignored"
+    _KNOWN[tokenizer] = controls
     return controls
 
 

@@ -8,7 +8,13 @@ from itertools import accumulate, takewhile
 from typing import Any
 
 from gptoss_native.harmony.chat import chat_messages, declare, read_response_format, system_message
-from gptoss_native.harmony.clients import ChatMessage, MessageReader, result_message, text_or_json
+from gptoss_native.harmony.clients import (
+    ChatMessage,
+    MessageReader,
+    read_messages,
+    result_message,
+    text_or_json,
+)
 from gptoss_native.harmony.exact import generation_ids, history_ids
 from gptoss_native.harmony.messages import (
     DeveloperContent,
@@ -82,9 +88,11 @@ class Conversation:
         """One that has begun: `messages` as `render` takes them. Those that a Parser made keep their tokens."""
         conversation = cls.__new__(cls)
         conversation.toolbox = Toolbox() if tools is None else toolbox(tools)
-        conversation._setup(tokenizer, chat_messages(
-            messages, reasoning=reasoning, system=system, tools=conversation.toolbox, response_format=response_format),
-            drop_analysis, recipient)
+        reader = MessageReader(conversation.toolbox)
+        read = chat_messages(messages, reasoning=reasoning, system=system, tools=conversation.toolbox,
+                             response_format=response_format, reader=reader)
+        conversation._setup(tokenizer, read, drop_analysis, recipient)
+        conversation._reader = reader
         return conversation
 
     def _setup(self, tokenizer: Tokenizer, messages: Sequence[Message], drop_analysis: DropAnalysis,
@@ -108,7 +116,9 @@ class Conversation:
 
     def add(self, *messages: ChatMessage) -> None:
         """Messages as `read_messages` takes them, also a parser's or a reply's, which keep their tokens."""
-        self._add([read for i, entry in enumerate(messages) for read in self._reader.read(entry, f"messages[{i}]")])
+        reader = self._reader.copy()  # if anything is refused, no call is remembered
+        self._add(read_messages(messages, reader=reader))
+        self._reader = reader
 
     def add_user(self, text: str, name: str | None = None) -> None:
         """What the user says."""
@@ -145,7 +155,6 @@ class Conversation:
         other = Conversation.__new__(Conversation)
         other.__dict__.update(self.__dict__)
         other._ids = list(self._ids)  # the one list that is changed in place
-        other._reader = self._reader.copy()
         return other
 
     # What the model reads

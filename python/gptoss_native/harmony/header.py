@@ -9,7 +9,6 @@ twice is left out, and kept aside.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import lru_cache
 
 from gptoss_native.harmony.controls import spell
@@ -39,7 +38,7 @@ def parse_header(parts: tuple[Part, ...], *, role: Role | None, started: bool, c
     tools: names that a word without `to=` may be.
     """
     read = _parse_header if len(parts) <= MAX_REMEMBERED_PARTS else _parse_header.__wrapped__
-    return replace(read(parts, role, started, closed, tools))
+    return read(parts, role, started, closed, tools).copy()
 
 
 @lru_cache(maxsize=256)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from gptoss_native.harmony.controls import CONSTRAIN
 from gptoss_native.harmony.header_model import NAMES, NOISE, PUNCTUATION, Header
@@ -53,7 +52,7 @@ def read_fields(
     marker follows.
     """
     if closed:
-        trial = replace(header)
+        trial = header.copy()
         if not _scan_fields(trial, text, True, before_channel, typed).strip():
             header.__dict__.update(trial.__dict__)
             return ""
@@ -131,7 +130,8 @@ def read_channel(header: Header, text: str, closed: bool, typed: bool) -> str:
             header.stray += glued
             glued = ""
         return read_fields(header, glued + text[match.end():], closed, typed=typed)
-    trial = replace(header, channel=header.channel or word or None)
+    trial = header.copy()
+    trial.channel = header.channel or word or None
     trial.stray += f" {word}" if header.channel is not None else ""
     rest = read_fields(trial, text[match.end():], closed, typed=typed)
     if word and (rest.strip() or not closed and not NOISE.fullmatch(word)):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gptoss_native.harmony.messages import CHANNELS, Role
+from gptoss_native.harmony.messages import CHANNELS, ROLES, Role
 
 NAMES = "|".join(CHANNELS)
 PUNCTUATION = r"[\s!-/:;=?-@\[-`{-~\u2010-\u2015]"  # ASCII and dashes, but < begins a spelled marker
 NAME_OR_ITS_BEGINNING = f"{NAMES}|comment"  # which is a token of its own
 NOISE = re.compile(rf"(?:{PUNCTUATION}|{NAME_OR_ITS_BEGINNING})*")
 NOISE_BEFORE_MESSAGE = re.compile(rf"(?:{PUNCTUATION}|[0-9]|{NAME_OR_ITS_BEGINNING})*")
+WORD_BEFORE_ARGUMENTS = re.compile(r"\s*[\w=<>?!.:;,+/-]+\s*")
 
 
 @dataclass
@@ -38,6 +39,12 @@ class Header:
     stray: str = ""
     tools: frozenset[str] = frozenset()
 
+    def copy(self) -> Header:
+        """As dataclasses.replace, in a tenth of the time."""
+        other = Header.__new__(Header)
+        other.__dict__.update(self.__dict__)
+        return other
+
     @property
     def blank(self) -> bool:
         """Nothing was said but perhaps a role."""
@@ -54,8 +61,12 @@ class Header:
         return bool(self.prose) and not (fields or self.rest or self.closed)
 
     def drop_noise(self) -> None:
-        """Forgets stray punctuation and channel names, as in `<|channel|>commentary?commentary?`."""
-        if self.rest and (NOISE_BEFORE_MESSAGE if self.closed else NOISE).fullmatch(self.rest):
+        """Forgets stray punctuation and channel names, as in `<|channel|>commentary?commentary?`, and a last word
+        before the arguments of a call, which would spoil them.
+        """
+        noise = NOISE_BEFORE_MESSAGE if self.closed else NOISE
+        calls = self.closed and self.recipient is not None and self.recipient not in ROLES
+        if self.rest and (noise.fullmatch(self.rest) or calls and WORD_BEFORE_ARGUMENTS.fullmatch(self.rest)):
             self.malformed |= not self.rest.isspace()
             self.stray += self.rest
             self.rest = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from gptoss_native.errors import GptOssError
@@ -47,7 +47,7 @@ class ResponseFormat:
     """A JSON schema that the answer is to follow. The model is told of it; nothing enforces it."""
 
     name: str
-    schema: JsonObject
+    schema: JsonObject = field(hash=False)
     description: str | None = None
 
 

@@ -8,7 +8,9 @@ from gptoss_native.events import Delta, OtherDelta, PreambleDelta, ReasoningDelt
 from gptoss_native.harmony.header import MAX_BYTES, MAX_WORDS, parse_header
 from gptoss_native.harmony.header_model import Header
 from gptoss_native.harmony.messages import Kind, Message, Role, Terminator, kind_of
-from gptoss_native.harmony.toolbox import Toolbox, tool_call
+from gptoss_native.harmony.toolbox import Toolbox, called, tool_call
+
+_DECODER = codecs.getincrementaldecoder("utf-8")
 
 
 class Draft:
@@ -24,7 +26,7 @@ class Draft:
         self.parts: list[tuple[str, bytearray]] = [("", bytearray())]
         self.first_token = 0  # index among the tokens since the last message ended
         self.first_marker: int | None = None
-        self._pieces = 0
+        self._pieces = self._bytes = 0
 
     @property
     def empty(self) -> bool:
@@ -33,11 +35,12 @@ class Draft:
     def add(self, data: bytes) -> None:
         self.parts[-1][1].extend(data)
         self._pieces += 1
+        self._bytes += len(data)
 
     def too_long(self) -> bool:
         """The model is writing text where a header belongs."""
-        if self._pieces <= MAX_WORDS and sum(len(data) for _, data in self.parts) <= MAX_BYTES // 2:
-            return False  # a piece of text has one word, or a long one has several
+        if self._pieces <= MAX_WORDS and self._bytes <= MAX_BYTES // 2:
+            return False  # a token has no more than one word, but for a few odd ones
         text = b" ".join(data for _, data in self.parts)
         return len(text) > MAX_BYTES or len(text.split()) > MAX_WORDS
 
@@ -59,12 +62,10 @@ class OpenMessage:
     def __init__(self, header: Header, headerless: bool, toolbox: Toolbox | None) -> None:
         self.header, self.headerless, self.malformed = header, headerless, header.malformed
         self.kind: Kind = kind_of(header.role, header.channel, header.recipient)
-        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.decoder = _DECODER("replace")
         self.pieces: list[str] = []
         self._toolbox = toolbox
-        self._name = ""
-        if self.kind == "call":
-            self._name = tool_call(header.recipient or "", "", False, toolbox).name
+        self._name = called(header.recipient or "", toolbox)[0] if self.kind == "call" else ""
 
     @property
     def mid_character(self) -> bool:

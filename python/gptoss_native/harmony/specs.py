@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,10 +9,9 @@ from gptoss_native.config.strict_json import shown
 from gptoss_native.harmony.callables import tool_from_callable
 from gptoss_native.harmony.messages import MessageError
 from gptoss_native.harmony.plain import plain
-from gptoss_native.harmony.toolbox import Toolbox
+from gptoss_native.harmony.toolbox import FUNCTION_NAME, Toolbox
 from gptoss_native.harmony.tools import Tool, ToolNamespace
 
-FUNCTION_NAME = re.compile(r"[A-Za-z_][\w.-]{0,127}", re.ASCII)
 EXPECTED = ('{"type": "function", "function": {"name": ..., "description": ..., "parameters": {JSON schema}}}, the '
             "same without the inner object, a Tool, or a Python function")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from gptoss_native.config.strict_json import shown
 from gptoss_native.harmony.messages import MessageError
 from gptoss_native.harmony.tools import FUNCTIONS, Tool, ToolNamespace
 
-BUILTIN_NAMES = ("python", "browser")
+FUNCTION_NAME = re.compile(r"[A-Za-z_][\w.-]{0,127}", re.ASCII)
 GLUED_TYPES = ("json", "code")
 
 
@@ -29,7 +30,7 @@ class ToolCall:
 
     name: str
     arguments: str
-    parsed: dict[str, Any] | None
+    parsed: dict[str, Any] | None = field(hash=False)
     error: str | None
     recipient: str
     known: bool | None
@@ -44,7 +45,7 @@ class Toolbox:
     the model would call in the way it was trained to, with source instead of JSON. Calls come back under the
     caller's name. callables: name of a function -> the Python function that it is, where it is one.
 
-    Raises MessageError for names that are empty, not unique, or alias no function.
+    Raises MessageError for names that a call cannot have, that are not unique, or alias no function.
     """
 
     functions: tuple[Tool, ...] = ()
@@ -59,8 +60,9 @@ class Toolbox:
                 raise MessageError(f"aliases has {shown(alias)}, expected one of the functions: {', '.join(names)}")
         told = [self.told(name) for name in names]
         for name in (*names, *told):
-            if not isinstance(name, str) or not name:
-                raise MessageError(f"expected the name of a function, found {shown(name)}")
+            if not isinstance(name, str) or not FUNCTION_NAME.fullmatch(name):
+                raise MessageError(f"a function has the name {shown(name)}, expected letters, digits, _, - and ., such "
+                                   "as get_weather")
         if len(set(names)) < len(names) or len(set(told)) < len(told):
             raise MessageError(f"expected functions with names of their own, found {', '.join(told)}")
 
@@ -115,19 +117,28 @@ class Toolbox:
             for namespace in self.builtins
         )
 
+    def takes_source(self, name: str) -> bool:
+        """Whether it is a built-in tool without functions, python for one."""
+        return any(name == namespace.name and not namespace.tools for namespace in self.builtins)
+
     def takes_nothing(self, name: str) -> bool:
         return any(tool.name == name and not tool.parameters for tool in self.functions)
 
 
 def tool_call(recipient: str, arguments: str, complete: bool, toolbox: Toolbox | None) -> ToolCall:
     """The call that a message to `recipient` is. Never raises."""
-    name, known = (bare(recipient), None) if toolbox is None else toolbox.resolve(recipient)
+    name, known = called(recipient, toolbox)
     parsed, error = parse_arguments(arguments)
-    if error is not None and (name == recipient == "python"):
-        error = None  # source
+    if recipient == "python" or toolbox is not None and toolbox.takes_source(name):
+        error = None
     if error is not None and not arguments.strip() and toolbox is not None and toolbox.takes_nothing(name):
         parsed, error = {}, None
     return ToolCall(name, arguments, parsed, error, recipient, known, complete)
+
+
+def called(recipient: str, toolbox: Toolbox | None) -> tuple[str, bool | None]:
+    """The name of the tool, and whether there is one; None without a toolbox."""
+    return (bare(recipient), None) if toolbox is None else toolbox.resolve(recipient)
 
 
 def bare(recipient: str) -> str:

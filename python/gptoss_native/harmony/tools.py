@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 JsonObject = Mapping[str, Any]
@@ -19,7 +19,7 @@ class Tool:
 
     name: str
     description: str | None = None
-    parameters: JsonObject | None = None
+    parameters: JsonObject | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
