@@ -329,6 +329,14 @@ def test_what_a_conversation_says_is_not_said_twice(engine: gptoss.Engine) -> No
     assert len(conversation.messages) == 3
 
 
+def test_a_turn_of_which_nothing_is_the_assistants_adds_nothing(engine: gptoss.Engine) -> None:
+    conversation = engine.conversation()
+    conversation.add_user("hello")
+    params = SamplingParams(seed=1, max_tokens=1, logits_mask=Script(engine, ("<|return|>",)))
+    reply = engine.chat(conversation, None, params)
+    assert reply.text == "" and reply.messages == () and len(conversation.messages) == 2
+
+
 def test_a_failed_turn_adds_nothing(engine: gptoss.Engine) -> None:
     conversation = engine.conversation()
     conversation.add_user("hello")
