@@ -115,7 +115,7 @@ class Conversation:
         return tuple(self._messages)
 
     def add(self, *messages: ChatMessage) -> None:
-        """Messages as `read_messages` takes them, also a parser's or a reply's, which keep their tokens; none is none."""
+        """Messages as `read_messages` takes them, also a parser's or a reply's, which keep their tokens."""
         if not messages:
             return
         reader = self._reader.copy()  # if anything is refused, no call is remembered
