@@ -611,6 +611,14 @@ PYBIND11_MODULE(_core, m) {
              return std::make_shared<PySession>(self, std::move(session));
            },
            py::arg("tokens") = py::none())
+      .def("touch",
+           [](PyEngine& self, const Ids& tokens) {
+             const std::vector<int32_t> ids = to_ids(tokens, "tokens");
+             const auto engine = self.get();
+             py::gil_scoped_release release;
+             engine->touch(ids);
+           },
+           py::arg("tokens"))
       .def("checkpoint",
            [](PyEngine& self, const PySession& session) {
              if (session.owner.get() != &self) refuse("a session of another engine");

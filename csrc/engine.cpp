@@ -203,8 +203,16 @@ int Engine::truncate(Session& session, int length, const InterruptPoll& poll) {
 std::shared_ptr<Session> Engine::session(std::span<const int32_t> tokens) {
   const Turn turn(*this);
   if (!pool_) refuse("the engine was not started");
-  const auto from = tokens.empty() ? nullptr : prefixes_.find(tokens);
-  return std::make_shared<Session>(pool_, model_.config, from.get());
+  const int last = std::max(0, static_cast<int>(tokens.size()) - 1);
+  auto session = std::make_shared<Session>(pool_, model_.config, prefixes_.find(tokens, last + 1).get());
+  if (session->length() <= last || session->truncate(last) == last) return session;
+  // What the last token sees is gone already: from an earlier place.
+  return std::make_shared<Session>(pool_, model_.config, prefixes_.find(tokens, last).get());
+}
+
+void Engine::touch(std::span<const int32_t> tokens) {
+  const Turn turn(*this);
+  prefixes_.find(tokens, std::ssize(tokens));
 }
 
 void Engine::checkpoint(const Session& session) {

@@ -74,9 +74,11 @@ class Engine {
   void load(const HostEnds& ends);
   void start();
 
-  // A new sequence that resumes at the latest checkpoint within `tokens`, at least one token before their end;
-  // its length() says where.
+  // A new sequence that resumes at the latest checkpoint within `tokens`, at most at the last of them, which is left
+  // to be computed; its length() says where.
   std::shared_ptr<Session> session(std::span<const int32_t> tokens = {});
+  // The latest checkpoint within `tokens`, their end included, is not the least recently used one now.
+  void touch(std::span<const int32_t> tokens);
   void checkpoint(const Session& session);
   // Runs all of `work` or, if it throws, none of it. One thread at a time; others wait. `observe`: fields to be kept
   // in every layer; each comes back in place, as (layers, tokens, ...).

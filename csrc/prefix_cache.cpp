@@ -46,14 +46,15 @@ void PrefixCache::erase(std::list<Entry>::iterator entry) {
   entries_.erase(entry);
 }
 
-std::shared_ptr<const Snapshot> PrefixCache::find(std::span<const int32_t> tokens) {
+std::shared_ptr<const Snapshot> PrefixCache::find(std::span<const int32_t> tokens, int64_t longest) {
   std::vector<uint64_t> hashes{kEmpty};  // of tokens [0, n)
   hashes.reserve(tokens.size() + 1);
   for (int32_t token : tokens) hashes.push_back(extend(hashes.back(), token));
   auto best = entries_.end();
   for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
     const SharedTokens& held = entry->snapshot->tokens();
-    if (held.length() >= std::ssize(tokens) || hashes[held.length()] != entry->hash) continue;
+    if (held.length() > std::min(longest, int64_t{std::ssize(tokens)})) continue;
+    if (hashes[held.length()] != entry->hash) continue;
     if (best != entries_.end() && held.length() <= best->snapshot->tokens().length()) continue;
     if (held.is_prefix_of(tokens)) best = entry;
   }

@@ -18,8 +18,9 @@ class PrefixCache {
 
   // The least recently used snapshot goes when there are more than the capacity.
   void add(std::shared_ptr<const Snapshot> snapshot);
-  // The longest snapshot whose tokens begin `tokens` and are fewer than them; null if there is none.
-  std::shared_ptr<const Snapshot> find(std::span<const int32_t> tokens);
+  // The longest snapshot of at most `longest` tokens, with which `tokens` begin; null if there is none. It is then
+  // the most recently used one.
+  std::shared_ptr<const Snapshot> find(std::span<const int32_t> tokens, int64_t longest);
   // Drops the least recently used snapshot that stands between some page and its being free: one with a page that
   // only snapshots hold. What sessions use too is kept, since nothing would come of dropping it. False if there is
   // none. (A page that several snapshots hold is free when all of them are gone: call again.)

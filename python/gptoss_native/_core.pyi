@@ -136,8 +136,10 @@ class Engine:
     def start(self) -> None:
         """Allocate activations and the KV pool; nothing is allocated afterwards. MemoryError says what fits."""
     def session(self, tokens: npt.NDArray[np.int32] | None = None) -> Session:
-        """A new sequence. With `tokens`, it resumes at the latest checkpoint that is a prefix of them and leaves at
-        least one of them to compute: its length says where."""
+        """A new sequence. With `tokens`, it resumes at the latest checkpoint that is a prefix of them, at most at the
+        last of them, which is left to be computed: its length says where."""
+    def touch(self, tokens: npt.NDArray[np.int32]) -> None:
+        """The latest checkpoint that is a prefix of `tokens`, or all of them, counts as just used."""
     def checkpoint(self, session: Session) -> None:
         """Remember where `session` stands, as Work(checkpoints=...) does in a step."""
     def step(self, work: Sequence[Work], interrupted: Callable[[], bool] | None = None) -> list[Output]:

@@ -195,12 +195,13 @@ class RandomLife {
       tokens = seen_[random_.below(static_cast<int>(seen_.size()))].tokens;
     if (random_.below(2)) tokens.push_back(7);
     auto best = seen_.end();
+    const size_t longest = tokens.size() - random_.below(2) * std::min<size_t>(tokens.size(), 1);
     for (auto it = seen_.begin(); it != seen_.end(); ++it)
-      if (it->tokens.size() < tokens.size() &&
+      if (it->tokens.size() <= longest &&
           std::equal(it->tokens.begin(), it->tokens.end(), tokens.begin()) &&
           (best == seen_.end() || it->tokens.size() > best->tokens.size()))
         best = it;
-    const auto found = cache_.find(tokens);
+    const auto found = cache_.find(tokens, static_cast<int64_t>(longest));
     CHECK((found != nullptr) == (best != seen_.end()), "operation %d: find() of %zu tokens", operation_,
           tokens.size());
     if (found && best != seen_.end()) {

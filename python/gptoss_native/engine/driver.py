@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from collections.abc import Sequence as List
 from copy import copy
 from queue import Empty, SimpleQueue
 from threading import RLock
@@ -27,7 +26,7 @@ class Driver:
         self.meter = Meter()
         self._native = native
         self._token_budget, self._max_sequences, self._max_queue = token_budget, max_sequences, max_queue
-        self._inbox: SimpleQueue[List[Sequence] | None] = SimpleQueue()  # may be put to from anywhere, also destructors
+        self._inbox: SimpleQueue[list[Sequence] | None] = SimpleQueue()  # may be put to from anywhere, also destructors
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # the oldest first
         self._queued = 0  # in the inbox or waiting
@@ -40,7 +39,7 @@ class Driver:
 
     # For any thread
 
-    def add(self, sequences: List[Sequence]) -> None:
+    def add(self, sequences: list[Sequence]) -> None:
         """Let them run when it is their turn. QueueFull where too many wait already."""
         most = self._max_sequences + self._max_queue  # as many as run, and as many as wait
         if len(sequences) > most:
@@ -137,7 +136,7 @@ class Driver:
     def _for_nothing(self) -> bool:
         """Whether the step under way is: nobody waits for it any more, or only decodes do, which are kept waiting by a
         prompt and soon done again. Not two steps on end for the latter, so that decodes always come on."""
-        needed = [sequence for sequence in self._running if not sequence.handle.stopped]
+        needed = [sequence for sequence in self._running if not sequence.handle.is_over()]
         if self.stopping or not needed:
             return True
         stopped = [sequence for sequence in self._running if sequence.handle.error is not None]
@@ -147,10 +146,10 @@ class Driver:
     # Joining and leaving
 
     def _drop_stopped(self) -> None:
-        for sequence in [each for each in self._running if each.handle.stopped]:
+        for sequence in [each for each in self._running if each.handle.is_over()]:
             self.meter.cancelled += 1
             self._leave(sequence, keep=True)
-        for sequence in [each for each in self._waiting if each.handle.stopped]:
+        for sequence in [each for each in self._waiting if each.handle.is_over()]:
             self.meter.cancelled += 1
             self._waiting.remove(sequence)
             self._requeue(-1)
@@ -200,7 +199,7 @@ class Driver:
         with self._queue_lock:
             self._queued += change
 
-    def _count(self, outcomes: List[Outcome], seconds: float) -> None:
+    def _count(self, outcomes: list[Outcome], seconds: float) -> None:
         now = monotonic()
         self.meter.step(
             seconds,

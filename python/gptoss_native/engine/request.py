@@ -120,9 +120,8 @@ class Handle:
 
     # The driver's side
 
-    @property
-    def stopped(self) -> bool:
-        """Whether nobody waits for it any more."""
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any more; ends it where its time is up."""
         if self.error is None and self._deadline is not None and monotonic() >= self._deadline:
             self.fail(self._late())
         return self.error is not None

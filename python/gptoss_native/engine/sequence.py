@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from time import monotonic
 
-import numpy as np
-
 from gptoss_native.engine.native import _core, native_errors
-from gptoss_native.engine.request import Handle, Ids, Prefilled
+from gptoss_native.engine.request import Handle, Prefilled
 from gptoss_native.engine.tasks import Task
 
 PAGE_TOKENS = 64
@@ -19,7 +17,8 @@ class Sequence:
     """A task, and the session that computes it while it runs.
 
     checkpoints: lengths at which the place is remembered, ascending. leader: another sequence with the same prompt,
-    which is waited for until it has computed what both share.
+    which is waited for until it has computed what both share: all but the last token of the prompt, behind which
+    each draws for itself. Samples of one prompt so prefill it once.
     """
 
     def __init__(self, handle: Handle, task: Task, checkpoints: Iterable[int], leader: Sequence | None = None) -> None:
@@ -46,9 +45,9 @@ class Sequence:
     def start(self, native: _core.Engine) -> None:
         """Take up the work at the latest checkpoint that there is."""
         with native_errors():
-            for place in self._checkpoints[:-1]:  # found now, so that they are not the least recently used
-                native.session(self.task.ids[: place + 1]).close()
-            self._session = resume(native, self.task.head)
+            for place in self._checkpoints[:-1]:
+                native.touch(self.task.ids[:place])
+            self._session = native.session(self.task.head)
         self._began = self._session.length
         if self.admitted is None:
             self.admitted = monotonic()
@@ -109,15 +108,6 @@ class Sequence:
         admitted = self.admitted or 0.0
         self.handle.put(self.task.conclusion(self.cached_tokens, admitted - self.handle.submitted,
                                              self._first_token - admitted, self._last_token - self._first_token))
-
-
-def resume(native: _core.Engine, ids: Ids) -> _core.Session:
-    """A session that holds what a checkpoint has of `ids` (tokens,), but for the last one, which is to be computed."""
-    session = native.session(np.append(ids, np.int32(0)))  # one more, so that a checkpoint of all of them is found too
-    if session.length < len(ids) or session.truncate(len(ids) - 1) == len(ids) - 1:
-        return session
-    session.close()  # its sliding window begins with a page: one token back is out of sight
-    return native.session(ids)
 
 
 def checkpoint_places(tokens: int, asked: Iterable[int], chunk: int) -> list[int]:

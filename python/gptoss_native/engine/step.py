@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Sequence as List
 from typing import NamedTuple
 
 from gptoss_native.engine.native import _core, native_errors
@@ -25,7 +24,7 @@ class Outcome(NamedTuple):
     error: BaseException | None = None
 
 
-def step(native: _core.Engine, sequences: List[Sequence], token_budget: int,
+def step(native: _core.Engine, sequences: list[Sequence], token_budget: int,
          interrupted: Callable[[], bool]) -> list[Outcome]:
     """All `sequences` together, `token_budget` tokens at most; each weight is read once.
 
@@ -44,7 +43,7 @@ def step(native: _core.Engine, sequences: List[Sequence], token_budget: int,
     return outcomes + [_outcome(*part, output) for part, output in zip(taking_part, outputs)]
 
 
-def shares(sequences: List[Sequence], token_budget: int, max_outputs: int) -> list[tuple[Sequence, int]]:
+def shares(sequences: list[Sequence], token_budget: int, max_outputs: int) -> list[tuple[Sequence, int]]:
     """How many tokens of the next step each sequence gets: at least one.
 
     Decodes come first. Of what is left, prefills get half in equal parts, so that none of them starves, and the
