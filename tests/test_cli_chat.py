@@ -172,6 +172,16 @@ def test_tools_come_from_modules_of_the_current_folder_too(
     assert "it has add, interrupt, later" in capfd.readouterr().err
 
 
+def test_a_file_with_several_tools_runs_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from gptoss_native.cli.functions import load_functions
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "counted_tools.py").write_text(f"print('run', file=open('runs', 'a'))\n{TOOLS}")
+    loaded = load_functions(["counted_tools.py:add", "./counted_tools.py:interrupt"])
+    assert [tool.name for tool in loaded.functions] == ["add", "interrupt"]
+    assert (tmp_path / "runs").read_text() == "run\n"
+
+
 def test_json_keeps_reasoning_apart_and_quiet_leaves_it_out(
     engine: gptoss.Engine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
