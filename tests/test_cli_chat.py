@@ -330,6 +330,17 @@ def test_ctrl_c_at_the_prompt_forgets_the_line_and_a_second_one_leaves(
     assert main(["chat", "--model", "any"]) == 130 and typist.lines == ["never", EOFError]
 
 
+def test_ctrl_c_that_is_pressed_several_times_does_not_leave(
+    engine: gptoss.Engine, monkeypatch: pytest.MonkeyPatch, tools: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scripted(monkeypatch, engine, call("interrupt", "{}"), answer("Good."))
+    monkeypatch.setattr("gptoss_native.cli.prompt.REPEAT", 600)
+    typist = Typist(monkeypatch, "first", KeyboardInterrupt, KeyboardInterrupt, KeyboardInterrupt, "second")
+    assert main(["chat", "--tools", f"{tools}:interrupt"]) == 0 and typist.lines == []
+    out, err = capfd.readouterr()
+    assert out == "Good.\n" and err.count("(stopped") == 1 and "again" not in err
+
+
 def test_a_second_ctrl_c_while_the_first_is_dealt_with_is_the_same_one() -> None:
     import signal
 
