@@ -172,6 +172,16 @@ def test_tools_come_from_modules_of_the_current_folder_too(
     assert "it has add, interrupt, later" in capfd.readouterr().err
 
 
+def test_a_file_with_several_tools_runs_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from gptoss_native.cli.functions import load_functions
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "counted_tools.py").write_text(f"print('run', file=open('runs', 'a'))\n{TOOLS}")
+    loaded = load_functions(["counted_tools.py:add", "./counted_tools.py:interrupt"])
+    assert [tool.name for tool in loaded.functions] == ["add", "interrupt"]
+    assert (tmp_path / "runs").read_text() == "run\n"
+
+
 def test_json_keeps_reasoning_apart_and_quiet_leaves_it_out(
     engine: gptoss.Engine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,6 +328,17 @@ def test_ctrl_c_at_the_prompt_forgets_the_line_and_a_second_one_leaves(
     assert out.count("Yes.") == 2 and err.count("(Ctrl-C again or Ctrl-D ends)") == 3
     typist = Typist(monkeypatch, "first", KeyboardInterrupt, KeyboardInterrupt, "never")
     assert main(["chat", "--model", "any"]) == 130 and typist.lines == ["never", EOFError]
+
+
+def test_ctrl_c_that_is_pressed_several_times_does_not_leave(
+    engine: gptoss.Engine, monkeypatch: pytest.MonkeyPatch, tools: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scripted(monkeypatch, engine, call("interrupt", "{}"), answer("Good."))
+    monkeypatch.setattr("gptoss_native.cli.prompt.REPEAT", 600)
+    typist = Typist(monkeypatch, "first", KeyboardInterrupt, KeyboardInterrupt, KeyboardInterrupt, "second")
+    assert main(["chat", "--tools", f"{tools}:interrupt"]) == 0 and typist.lines == []
+    out, err = capfd.readouterr()
+    assert out == "Good.\n" and err.count("(stopped") == 1 and "again" not in err
 
 
 def test_a_second_ctrl_c_while_the_first_is_dealt_with_is_the_same_one() -> None:

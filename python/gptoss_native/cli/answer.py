@@ -18,6 +18,7 @@ class Answerer:
     """How answers are shown. quiet: without what is not the answer."""
 
     def __init__(self, progress: ProgressLine, *, model: str, json: bool, quiet: bool, plain: bool) -> None:
+        self.interrupts = Interrupts()
         self._progress, self._model = progress, model
         self._json, self._quiet, self._plain = json, quiet, plain
 
@@ -32,12 +33,12 @@ class Answerer:
             say(text)
 
     def answer(self, session: Session, question: str, *, figures: bool | None = None) -> None:
-        """The turn is kept in the session once it is complete. KeyboardInterrupt leaves what there was on the screen.
-        """
+        """To be called in a block of `interrupts`. The turn is kept in the session once it is complete;
+        KeyboardInterrupt leaves what there was on the screen."""
         view = None if self._json else TurnView(quiet=self._quiet, plain=self._plain)
         began, first = monotonic(), 0.0
-        with Interrupts() as interrupts, session.ask(question) as stream:
-            held = interrupts.held if view is not None and view.terminal else nullcontext
+        with session.ask(question) as stream:
+            held = self.interrupts.held if view is not None and view.terminal else nullcontext
             try:
                 for event in stream:
                     first = first or monotonic() - began

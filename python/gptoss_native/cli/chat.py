@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         if question is None:
             converse(session, answerer, figures=arguments.figures, plain=arguments.plain)
         else:
-            answerer.answer(session, question, figures=arguments.figures)
+            with answerer.interrupts:
+                answerer.answer(session, question, figures=arguments.figures)
     return 0
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 
 from gptoss_native.cli.answer import Answerer
 from gptoss_native.cli.commands import COMMANDS, Shell, message_of, run_command
 from gptoss_native.cli.interrupts import unechoed
+from gptoss_native.cli.lines import Entry
 from gptoss_native.cli.prompt import Prompt
 from gptoss_native.cli.session import Session
 from gptoss_native.cli.terminal import say
@@ -21,25 +23,29 @@ def converse(session: Session, answerer: Answerer, *, figures: bool | None, plai
         answerer.say("/help says what there is, Ctrl-D leaves")
     shell = Shell(session, answerer.figures if figures is None else figures)
     while not shell.ended and (entry := prompt.next()) is not None:
-        message = message_of(entry)
-        try:
-            if message is None:
-                run_command(shell, entry.text)
-            elif prompt.terminal:
-                with unechoed():
-                    answerer.answer(session, message, figures=shell.figures)
-            else:
-                answerer.answer(session, message, figures=shell.figures)
-        except KeyboardInterrupt:
-            prompt.answer_stopped()
-            if prompt.terminal:
-                say("(stopped; the question and what there was of its answer are forgotten)")
-        except BrokenPipeError:
-            raise
-        except (GptOssError, ValueError, TypeError, OSError) as error:
-            if not prompt.terminal:
+        with answerer.interrupts:
+            try:
+                _take(entry, shell, answerer, prompt)
+            except KeyboardInterrupt:
+                prompt.answer_stopped()
+                if prompt.terminal:
+                    say("(stopped; the question and what there was of its answer are forgotten)")
+            except BrokenPipeError:
                 raise
-            print(f"error: {_explained(error)}", file=sys.stderr)
+            except (GptOssError, ValueError, TypeError, OSError) as error:
+                if not prompt.terminal:
+                    raise
+                print(f"error: {_explained(error)}", file=sys.stderr)
+
+
+def _take(entry: Entry, shell: Shell, answerer: Answerer, prompt: Prompt) -> None:
+    """A command, or a message with its answer."""
+    message = message_of(entry)
+    if message is None:
+        run_command(shell, entry.text)
+        return
+    with unechoed() if prompt.terminal else nullcontext():
+        answerer.answer(shell.session, message, figures=shell.figures)
 
 
 def _explained(error: Exception) -> str:

@@ -43,7 +43,7 @@ def _function(spec: str) -> Callable[..., Any]:
 def _module(place: str) -> ModuleType:
     try:
         if place.endswith(".py"):
-            return _file(Path(place).expanduser())
+            return _file(Path(place).expanduser().absolute())
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())  # as `python -m` has it
         return importlib.import_module(place)
