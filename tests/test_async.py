@@ -14,7 +14,7 @@ import pytest
 
 import gptoss_native as gptoss
 from gptoss_native import SamplingParams
-from gptoss_native.engine.channel import Channel
+from gptoss_native.scheduler.channel import Channel
 from small_models import endless, held, ids, write_small
 
 Result = TypeVar("Result")

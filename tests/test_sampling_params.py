@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import gptoss_native as gptoss
 from gptoss_native import SamplingParams
-from gptoss_native.engine.stops import StopTexts, TextReader
-from gptoss_native.engine.turn import Turn
+from gptoss_native.chat.turn import Turn
 from gptoss_native.harmony import Parser, Toolbox
+from gptoss_native.sampling.stops import StopTexts, TextReader
 from small_models import endless, ids, write_small
 
 GREEDY = {"temperature": 0.0}

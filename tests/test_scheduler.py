@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 import gptoss_native as gptoss
 from gptoss_native import SamplingParams, _core
-from gptoss_native.engine.sequence import checkpoint_places
-from gptoss_native.engine.step import shares
+from gptoss_native.scheduler.sequence import checkpoint_places
+from gptoss_native.scheduler.step import shares
 from small_models import Gate, endless, held, ids, write_small
 
 CONTEXT = 2048

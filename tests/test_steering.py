@@ -10,8 +10,8 @@ import pytest
 
 import gptoss_native as gptoss
 from gptoss_native import SamplingParams
-from gptoss_native.engine.request import Ids, Request, Steering
-from gptoss_native.engine.stream import TokenStream
+from gptoss_native.scheduler.request import Ids, Request, Steering
+from gptoss_native.scheduler.stream import TokenStream
 from small_models import endless, ids, write_small
 
 FORCED = (7, 8, 9, 10, 11)

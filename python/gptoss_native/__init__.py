@@ -8,20 +8,15 @@
 
 __version__ = "0.1.0"
 
+from gptoss_native.chat.chat import ChatOptions
+from gptoss_native.chat.reply import Reply
+from gptoss_native.chat.stream import ChatStream
 from gptoss_native.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gptoss_native.config.config import Config, RopeScaling
-from gptoss_native.engine.chat import ChatOptions
-from gptoss_native.engine.chat_stream import ChatStream
 from gptoss_native.engine.devices import DeviceFacts
 from gptoss_native.engine.engine import Engine
 from gptoss_native.engine.loading import load
-from gptoss_native.engine.metrics import Metrics
-from gptoss_native.engine.native import info
 from gptoss_native.engine.planning import Plan, plan
-from gptoss_native.engine.results import Completion, Reply, StreamToken
-from gptoss_native.engine.sampling import LogitsMask, SamplingParams
-from gptoss_native.engine.stream import TokenStream
-from gptoss_native.engine.transcript import Progress
 from gptoss_native.errors import (
     Cancelled,
     CheckpointError,
@@ -55,6 +50,12 @@ from gptoss_native.harmony import (
     Tool,
     ToolCall,
 )
+from gptoss_native.native import info
+from gptoss_native.sampling.params import LogitsMask, SamplingParams
+from gptoss_native.scheduler.metrics import Metrics
+from gptoss_native.scheduler.results import Completion, StreamToken
+from gptoss_native.scheduler.stream import TokenStream
+from gptoss_native.scheduler.transcript import Progress
 from gptoss_native.tokenizer import TextStream, Tokenizer
 
 __all__ = [

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.engine.native import _core, native_errors
 from gptoss_native.errors import CheckpointError
+from gptoss_native.native import _core, native_errors
 
 Tensors = dict[str, npt.NDArray[Any]]
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast, get_args
 
+from gptoss_native.chat.chat import Reasoning
 from gptoss_native.cli import saved
 from gptoss_native.cli.lines import Entry
 from gptoss_native.cli.pieces import outline
 from gptoss_native.cli.session import Session
 from gptoss_native.cli.terminal import say
 from gptoss_native.config.strict_json import counted
-from gptoss_native.engine.chat import Reasoning
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 
+from gptoss_native.arguments import PromptTooLong
 from gptoss_native.cli.answer import Answerer
 from gptoss_native.cli.commands import COMMANDS, Shell, message_of, run_command
 from gptoss_native.cli.interrupts import unechoed
@@ -12,7 +13,6 @@ from gptoss_native.cli.lines import Entry
 from gptoss_native.cli.prompt import Prompt
 from gptoss_native.cli.session import Session
 from gptoss_native.cli.terminal import say
-from gptoss_native.engine.inputs import PromptTooLong
 from gptoss_native.errors import GptOssError
 
 

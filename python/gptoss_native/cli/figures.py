@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from gptoss_native.chat.reply import Reply
 from gptoss_native.config.strict_json import counted
-from gptoss_native.engine.results import Completion, Reply
 from gptoss_native.harmony import ToolCall
+from gptoss_native.scheduler.results import Completion
 
 
 @dataclass(frozen=True)

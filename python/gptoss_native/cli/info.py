@@ -13,7 +13,7 @@ from gptoss_native.cli.options import add_model, model_path
 from gptoss_native.cli.tables import Row, print_rows
 from gptoss_native.config.strict_json import counted
 from gptoss_native.engine.memory import available_bytes, gigabytes
-from gptoss_native.engine.native import info
+from gptoss_native.native import info
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

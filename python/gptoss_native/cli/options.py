@@ -17,7 +17,7 @@ from gptoss_native.engine.planning import (
     MAX_SEQUENCES,
     TOKEN_BUDGET,
 )
-from gptoss_native.engine.sampling import SamplingParams
+from gptoss_native.sampling.params import SamplingParams
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gptoss_native.chat.chat import Reasoning
 from gptoss_native.cli.session import Session
 from gptoss_native.config.strict_json import shown
-from gptoss_native.engine.chat import Reasoning
 from gptoss_native.harmony import ChatMessage, Message, Toolbox
 from gptoss_native.harmony.toolbox import tool_call
 

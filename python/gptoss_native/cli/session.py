@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gptoss_native.engine.chat import Reasoning
-from gptoss_native.engine.chat_stream import ChatStream
+from gptoss_native.chat.chat import Reasoning
+from gptoss_native.chat.stream import ChatStream
 from gptoss_native.engine.engine import Engine
-from gptoss_native.engine.sampling import SamplingParams
 from gptoss_native.harmony import ChatMessage, Conversation, Message, Toolbox
+from gptoss_native.sampling.params import SamplingParams
 
 
 @dataclass

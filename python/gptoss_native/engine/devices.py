@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptoss_native.engine.memory import gigabytes
-from gptoss_native.engine.native import info
 from gptoss_native.errors import DeviceError
+from gptoss_native.native import info
 
 
 @dataclass(frozen=True)

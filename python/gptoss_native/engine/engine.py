@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from gptoss_native.arguments import integer, row_indices, seconds, token_ids
+from gptoss_native.chat.chat import Chat, ChatKeywords, ChatOptions, Reasoning
+from gptoss_native.chat.reply import Reply
+from gptoss_native.chat.stream import ChatStream
 from gptoss_native.checkpoint.checkpoint import Checkpoint
 from gptoss_native.config.config import Config
-from gptoss_native.engine.chat import Chat, ChatKeywords, ChatOptions, Reasoning
-from gptoss_native.engine.chat_stream import ChatStream
 from gptoss_native.engine.devices import DeviceFacts
-from gptoss_native.engine.inputs import row_indices, seconds, token_ids
 from gptoss_native.engine.memory import available_bytes, gigabytes
-from gptoss_native.engine.metrics import Metrics
-from gptoss_native.engine.request import Reader, Request
-from gptoss_native.engine.results import Completion, Reply
-from gptoss_native.engine.sampling import MAX_SEED, SamplingParams, integer
-from gptoss_native.engine.scheduler import Scheduler
-from gptoss_native.engine.stops import TextReader
-from gptoss_native.engine.stream import TokenStream, score
-from gptoss_native.engine.transcript import Progress
 from gptoss_native.errors import OutOfMemory, TokenizerError
 from gptoss_native.harmony import ChatMessage, Conversation, stop_ids
+from gptoss_native.sampling.params import MAX_SEED, SamplingParams
+from gptoss_native.sampling.stops import TextReader
+from gptoss_native.scheduler.metrics import Metrics
+from gptoss_native.scheduler.request import Reader, Request
+from gptoss_native.scheduler.results import Completion
+from gptoss_native.scheduler.scheduler import Scheduler
+from gptoss_native.scheduler.stream import TokenStream, score
+from gptoss_native.scheduler.transcript import Progress
 from gptoss_native.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
+from gptoss_native.arguments import integer
 from gptoss_native.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gptoss_native.checkpoint.hub import find_model
 from gptoss_native.checkpoint.quantize import ExpertQuantizer
 from gptoss_native.engine.devices import device_facts
 from gptoss_native.engine.engine import Engine
-from gptoss_native.engine.native import _core, info, native_errors
 from gptoss_native.engine.planning import (
     MAX_CHECKPOINTS,
     MAX_CONTEXT,
@@ -20,10 +20,10 @@ from gptoss_native.engine.planning import (
     plan_for,
     refuse_what_does_not_fit,
 )
-from gptoss_native.engine.sampling import integer
-from gptoss_native.engine.scheduler import Scheduler
-from gptoss_native.engine.transcript import Progress
 from gptoss_native.errors import CheckpointError, GptOssError
+from gptoss_native.native import _core, info, native_errors
+from gptoss_native.scheduler.scheduler import Scheduler
+from gptoss_native.scheduler.transcript import Progress
 
 MAX_QUEUE = 1024
 

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gptoss_native.arguments import integer
 from gptoss_native.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gptoss_native.checkpoint.hub import find_model
 from gptoss_native.config.config import Config
 from gptoss_native.engine.devices import choose_device
 from gptoss_native.engine.memory import available_bytes, gigabytes
-from gptoss_native.engine.native import _core, native_errors
-from gptoss_native.engine.sampling import integer
 from gptoss_native.errors import GptOssError, OutOfMemory
+from gptoss_native.native import _core, native_errors
 
 MAX_CONTEXT = 8192
 MAX_SEQUENCES = 4

@@ -8,14 +8,11 @@ from functools import partial
 from time import monotonic
 from typing import Any, Literal, TypedDict, get_args
 
+from gptoss_native.arguments import integer, seconds
+from gptoss_native.chat.reply import Reply
+from gptoss_native.chat.tool_calls import answerable, is_async
+from gptoss_native.chat.turn import Turn, texts
 from gptoss_native.config.strict_json import shown
-from gptoss_native.engine.inputs import seconds
-from gptoss_native.engine.request import Reader
-from gptoss_native.engine.results import Completion, Reply
-from gptoss_native.engine.sampling import SamplingParams, integer
-from gptoss_native.engine.stream import TokenStream
-from gptoss_native.engine.tool_calls import answerable, is_async
-from gptoss_native.engine.turn import Turn, texts
 from gptoss_native.errors import Timeout
 from gptoss_native.events import Done, Event, ToolResult
 from gptoss_native.harmony import (
@@ -28,6 +25,10 @@ from gptoss_native.harmony import (
     Toolbox,
     ToolCall,
 )
+from gptoss_native.sampling.params import SamplingParams
+from gptoss_native.scheduler.request import Reader
+from gptoss_native.scheduler.results import Completion
+from gptoss_native.scheduler.stream import TokenStream
 from gptoss_native.tokenizer import Tokenizer
 
 Reasoning = Literal["off", "low", "medium", "high"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from gptoss_native.engine.request import Steering
-from gptoss_native.engine.stops import StopTexts
-from gptoss_native.engine.thinking import Thinking
+from gptoss_native.chat.thinking import Thinking
 from gptoss_native.events import Done, EndReason, Event, MessageDone, TextDelta
 from gptoss_native.harmony import Message, Parser, Toolbox
+from gptoss_native.sampling.stops import StopTexts
+from gptoss_native.scheduler.request import Steering
 from gptoss_native.tokenizer import Tokenizer
 
 

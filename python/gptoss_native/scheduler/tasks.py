@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.engine.drawing import Drawing
-from gptoss_native.engine.native import _core
-from gptoss_native.engine.request import Drawn, Ended, Ids, Item, Request, Scored, Steering
-from gptoss_native.engine.results import FinishReason
+from gptoss_native.native import _core
+from gptoss_native.sampling.drawing import Drawing
+from gptoss_native.scheduler.request import Drawn, Ended, Ids, Item, Request, Scored, Steering
+from gptoss_native.scheduler.results import FinishReason
 
 
 class Task(Protocol):

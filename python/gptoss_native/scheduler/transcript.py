@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from gptoss_native.engine.request import Drawn, Ended, Item, Prefilled, Request
-from gptoss_native.engine.results import Completion, StreamToken, TopLogprobs
-from gptoss_native.engine.stops import TextReader
+from gptoss_native.sampling.stops import TextReader
+from gptoss_native.scheduler.request import Drawn, Ended, Item, Prefilled, Request
+from gptoss_native.scheduler.results import Completion, StreamToken, TopLogprobs
 from gptoss_native.tokenizer import Tokenizer
 
 Progress = Callable[[str, int, int], None]

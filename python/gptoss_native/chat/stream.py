@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from types import TracebackType
 
-from gptoss_native.engine.chat import Chat
-from gptoss_native.engine.results import Reply
-from gptoss_native.engine.stream import OneReader
-from gptoss_native.engine.tool_calls import arun_call, run_call
+from gptoss_native.chat.chat import Chat
+from gptoss_native.chat.reply import Reply
+from gptoss_native.chat.tool_calls import arun_call, run_call
 from gptoss_native.errors import GptOssError
 from gptoss_native.events import Event, ToolResult
 from gptoss_native.harmony import ToolCall
+from gptoss_native.scheduler.stream import OneReader
 
 
 class ChatStream:

@@ -13,10 +13,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.engine.channel import Channel
-from gptoss_native.engine.results import FinishReason, TopLogprobs
-from gptoss_native.engine.sampling import SamplingParams
 from gptoss_native.errors import Cancelled, GptOssError, Timeout
+from gptoss_native.sampling.params import SamplingParams
+from gptoss_native.scheduler.channel import Channel
+from gptoss_native.scheduler.results import FinishReason, TopLogprobs
 
 Ids = npt.NDArray[np.int32]
 

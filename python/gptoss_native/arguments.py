@@ -1,16 +1,42 @@
-"""Checks of what callers hand in: token ids and row indices, as int32 arrays, and time limits."""
+"""Checks of what callers hand in: numbers, time limits, and token ids and row indices as int32 arrays."""
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.engine.sampling import number
-
 Ids = npt.NDArray[np.int32]
+
+
+def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """`value` as an int in [low, high]. Integers of numpy pass; bool and float do not."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        result = operator.index(value)
+    except TypeError:  # also of arrays, which have an __index__ that refuses
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__} {value!r}") from None
+    if result < low or (high is not None and result > high):
+        wanted = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise ValueError(f"{name} must be {wanted}, not {result}")
+    return result
+
+
+def number(name: str, value: Any) -> float:
+    """`value` as a float, also where it is an integer. Numbers of numpy pass; bool does not."""
+    try:
+        if isinstance(value, (bool, np.bool_, str, bytes, bytearray)):  # which float() takes
+            raise TypeError
+        return float(value)
+    except TypeError:  # also of arrays, which have a __float__ that refuses
+        raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}") from None
+    except OverflowError:
+        return math.inf
 
 
 class PromptTooLong(ValueError):

@@ -8,11 +8,11 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.engine.request import Ids, Prefilled, Request, Scored
-from gptoss_native.engine.results import Completion, StreamToken
-from gptoss_native.engine.scheduler import Scheduler
-from gptoss_native.engine.transcript import Progress, Transcript, report
 from gptoss_native.errors import GptOssError
+from gptoss_native.scheduler.request import Ids, Prefilled, Request, Scored
+from gptoss_native.scheduler.results import Completion, StreamToken
+from gptoss_native.scheduler.scheduler import Scheduler
+from gptoss_native.scheduler.transcript import Progress, Transcript, report
 from gptoss_native.tokenizer import Tokenizer
 
 

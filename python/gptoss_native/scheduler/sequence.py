@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from time import monotonic
 
-from gptoss_native.engine.native import _core, native_errors
-from gptoss_native.engine.request import Handle, Prefilled
-from gptoss_native.engine.tasks import Task
+from gptoss_native.native import _core, native_errors
+from gptoss_native.scheduler.request import Handle, Prefilled
+from gptoss_native.scheduler.tasks import Task
 
 PAGE_TOKENS = 64
 """Tokens of one page of the KV cache: a checkpoint at a multiple of it shares whole pages only."""

@@ -11,13 +11,13 @@ from time import monotonic
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.engine.driver import Driver
-from gptoss_native.engine.metrics import Metrics
-from gptoss_native.engine.native import _core, native_errors
-from gptoss_native.engine.request import Ended, Handle, Ids, Request, check_process
-from gptoss_native.engine.sequence import Sequence, checkpoint_places
-from gptoss_native.engine.tasks import Generation, Scoring
 from gptoss_native.errors import GptOssError
+from gptoss_native.native import _core, native_errors
+from gptoss_native.scheduler.driver import Driver
+from gptoss_native.scheduler.metrics import Metrics
+from gptoss_native.scheduler.request import Ended, Handle, Ids, Request, check_process
+from gptoss_native.scheduler.sequence import Sequence, checkpoint_places
+from gptoss_native.scheduler.tasks import Generation, Scoring
 
 EXIT_SECONDS = 5.0
 """How long the interpreter waits at its exit for a driver that is inside a caller's logits_mask."""

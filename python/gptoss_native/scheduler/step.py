@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gptoss_native.engine.native import _core, native_errors
-from gptoss_native.engine.sequence import Sequence
 from gptoss_native.errors import GptOssError
+from gptoss_native.native import _core, native_errors
+from gptoss_native.scheduler.sequence import Sequence
 
 
 class Outcome(NamedTuple):

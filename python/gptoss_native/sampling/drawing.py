@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from gptoss_native.engine.native import _core
-from gptoss_native.engine.sampling import SamplingParams
+from gptoss_native.native import _core
+from gptoss_native.sampling.params import SamplingParams
 
 Ids = npt.NDArray[np.int32]
 Edits = tuple[Ids, Ids, Ids, npt.NDArray[np.float32]]

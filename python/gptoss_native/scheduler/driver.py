@@ -12,11 +12,11 @@ from queue import Empty, SimpleQueue
 from threading import RLock
 from time import monotonic, perf_counter
 
-from gptoss_native.engine.metrics import Meter
-from gptoss_native.engine.native import _core
-from gptoss_native.engine.sequence import Sequence
-from gptoss_native.engine.step import Outcome, step
 from gptoss_native.errors import Cancelled, GptOssError, OutOfMemory, QueueFull
+from gptoss_native.native import _core
+from gptoss_native.scheduler.metrics import Meter
+from gptoss_native.scheduler.sequence import Sequence
+from gptoss_native.scheduler.step import Outcome, step
 
 
 class Driver:

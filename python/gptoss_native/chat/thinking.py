@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gptoss_native.engine.loops import LoopDetector
-from gptoss_native.engine.request import Steering
+from gptoss_native.chat.loops import LoopDetector
 from gptoss_native.harmony import Parser, closing_ids
+from gptoss_native.scheduler.request import Steering
 from gptoss_native.tokenizer import Tokenizer
 
 

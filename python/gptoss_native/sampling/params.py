@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from gptoss_native.arguments import integer, number
 
 MAX_SEED = 2**64 - 1
 MAX_TEMPERATURE = 1e6
@@ -102,32 +103,6 @@ class SamplingParams:
                              f"not {checked['min_tokens']}")
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # the dataclass is frozen; these are only normalised
-
-
-def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """`value` as an int in [low, high]. Integers of numpy pass; bool and float do not."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        result = operator.index(value)
-    except TypeError:  # also of arrays, which have an __index__ that refuses
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__} {value!r}") from None
-    if result < low or (high is not None and result > high):
-        wanted = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise ValueError(f"{name} must be {wanted}, not {result}")
-    return result
-
-
-def number(name: str, value: Any) -> float:
-    """`value` as a float, also where it is an integer. Numbers of numpy pass; bool does not."""
-    try:
-        if isinstance(value, (bool, np.bool_, str, bytes, bytearray)):  # which float() takes
-            raise TypeError
-        return float(value)
-    except TypeError:  # also of arrays, which have a __float__ that refuses
-        raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}") from None
-    except OverflowError:
-        return math.inf
 
 
 def _within(name: str, value: Any, low: float, high: float, meaning_of_low: str = "") -> float:
