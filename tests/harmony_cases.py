@@ -79,6 +79,8 @@ CASES: list[tuple[str, str, list[tuple[str | None, ...]]]] = [
      [(*CALL, "<|constrain|>json", "malformed")]),
     ("type before recipient (11)", "<|channel|>commentary <|constrain|>json to=functions.f<|message|>{}",
      [(*CALL, "<|constrain|>json")]),
+    ("text for ever after the recipient", " to=functions.f code I will call it with these and those\u00e9",
+     [("call", None, " I will call it with these and those\u00e9", "functions.f", "code", "malformed")]),
     ("misspelled type of a call", "<|channel|>commentary to=functions.f code=<|message|>{}", [(*CALL, "malformed")]),
     ("arguments before the message of a call", "<|channel|>commentary to=functions.f {\"a\":<|message|> 1}",
      [("call", "commentary", ' {"a": 1}', "functions.f", "malformed")]),

@@ -178,3 +178,22 @@ def test_messages_can_be_keys_and_can_be_pickled() -> None:
     content = Message("developer", DeveloperContent(None, (functions(Tool("f", None, {})),), (ResponseFormat("x", {}),)))
     assert len({message, content, message}) == 2
     assert pickle.loads(pickle.dumps([message, content])) == [message, content]
+
+
+def test_a_character_that_makes_a_header_too_long_stays_whole() -> None:
+    for word_count in range(1, 9):
+        text = " a" * word_count + " \U0001f600 b c d e f g"
+        for before in ("", " to=functions.f", " to=functions.f code", "<|channel|>commentary to=functions.f", "<|channel|>x"):
+            parser = Parser(small_tokenizer())
+            parser.feed(with_controls(small_tokenizer(), before))
+            for byte in text.encode():
+                parser.feed(byte)
+            parser.finish()
+            assert "\U0001f600 b c d e f g" in "".join(message.text for message in parser.messages)
+
+
+def test_bytes_on_both_sides_of_a_header_make_no_character() -> None:
+    parser = Parser(small_tokenizer())
+    parser.feed([*with_controls(small_tokenizer(), "<|channel|>words "), 231, 137, *with_controls(small_tokenizer(), "<|channel|>user:bob<|message|>"), 130, *b" end"])
+    parser.finish()
+    assert parser.text.count("\ufffd") == 2 and "\u7242" not in parser.text

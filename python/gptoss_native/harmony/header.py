@@ -17,7 +17,8 @@ from gptoss_native.harmony.header_model import NAME_OR_ITS_BEGINNING, NOISE, Hea
 from gptoss_native.harmony.messages import CHANNELS, Role
 
 Part = tuple[str, str]
-"""A marker ("", "channel" or "constrain") and the text after it, bytes that are not UTF-8 as surrogates."""
+"""A marker ("", "channel" or "constrain") and the text after it; bytes at the end of the last part that are not UTF-8
+as surrogates."""
 
 MAX_WORDS = 6
 """More is text: the longest header has fewer, "assistant commentary to=functions.f constrain json"."""
@@ -62,6 +63,8 @@ def _parse_header(parts: tuple[Part, ...], role: Role | None, started: bool, clo
     if not header.prose.strip() or closed and NOISE.fullmatch(header.prose):
         header.stray += header.prose
         header.prose = ""
+    if not closed and len(parts) == 1 and not header.only_prose:  # text behind ` to=...`, not before a channel
+        header.rest, header.prose = header.prose, ""
     if header.role == "tool" and header.name is None:
         header.name = "tool"
     return header

@@ -49,7 +49,9 @@ class Draft:
         return " ".join(data.decode("utf-8", "replace") for _, data in self.parts)
 
     def parse(self, closed: bool, toolbox: Toolbox | None) -> Header:
-        parts = tuple((marker, data.decode("utf-8", "surrogateescape")) for marker, data in self.parts)
+        # Only where content goes on without a token between may a character go on.
+        errors = ["replace"] * (len(self.parts) - 1) + ["replace" if closed else "surrogateescape"]
+        parts = tuple((marker, data.decode("utf-8", how)) for (marker, data), how in zip(self.parts, errors))
         tools = frozenset[str]() if toolbox is None else toolbox.names
         header = parse_header(parts, role=self.role, started=self.started, closed=closed, tools=tools)
         header.malformed |= self.malformed
