@@ -156,6 +156,18 @@ def test_the_same_seed_gives_the_same_tokens_cold_warm_streamed_and_with_other_t
     assert engine.generate(prompt, SamplingParams(seed=1, top_p=0.9, max_tokens=30)).tokens != first.tokens
 
 
+def test_a_checkpoint_may_say_that_it_is_not_sampled_from(folder: Path, tmp_path: Path, engine: gptoss.Engine) -> None:
+    for path in folder.iterdir():
+        if path.name != "generation_config.json":
+            (tmp_path / path.name).symlink_to(path)
+    generation = json.loads((folder / "generation_config.json").read_text())
+    (tmp_path / "generation_config.json").write_text(json.dumps(generation | {"do_sample": False}))
+    assert engine.default_params == SamplingParams()
+    with gptoss.load(tmp_path, max_context=64) as own:
+        assert own.default_params == SamplingParams(temperature=0)
+        assert own.stream([1, 2, 3]).run().tokens == own.generate([1, 2, 3], SamplingParams(temperature=0)).tokens
+
+
 def test_a_fresh_seed_is_reported_and_repeats_the_completion(engine: gptoss.Engine) -> None:
     first, second = (engine.generate("hello", SamplingParams(max_tokens=20)) for _ in range(2))
     assert first.seed != second.seed

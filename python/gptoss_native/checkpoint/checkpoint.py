@@ -53,6 +53,8 @@ class Checkpoint:
     """tokenizer.json, or None where there is none."""
     eos_token_ids: tuple[int, ...]
     """From generation_config.json, else from config.json; empty where neither says."""
+    greedy: bool
+    """Whether generation_config.json says that the model is not to be sampled from unless asked to."""
     _tensors: Mapping[str, MappedFile] = field(repr=False, compare=False)
 
     def layer(self, index: int) -> dict[str, npt.NDArray[Any]]:
@@ -114,15 +116,16 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     check_shapes(expected, config_path, tensors)
     check_values(expected, tensors)
 
-    eos_token_ids = config.eos_token_id
+    eos_token_ids, greedy = config.eos_token_id, False
     if generation_path := side_file(weights.folder, "generation_config.json"):
         generation = read_object(generation_path)
         found = token_ids(generation, "eos_token_id", config.vocab_size, str(generation_path))
         eos_token_ids = found or eos_token_ids
+        greedy = generation.get("do_sample") is False
     entries = (file.entries[name] for name, file in tensors.items())
     return Checkpoint(
         path=weights.folder, config=config, layout=layout, expert_format=experts,
         files=tuple(weights.folder / name for name in weights.names),
         nbytes=sum(entry.end - entry.begin for entry in entries),
         tokenizer_path=side_file(weights.folder, "tokenizer.json"), eos_token_ids=eos_token_ids,
-        _tensors=tensors)
+        greedy=greedy, _tensors=tensors)

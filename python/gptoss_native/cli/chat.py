@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     progress = ProgressLine()
     with load_model(arguments, progress) as engine:
         engine.tokenizer  # noqa: B018  a folder without one is refused now, not at the first line
+        settings.params = sampling_params(arguments, engine)
         session = Session(engine, settings)
         answerer = Answerer(progress, model=arguments.model or "demo", json=arguments.json, quiet=arguments.quiet,
                             plain=arguments.plain)

@@ -37,10 +37,11 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if (arguments.text is None) == (arguments.ids is None):
         usage_error(arguments, "give either a text or --ids")
-    params = sampling_params(arguments)
+    sampling_params(arguments)  # before the model is loaded
     prompt = arguments.ids if arguments.text is None else text_argument(arguments.text)
     progress, printer = ProgressLine(), Printer()
     with load_model(arguments, progress) as engine:
+        params = sampling_params(arguments, engine)
         stream = engine.stream(prompt, params)
         try:
             for token in stream:

@@ -63,7 +63,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-tokens", type=int, metavar="N", help="stop after N tokens (when the context is full)")
     group.add_argument("--stop", action="append", default=[], metavar="TEXT",
                        help="end before this text; may be given several times")
-    group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (1)")
+    group.add_argument("--temperature", type=float, metavar="T", help="0 is greedy (1; 0 for the demonstration model)")
     group.add_argument("--top-p", type=float, default=1.0, metavar="P", help="keep the most probable tokens (1: all)")
     group.add_argument("--top-k", type=int, default=0, metavar="K", help="keep the K most probable tokens (0: all)")
     group.add_argument("--min-p", type=float, default=0.0, metavar="P",
@@ -82,12 +82,16 @@ def add_figures_option(parser: argparse.ArgumentParser) -> None:
                              "terminal)")
 
 
-def sampling_params(arguments: argparse.Namespace) -> SamplingParams:
-    """Checked before the model is loaded; an option out of range is a usage error."""
-    names = ("max_tokens", "stop", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
+def sampling_params(arguments: argparse.Namespace, engine: Engine | None = None) -> SamplingParams:
+    """Checked before the model is loaded; an option out of range is a usage error. With `engine`, where no temperature
+    was given it is the engine's."""
+    names = ("max_tokens", "stop", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
              "frequency_penalty", "seed")
+    temperature = arguments.temperature
+    if temperature is None:
+        temperature = 1.0 if engine is None else engine.default_params.temperature
     try:
-        return SamplingParams(**{name: getattr(arguments, name) for name in names})
+        return SamplingParams(temperature=temperature, **{name: getattr(arguments, name) for name in names})
     except ValueError as error:
         usage_error(arguments, str(error))
 

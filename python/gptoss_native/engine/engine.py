@@ -62,6 +62,12 @@ class Engine:
         self.max_context = max_context
         """Tokens of prompt and completion together."""
 
+    @property
+    def default_params(self) -> SamplingParams:
+        """What params=None means: OpenAI's defaults, but greedy where the checkpoint's generation_config.json says that
+        the model is not to be sampled from."""
+        return SamplingParams(temperature=0 if self._checkpoint.greedy else 1)
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Read on first use. TokenizerError where the folder has no tokenizer.json, or a broken one."""
@@ -192,7 +198,7 @@ class Engine:
         return token_ids(ids, self.config.vocab_size, self.max_context)
 
     def _params(self, params: SamplingParams | None) -> SamplingParams:
-        params = SamplingParams() if params is None else params
+        params = self.default_params if params is None else params
         if not isinstance(params, SamplingParams):
             raise TypeError(f"params must be SamplingParams, not {type(params).__name__}")
         for what, tokens in (("stop token id", params.stop_token_ids), ("logit_bias of token", params.logit_bias)):
