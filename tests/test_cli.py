@@ -319,7 +319,10 @@ def test_ctrl_c_is_status_130_without_a_traceback(endless: Path, prompt: list[st
                           env=environment()) as process:  # fmt: skip
         assert process.stdout is not None and process.stderr is not None
         if prompt[0] == "--ids":
-            time.sleep(1.5)
+            maps = Path(f"/proc/{process.pid}/maps")
+            while ".safetensors" not in maps.read_text():  # it is loading: then the prefill comes
+                time.sleep(0.05)
+            time.sleep(0.5)
         else:
             assert process.stdout.read(1)
         process.send_signal(signal.SIGINT)
