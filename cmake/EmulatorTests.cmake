@@ -1,0 +1,41 @@
+# GPTOSS_EMULATOR_TESTS: the emulator of tests/emulator and its tests, for CTest. No GPU, no toolkit.
+
+option(GPTOSS_EMULATOR_TESTS "Build the GPU emulator and its tests, for CTest" OFF)
+if(NOT GPTOSS_EMULATOR_TESTS)
+  return()
+endif()
+enable_testing()
+
+set(emulator ${PROJECT_SOURCE_DIR}/tests/emulator)
+file(GLOB emulator_sources CONFIGURE_DEPENDS ${emulator}/core/*.cpp ${emulator}/runtime/*.cpp ${emulator}/cuda/*.cpp
+  ${emulator}/hip/*.cpp)
+add_library(gptoss_emulator STATIC ${emulator_sources})
+target_include_directories(gptoss_emulator PUBLIC ${emulator})
+
+# Kernels are compiled with a call before each memory access, for the emulator's own detector (core/access.h): the
+# flag goes to the compiler alone, so that no sanitizer's runtime is linked. AddressSanitizer excludes it.
+set(emulator_checks "")
+if(NOT GPTOSS_SANITIZE)
+  set(emulator_checks -fsanitize=thread)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    list(APPEND emulator_checks --param=tsan-distinguish-volatile=1)
+  else()
+    list(APPEND emulator_checks "SHELL:-mllvm -tsan-distinguish-volatile=1")
+  endif()
+endif()
+
+# gptoss_add_emulator_test(name language sources...): a program whose kernels run in the emulator, with CUDA's headers
+# or HIP's.
+function(gptoss_add_emulator_test name language)
+  add_executable(${name} ${ARGN})
+  target_include_directories(${name} PRIVATE ${emulator}/${language} ${PROJECT_SOURCE_DIR}/csrc
+    ${PROJECT_SOURCE_DIR}/cuda ${PROJECT_SOURCE_DIR}/hip)
+  target_compile_options(${name} PRIVATE -g -O1 -Wno-unknown-pragmas ${emulator_checks})
+  target_link_libraries(${name} PRIVATE gptoss_emulator)
+  if(language STREQUAL "hip")
+    target_compile_definitions(${name} PRIVATE __HIP_PLATFORM_AMD__=1)
+  endif()
+  add_test(NAME ${name} COMMAND ${name})
+endfunction()
+
+gptoss_add_emulator_test(simt_test cuda ${emulator}/simt_test.cpp)
