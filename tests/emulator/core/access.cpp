@@ -203,9 +203,9 @@ void check_access(const void* address, size_t bytes, Access access, Where where)
 }
 
 void begin_async_write(const void* address, size_t bytes, const AsyncOperation& operation) {
-  check_access(address, 1, Access::kWrite, operation.where);
+  const char* p = static_cast<const char*>(address);
   for_each_cell(*self().block, address, bytes, [&](Cell& cell) {
-    check_byte(cell, static_cast<const char*>(address), Access::kWrite, operation.where);
+    check_byte(cell, p++, Access::kWrite, operation.where);
     cell.writer = &operation;
   });
 }
@@ -228,8 +228,9 @@ void end_async_write(Block& block, const void* address, size_t bytes, Where wher
 
 void begin_async_read(const void* address, size_t bytes, const AsyncOperation& operation) {
   Thread& thread = self();
+  const char* p = static_cast<const char*>(address);
   for_each_cell(*thread.block, address, bytes, [&](Cell& cell) {
-    check_byte(cell, static_cast<const char*>(address), Access::kRead, operation.where);
+    check_byte(cell, p++, Access::kRead, operation.where);
     const Epoch& write = cell.write;
     if (cell.generic && write.block == thread.block->id && write.thread >= 0 &&
         write.count >= thread.block->threads[write.thread].proxy_fenced)

@@ -23,6 +23,7 @@ bool land_some(Block& block, double probability) {
   if (flying.empty() || !machine.random.chance(probability)) return false;
   const uint32_t which = machine.random.below(static_cast<uint32_t>(flying.size()));
   const AsyncPointer operation = flying[which];
+  place_static_shared(block);  // it may be there that it writes
   flying.erase(flying.begin() + which);
   complete(*operation);
   return true;

@@ -24,7 +24,10 @@ struct AsyncOperation {
   const char* name = "";
   Where where;
   bool landed = false;
-  std::function<void()> land;  // does what it does; called once
+  std::function<void()> land;     // does what it does; called once
+  std::function<void()> release;  // for who has waited for it: gives back what it used
+  char* to = nullptr;             // of a thread's own copy: where, and
+  size_t bytes = 0;               // how much
 };
 using AsyncPointer = std::shared_ptr<AsyncOperation>;
 
@@ -52,18 +55,15 @@ struct MBarrier {
 };
 
 // One warpgroup's wgmma instructions, which execute in order.
-struct Product {
-  AsyncPointer operation;
-  std::vector<float*> accumulators;  // one for each thread
-};
-struct Accumulators {  // taken from registers while products are in flight
+struct Accumulators {  // taken from a thread's registers while products are in flight
   std::vector<float> values;
   int users = 0;
 };
 struct Warpgroup {
   bool fenced = false;  // wgmma.fence since the registers were the program's
-  std::vector<Product> open;
-  std::deque<std::vector<Product>> committed;
+  AsyncPointer newest;
+  std::vector<AsyncPointer> open;
+  std::deque<std::vector<AsyncPointer>> committed;
   std::map<float*, Accumulators> held;
 };
 

@@ -118,3 +118,9 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
       launch.programmatic = config->attrs[i].val.programmaticStreamSerializationAllowed != 0;
   return cudaFromStatus(::emulator::launch_kernel(std::move(launch), cudaToStream(config->stream)));
 }
+
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
+constexpr unsigned long long cudaEnableDefault = 0;
+// The one function of the driver that is asked for: cuTensorMapEncodeTiled, from cuda.h.
+cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned version,
+                                             unsigned long long flags, cudaDriverEntryPointQueryResult* result);
