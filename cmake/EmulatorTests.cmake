@@ -12,11 +12,12 @@ file(GLOB emulator_sources CONFIGURE_DEPENDS ${emulator}/core/*.cpp ${emulator}/
 add_library(gptoss_emulator STATIC ${emulator_sources})
 target_include_directories(gptoss_emulator PUBLIC ${emulator})
 
-# Kernels are compiled with a call before each memory access, for the emulator's own detector (core/access.h): the
-# flag goes to the compiler alone, so that no sanitizer's runtime is linked. AddressSanitizer excludes it.
+# Kernels are compiled with a call before each memory access and behind each index that leaves its array, for the
+# emulator's own detector (core/access.h): the flags go to the compiler alone, so that no sanitizer's runtime is
+# linked. AddressSanitizer excludes them.
 set(emulator_checks "")
 if(NOT GPTOSS_SANITIZE)
-  set(emulator_checks -fsanitize=thread)
+  set(emulator_checks -fsanitize=thread,bounds,alignment)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     list(APPEND emulator_checks --param=tsan-distinguish-volatile=1)
   else()
@@ -38,4 +39,6 @@ function(gptoss_add_emulator_test name language)
   add_test(NAME ${name} COMMAND ${name})
 endfunction()
 
-gptoss_add_emulator_test(simt_test cuda ${emulator}/simt_test.cpp)
+foreach(name simt_test tensor_core_test hopper_test)
+  gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp)
+endforeach()

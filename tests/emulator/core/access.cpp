@@ -119,6 +119,14 @@ void note_read(Cell& cell, Thread& thread, bool atomic, Where where) {
   cell.read[machine.random.below(2)] = epoch;
 }
 
+// Of what the thread knows of its block: what has passed the fence of who did it, and so is visible beyond the block.
+Clock fenced_by_others(Thread& thread) {
+  Clock clock(thread.block->id, thread.block->threads.size() + 1);
+  for (const Thread& other : thread.block->threads)
+    clock.at(other.linear) = std::min(thread.clock.at(thread.block->id, other.linear), other.fenced_count);
+  return clock;
+}
+
 // On success notes the access; otherwise it does not return.
 void check_byte(Cell& cell, const char* address, Access access, Where where) {
   Thread& thread = self();
@@ -251,6 +259,7 @@ void atomic_order(const void* address, bool writes) {
   Clock& clock = released[unique_address(*thread.block, address)];
   if (!clock.empty()) thread.clock.join(clock);
   if (writes && thread.fenced) clock.join(*thread.fenced);
+  if (writes) clock.join(fenced_by_others(thread));
 }
 
 void forget_accesses(const void* memory, size_t bytes) {

@@ -91,6 +91,7 @@ void syncthreads(const char* name, Site site) {
 void thread_fence() {
   Thread& thread = self();
   thread.fenced = thread.clock;
+  thread.fenced_count = thread.clock.at(thread.linear);
   ++thread.clock.at(thread.linear);
 }
 

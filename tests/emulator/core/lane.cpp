@@ -167,32 +167,35 @@ void* dynamic_shared() { return self().block->dynamic_shared; }
 
 uint64_t shuffle(Shuffle how, bool masked, uint64_t mask, uint64_t value, int distance, int width, const char* name,
                  Site site) {
-  static const Collective kMasked = named("a shuffle", true, apply_shuffle);
-  static const Collective kActive = named("a shuffle", false, apply_shuffle);
+  // One operation for each way: lanes that shuffle in different ways do not meet.
+  static const Collective kMasked[] = {named("shuffle", true, apply_shuffle), named("shuffle up", true, apply_shuffle),
+                                       named("shuffle down", true, apply_shuffle),
+                                       named("shuffle xor", true, apply_shuffle)};
+  static const Collective kActive = named("shuffle", false, apply_shuffle);
   if (width <= 0 || width > place.warp_size || (width & (width - 1)) != 0)
     fault(Kind::kInstruction, Where::of(site), "%s: a width of %d in a warp of %d", name, width, place.warp_size);
   ShuffleOperand operand{value, source_lane(how, self().lane, distance, width), name, site};
-  collect(masked ? kMasked : kActive, mask, &operand, site);
+  collect(masked ? kMasked[static_cast<int>(how)] : kActive, mask, &operand, site);
   return operand.value;
 }
 
 uint64_t ballot(bool masked, uint64_t mask, bool vote, const char*, Site site) {
-  static const Collective kMasked = named("a vote", true, apply_ballot);
-  static const Collective kActive = named("a vote", false, apply_ballot);
+  static const Collective kMasked = named("vote", true, apply_ballot);
+  static const Collective kActive = named("vote", false, apply_ballot);
   VoteOperand operand{vote, 0};
   collect(masked ? kMasked : kActive, mask, &operand, site);
   return operand.result;
 }
 
 uint64_t match(Match how, uint64_t mask, uint64_t value, const char*, Site site) {
-  static const Collective kMatch = named("a match", true, apply_match);
+  static const Collective kMatch = named("match", true, apply_match);
   MatchOperand operand{how, value, 0};
   collect(kMatch, mask, &operand, site);
   return operand.result;
 }
 
 uint64_t reduce(Reduce how, bool is_signed, uint64_t mask, uint64_t value, const char*, Site site) {
-  static const Collective kReduce = named("a reduction", true, apply_reduce);
+  static const Collective kReduce = named("reduction", true, apply_reduce);
   ReduceOperand operand{how, is_signed, value};
   collect(kReduce, mask, &operand, site);
   return operand.value;
@@ -200,7 +203,7 @@ uint64_t reduce(Reduce how, bool is_signed, uint64_t mask, uint64_t value, const
 
 void warp_barrier(bool masked, uint64_t mask, const char*, Site site) {
   static const Collective kMasked = named("__syncwarp", true, apply_warp_barrier);
-  static const Collective kActive = named("a wave barrier", false, apply_warp_barrier);
+  static const Collective kActive = named("wave barrier", false, apply_warp_barrier);
   collect(masked ? kMasked : kActive, mask, nullptr, site);
 }
 

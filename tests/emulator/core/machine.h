@@ -67,6 +67,7 @@ struct Thread {
 
   Clock clock;
   std::optional<Clock> fenced;      // the clock at the last __threadfence()
+  uint32_t fenced_count = 0;        // and the own count then
   uint32_t proxy_fenced = 0;        // own count at the last fence.proxy.async, plus one
   uint32_t trigger_count = 0;       // own count when it let dependent grids start
   bool triggered = false;
