@@ -24,10 +24,10 @@
 // Variables of a block: see shared_memory.cpp. Write `alignas(16) __shared__ T x[n]`, in this order.
 #define __shared__ thread_local
 
-constexpr const ::emulator::Dim3& threadIdx = ::emulator::place.thread;
-constexpr const ::emulator::Dim3& blockIdx = ::emulator::place.block;
-constexpr const ::emulator::Dim3& blockDim = ::emulator::place.block_extent;
-constexpr const ::emulator::Dim3& gridDim = ::emulator::place.grid_extent;
+inline constexpr const ::emulator::Dim3& threadIdx = ::emulator::place.thread;
+inline constexpr const ::emulator::Dim3& blockIdx = ::emulator::place.block;
+inline constexpr const ::emulator::Dim3& blockDim = ::emulator::place.block_extent;
+inline constexpr const ::emulator::Dim3& gridDim = ::emulator::place.grid_extent;
 
 using dim3 = ::emulator::Dim3;
 
