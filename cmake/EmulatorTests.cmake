@@ -11,6 +11,10 @@ file(GLOB emulator_sources CONFIGURE_DEPENDS ${emulator}/core/*.cpp ${emulator}/
   ${emulator}/hip/*.cpp)
 add_library(gptoss_emulator STATIC ${emulator_sources})
 target_include_directories(gptoss_emulator PUBLIC ${emulator})
+target_compile_options(gptoss_emulator PRIVATE -Wno-unknown-pragmas)
+target_include_directories(gptoss_emulator PRIVATE ${PROJECT_SOURCE_DIR}/csrc)
+set_source_files_properties(${emulator}/hip/matrix.cpp PROPERTIES
+  COMPILE_DEFINITIONS __HIP_PLATFORM_AMD__=1 INCLUDE_DIRECTORIES "${emulator}/hip;${PROJECT_SOURCE_DIR}/hip")
 
 # Kernels are compiled with a call before each memory access and behind each index that leaves its array, for the
 # emulator's own detector (core/access.h): the flags go to the compiler alone, so that no sanitizer's runtime is
@@ -41,4 +45,10 @@ endfunction()
 
 foreach(name simt_test tensor_core_test hopper_test)
   gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp)
+endforeach()
+
+# HIP, once for each size of a wave.
+foreach(wave 64 32)
+  gptoss_add_emulator_test(wave${wave}_test hip ${emulator}/wave_test.cpp)
+  target_compile_definitions(wave${wave}_test PRIVATE GPTOSS_EMULATED_WAVE=${wave})
 endforeach()

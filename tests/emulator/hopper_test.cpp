@@ -83,7 +83,7 @@ int main() {
                 wgmma_gemm<Fault::kWrongPhase>, file);
   expect_caught("wgmma_gemm: half the bytes announced", {Kind::kInFlight, Kind::kDeadlock}, wgmma_gemm<Fault::kWrongBytes>,
                 file);
-  expect_caught("wgmma_gemm: one arrival too few expected", {Kind::kInFlight, Kind::kDeadlock, Kind::kInstruction},
+  expect_caught("wgmma_gemm: one arrival too few expected", {Kind::kInFlight, Kind::kDeadlock, Kind::kInstruction, Kind::kRace},
                 wgmma_gemm<Fault::kWrongArrivals>, file);
   expect_caught("wgmma_gemm: a stage given back too early", {Kind::kInFlight}, wgmma_gemm<Fault::kEarlyRelease>, file);
   expect_caught("wgmma_gemm: no wait for the products", {Kind::kInFlight}, wgmma_gemm<Fault::kMissingProductWait>, file);

@@ -107,6 +107,7 @@ struct Launch {
   const void* kernel = nullptr;  // its code, from which reports get its name
   Dim3 grid, block;
   size_t dynamic_shared = 0;
+  size_t shared_limit = 0;  // of it, unless more was asked for
   int warp_size = 32;
   bool programmatic = false;  // may begin before the kernel before it has ended
   void (*entry)(void* parameters) = nullptr;

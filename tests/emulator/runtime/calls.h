@@ -41,8 +41,9 @@ void memory_info(size_t* free, size_t* total);
 Status last_error(bool clear);
 Status set_last_error(Status status);  // returns it
 
-// Dynamic shared memory beyond 48 KiB has to be asked for, kernel by kernel.
+// CUDA: dynamic shared memory beyond 48 KiB has to be asked for, kernel by kernel. HIP: 64 KiB, and no more.
 constexpr size_t kSharedMemory = 48 * 1024;
+constexpr size_t kLocalDataShare = 64 * 1024;
 constexpr size_t kSharedMemoryOptIn = 227 * 1024;
 Status allow_dynamic_shared(const void* kernel, size_t bytes);
 
@@ -69,6 +70,7 @@ Launch make_launch(void (*kernel)(P...), Dim3 grid, Dim3 block, size_t dynamic_s
   launch.block = block;
   launch.dynamic_shared = dynamic_shared;
   launch.warp_size = warp_size;
+  launch.shared_limit = kSharedMemory;
   launch.entry = &Made::enter;
   launch.parameters = std::shared_ptr<Made>(new Made{kernel, {static_cast<P>(std::forward<A>(arguments))...}});
   launch.parameter_bytes = sizeof(Made);
