@@ -4,6 +4,10 @@ option(GPTOSS_EMULATOR_TESTS "Build the GPU emulator and its tests, for CTest" O
 if(NOT GPTOSS_EMULATOR_TESTS)
   return()
 endif()
+if(GPTOSS_SANITIZE STREQUAL "thread")
+  message(FATAL_ERROR "GPTOSS_EMULATOR_TESTS and GPTOSS_SANITIZE=thread exclude each other: the kernels' race detector is "
+    "the emulator's own (tests/emulator/core/access.h), in every build, in place of ThreadSanitizer's runtime.")
+endif()
 enable_testing()
 
 set(emulator ${PROJECT_SOURCE_DIR}/tests/emulator)
@@ -43,7 +47,7 @@ function(gptoss_add_emulator_test name language)
   add_test(NAME ${name} COMMAND ${name})
 endfunction()
 
-foreach(name simt_test tensor_core_test hopper_test)
+foreach(name simt_test tensor_core_test hopper_test host_test)
   gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp)
 endforeach()
 

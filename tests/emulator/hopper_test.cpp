@@ -72,7 +72,8 @@ double dependent_pair() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  harness::start(argc, argv);
   expect_clean("wgmma_gemm", wgmma_gemm<Fault::kNone>);
   expect_clean("wgmma_from_registers", wgmma_from_registers<Fault::kNone>);
   expect_clean("relay", relay<Fault::kNone>);

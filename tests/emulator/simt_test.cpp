@@ -140,7 +140,8 @@ void planted_faults() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  harness::start(argc, argv);
   clean_kernels();
   planted_faults();
   return harness::finish("simt_test");

@@ -26,7 +26,8 @@ double mma_gemm() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  harness::start(argc, argv);
   expect_clean("mma_gemm", mma_gemm<Fault::kNone>);
   expect_caught("mma_gemm: one group too many on its way", {Kind::kInFlight}, mma_gemm<Fault::kWrongWaitCount>,
                 "mma_gemm_sm80.cuh");

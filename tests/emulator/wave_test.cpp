@@ -117,7 +117,8 @@ void waves_of_32() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  harness::start(argc, argv);
   shared_kernels();
   kWarp == 64 ? waves_of_64() : waves_of_32();
   return harness::finish(kWarp == 64 ? "wave64_test" : "wave32_test");

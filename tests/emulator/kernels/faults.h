@@ -51,6 +51,9 @@ enum class Fault {
   kReadBeforeWait,
   kWriteBeforeWait,
   kMissingWait,
+  kArgumentByValue,
+  kMissingEventWait,
+  kMissingSynchronize,
   // waves, MFMA, WMMA
   kWave32,
   kWrongBlock,
