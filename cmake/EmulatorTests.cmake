@@ -47,7 +47,7 @@ function(gptoss_add_emulator_test name language)
   add_test(NAME ${name} COMMAND ${name})
 endfunction()
 
-foreach(name simt_test tensor_core_test hopper_test host_test)
+foreach(name simt_test tensor_core_test hopper_test host_test instruction_test)
   gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp)
 endforeach()
 
