@@ -232,19 +232,19 @@ __global__ void one_product(const uint16_t* a, const uint16_t* b, float* c) {
   for (int i = thread; i < kN * 8; i += 128) *place(b_tile, i / 8, i % 8) = reinterpret_cast<const uint4*>(b)[i];
   ptx::fence_proxy_async();
   __syncthreads();
+  uint32_t fragments[4][4];
+  for (int k = 0; k < 4; ++k)
+    for (int i = 0; i < 4; ++i)
+      fragments[k][i] = *reinterpret_cast<const uint32_t*>(
+          a + (thread / 32 * 16 + g + i % 2 * 8) * 64 + 16 * k + 2 * t + i / 2 * 8);
   float sums[kN / 2] = {};
   ptx::wgmma_fence();
   for (int k = 0; k < 4; ++k) {
     const uint64_t b_descriptor = ptx::wgmma_descriptor_128b(b_tile + 32 * k);
-    if (k % 2 == 0) {
+    if (k % 2 == 0)
       ptx::wgmma_m64k16_bf16<kN>(sums, ptx::wgmma_descriptor_128b(a_tile + 32 * k), b_descriptor);
-    } else {
-      uint32_t fragment[4];
-      for (int i = 0; i < 4; ++i)
-        fragment[i] = *reinterpret_cast<const uint32_t*>(
-            a + (thread / 32 * 16 + g + i % 2 * 8) * 64 + 16 * k + 2 * t + i / 2 * 8);
-      ptx::wgmma_m64k16_bf16<kN>(sums, fragment, b_descriptor);
-    }
+    else
+      ptx::wgmma_m64k16_bf16<kN>(sums, fragments[k], b_descriptor);
   }
   ptx::wgmma_commit_group();
   ptx::wgmma_wait_group<0>();

@@ -24,12 +24,12 @@ __global__ void sum_cache(const float* cache, float* y, const int* position, int
   if (threadIdx.x == 0) y[end - 1] = sum;
 }
 
-__global__ inline void advance(int* position) {
+[[maybe_unused]] static __global__ void advance(int* position) {
   if (threadIdx.x == 0) ++*position;
 }
 
 // y[i] = x[i] + 1, by one block.
-__global__ inline void add_one(const float* x, float* y, int count) {
+[[maybe_unused]] static __global__ void add_one(const float* x, float* y, int count) {
   for (int i = threadIdx.x; i < count; i += blockDim.x) y[i] = x[i] + 1;
 }
 

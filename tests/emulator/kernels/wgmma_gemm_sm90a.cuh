@@ -121,16 +121,18 @@ __global__ void __launch_bounds__(kConsumers)
   if constexpr (kFault != Fault::kMissingProxyFence) ptx::fence_proxy_async();  // wgmma reads what we wrote
   __syncthreads();  // everybody's units are there
 
-  float sums[kWgmmaTile / 2] = {};
-  ptx::wgmma_fence();
-  for (int k = 0; k < kWgmmaDepth / 16; ++k) {
-    uint32_t fragment[4];
+  uint32_t fragments[kWgmmaDepth / 16][4];
+#pragma unroll
+  for (int k = 0; k < kWgmmaDepth / 16; ++k)
     for (int i = 0; i < 4; ++i) {
       const int row = thread / 32 * 16 + g + i % 2 * 8, column = k * 16 + 2 * t + i / 2 * 8;
-      fragment[i] = *reinterpret_cast<const uint32_t*>(a + row * kWgmmaDepth + column);
+      fragments[k][i] = *reinterpret_cast<const uint32_t*>(a + row * kWgmmaDepth + column);
     }
-    ptx::wgmma_m64k16_bf16<kWgmmaTile>(sums, fragment, ptx::wgmma_descriptor_128b(b_tile + k * 32));
-  }
+  float sums[kWgmmaTile / 2] = {};
+  ptx::wgmma_fence();  // fragments and sums are in their registers
+#pragma unroll
+  for (int k = 0; k < kWgmmaDepth / 16; ++k)
+    ptx::wgmma_m64k16_bf16<kWgmmaTile>(sums, fragments[k], ptx::wgmma_descriptor_128b(b_tile + k * 32));
   ptx::wgmma_commit_group();
   ptx::wgmma_wait_group<0>();
   for (int i = 0; i < kWgmmaTile / 2; ++i)
