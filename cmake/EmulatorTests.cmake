@@ -25,7 +25,7 @@ set_source_files_properties(${emulator}/hip/matrix.cpp PROPERTIES
 # linked. AddressSanitizer excludes them.
 set(emulator_checks "")
 if(NOT GPTOSS_SANITIZE)
-  set(emulator_checks -fsanitize=thread,bounds,alignment)
+  set(emulator_checks -fsanitize=thread,bounds,alignment,shift-exponent)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     list(APPEND emulator_checks --param=tsan-distinguish-volatile=1)
   else()
@@ -39,7 +39,8 @@ function(gptoss_add_emulator_test name language)
   add_executable(${name} ${ARGN})
   target_include_directories(${name} PRIVATE ${emulator}/${language} ${PROJECT_SOURCE_DIR}/csrc
     ${PROJECT_SOURCE_DIR}/cuda ${PROJECT_SOURCE_DIR}/hip)
-  target_compile_options(${name} PRIVATE -g -O1 -Wno-unknown-pragmas ${emulator_checks})
+  # Local variables that a kernel forgets to initialise hold a pattern that no result survives.
+  target_compile_options(${name} PRIVATE -g -O1 -Wno-unknown-pragmas -ftrivial-auto-var-init=pattern ${emulator_checks})
   target_link_libraries(${name} PRIVATE gptoss_emulator)
   if(language STREQUAL "hip")
     target_compile_definitions(${name} PRIVATE __HIP_PLATFORM_AMD__=1)

@@ -12,19 +12,23 @@ void maybe_give_way(const void* address) {
   emulator::Thread& thread = *machine.current;
   const char* p = static_cast<const char*>(address);
   if (p >= thread.context.stack && p < thread.context.stack + thread.context.stack_bytes) return;
-  if (machine.random.chance(machine.policy.preempt))
+  // Even a loop that waits for a plain store must let the one who stores come.
+  constexpr uint64_t kLongRun = 20000;
+  if (machine.random.chance(machine.policy.preempt) || ++machine.accesses % kLongRun == 0)
     emulator::give_way(emulator::State::kReady, "a memory access", emulator::Site::current());
 }
 
 inline void access(const void* address, size_t bytes, Access kind, void* return_address) {
-  if (machine.current == nullptr) return;  // the host's part of the file
+  if (machine.current == nullptr || machine.current->inside != 0) return;  // the host's part of the file
+  const emulator::Inside inside;
   emulator::check_access(address, bytes, kind, emulator::Where::of(return_address));
-  if (machine.policy.preempt > 0) maybe_give_way(address);
+  maybe_give_way(address);
 }
 
 // A volatile load is how a program looks for what another thread will store: let that one come.
 inline void volatile_access(const void* address, size_t bytes, bool write, void* return_address) {
-  if (machine.current == nullptr) return;
+  if (machine.current == nullptr || machine.current->inside != 0) return;
+  const emulator::Inside inside;
   emulator::check_access(address, bytes, write ? Access::kAtomicWrite : Access::kAtomicRead,
                          emulator::Where::of(return_address));
   if (!write) emulator::poll(address, "a volatile load", emulator::Site::current());

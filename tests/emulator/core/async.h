@@ -49,6 +49,8 @@ struct MBarrier {
   int pending = 0;   // arrivals that this phase still waits for
   int64_t bytes = 0;  // expected and not yet there; negative when they came before they were expected
   uint64_t phase = 0;
+  int maker = 0;        // the thread that initialised it, and
+  bool fenced = false;  // whether it made that known to the async proxy
   Clock clock;        // what those who arrived know, of this phase; and
   Clock completed;    // of the phases before it
   Where made;

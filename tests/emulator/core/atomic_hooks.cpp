@@ -9,10 +9,13 @@ using emulator::Access;
 
 constexpr int kAcquireOrStronger = __ATOMIC_CONSUME;  // the numbers of the memory orders ascend
 
+bool in_kernel() { return emulator::machine.current != nullptr && emulator::machine.current->inside == 0; }
+
 // Before the operation: bounds and races; a releasing one passes on what this thread knows without a fence.
 template <class T>
 void before(const volatile T* address, bool writes, int order, void* return_address) {
-  if (emulator::machine.current == nullptr) return;
+  if (!in_kernel()) return;
+  const emulator::Inside inside;
   void* plain = const_cast<T*>(address);
   emulator::check_access(plain, sizeof(T), writes ? Access::kAtomicWrite : Access::kAtomicRead,
                          emulator::Where::of(return_address));
@@ -21,7 +24,9 @@ void before(const volatile T* address, bool writes, int order, void* return_addr
 }
 template <class T>
 void after(const volatile T* address, bool writes) {
-  if (emulator::machine.current != nullptr) emulator::atomic_order(const_cast<T*>(address), writes);
+  if (!in_kernel()) return;
+  const emulator::Inside inside;
+  emulator::atomic_order(const_cast<T*>(address), writes);
 }
 
 }  // namespace
@@ -68,6 +73,6 @@ HOOKS(32, uint32_t)
 HOOKS(64, uint64_t)
 
 HOOK void __tsan_atomic_thread_fence(int) {
-  if (emulator::machine.current != nullptr) emulator::thread_fence();
+  if (in_kernel()) emulator::thread_fence();
 }
 HOOK void __tsan_atomic_signal_fence(int) {}

@@ -19,7 +19,8 @@ void expect_converged(const std::vector<Thread*>& waiting, const Block& block, c
   for (Thread* thread : waiting) {
     const Thread*& other = first[thread->warp];
     if (other == nullptr) other = thread;
-    if (other->site.line() != thread->site.line() || other->site.file_name() != thread->site.file_name())
+    const Site &a = other->site, &b = thread->site;
+    if (a.line() != b.line() || a.column() != b.column() || a.file_name() != b.file_name())
       fault_of(*thread, Kind::kDivergence, Where::of(thread->site),
                "%s in divergent code: thread %d of the same warp stands at %s", name, other->linear,
                Where::of(other->site).text().c_str());
@@ -50,6 +51,7 @@ void open(NamedBarrier& barrier, Block& block, const char* name) {
 }  // namespace
 
 void named_barrier(int id, int threads, bool wait, const char* name, Site site) {
+  const Inside inside;
   Thread& thread = self();
   Block& block = *thread.block;
   if (id < 0 || id >= kNamedBarriers)
@@ -73,6 +75,7 @@ void named_barrier(int id, int threads, bool wait, const char* name, Site site) 
 }
 
 void syncthreads(const char* name, Site site) {
+  const Inside inside;
   Thread& thread = self();
   Block& block = *thread.block;
   NamedBarrier& barrier = block.barriers[0];
@@ -89,6 +92,7 @@ void syncthreads(const char* name, Site site) {
 }
 
 void thread_fence() {
+  const Inside inside;
   Thread& thread = self();
   thread.fenced = thread.clock;
   thread.fenced_count = thread.clock.at(thread.linear);

@@ -1,5 +1,6 @@
 // What the compiler calls where an index leaves an array of known size, or a pointer is not aligned as its type wants
-// (-fsanitize=bounds,alignment): the interface of UndefinedBehaviorSanitizer's runtime. Static shared arrays are
+// (-fsanitize=bounds,alignment), or a shift is too wide for its
+// type (-fsanitize=shift-exponent: `1u << lane` in a wave of 64): the interface of UndefinedBehaviorSanitizer's runtime. Static shared arrays are
 // watched so, and vector accesses that the compiler takes apart.
 #include <cstdio>
 #include <cstdlib>
@@ -22,6 +23,10 @@ struct TypeMismatch {
   SourceLocation location;
   const TypeDescriptor* type;
   unsigned char log_alignment, check;
+};
+struct ShiftOutOfBounds {
+  SourceLocation location;
+  const TypeDescriptor *left, *right;
 };
 struct OutOfBounds {
   SourceLocation location;
@@ -50,4 +55,11 @@ HOOK __ubsan_handle_out_of_bounds(OutOfBounds* data, uintptr_t index) {
   if (machine.current == nullptr) host_error(data->location, "an index outside an array");
   fault(Kind::kOutOfBounds, Where::of(__builtin_return_address(0)), "index %lld of an array of type %s",
         static_cast<long long>(index), data->array->name);
+}
+
+HOOK __ubsan_handle_shift_out_of_bounds(ShiftOutOfBounds* data, uintptr_t, uintptr_t distance) {
+  using namespace emulator;
+  if (machine.current == nullptr) host_error(data->location, "a shift by more than the type has bits");
+  fault(Kind::kInstruction, Where::of(__builtin_return_address(0)), "a shift of %s by %lld", data->left->name,
+        static_cast<long long>(distance));
 }

@@ -167,6 +167,7 @@ void* dynamic_shared() { return self().block->dynamic_shared; }
 
 uint64_t shuffle(Shuffle how, bool masked, uint64_t mask, uint64_t value, int distance, int width, const char* name,
                  Site site) {
+  const Inside inside;
   // One operation for each way: lanes that shuffle in different ways do not meet.
   static const Collective kMasked[] = {named("shuffle", true, apply_shuffle), named("shuffle up", true, apply_shuffle),
                                        named("shuffle down", true, apply_shuffle),
@@ -180,6 +181,7 @@ uint64_t shuffle(Shuffle how, bool masked, uint64_t mask, uint64_t value, int di
 }
 
 uint64_t ballot(bool masked, uint64_t mask, bool vote, const char*, Site site) {
+  const Inside inside;
   static const Collective kMasked = named("vote", true, apply_ballot);
   static const Collective kActive = named("vote", false, apply_ballot);
   VoteOperand operand{vote, 0};
@@ -188,6 +190,7 @@ uint64_t ballot(bool masked, uint64_t mask, bool vote, const char*, Site site) {
 }
 
 uint64_t match(Match how, uint64_t mask, uint64_t value, const char*, Site site) {
+  const Inside inside;
   static const Collective kMatch = named("match", true, apply_match);
   MatchOperand operand{how, value, 0};
   collect(kMatch, mask, &operand, site);
@@ -195,6 +198,7 @@ uint64_t match(Match how, uint64_t mask, uint64_t value, const char*, Site site)
 }
 
 uint64_t reduce(Reduce how, bool is_signed, uint64_t mask, uint64_t value, const char*, Site site) {
+  const Inside inside;
   static const Collective kReduce = named("reduction", true, apply_reduce);
   ReduceOperand operand{how, is_signed, value};
   collect(kReduce, mask, &operand, site);
@@ -202,6 +206,7 @@ uint64_t reduce(Reduce how, bool is_signed, uint64_t mask, uint64_t value, const
 }
 
 void warp_barrier(bool masked, uint64_t mask, const char*, Site site) {
+  const Inside inside;
   static const Collective kMasked = named("__syncwarp", true, apply_warp_barrier);
   static const Collective kActive = named("wave barrier", false, apply_warp_barrier);
   collect(masked ? kMasked : kActive, mask, nullptr, site);
@@ -209,6 +214,7 @@ void warp_barrier(bool masked, uint64_t mask, const char*, Site site) {
 
 uint64_t atomic(Atomic how, Number number, void* address, size_t bytes, uint64_t value, uint64_t compare,
                 const char* name, Site site) {
+  const Inside inside;
   if (how == Atomic::kLoad) {
     check_access(address, bytes, Access::kAtomicRead, Where::of(site));
     poll(address, name, site);

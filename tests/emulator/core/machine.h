@@ -54,6 +54,8 @@ struct Thread {
   Dim3 index;  // threadIdx
   int linear = 0, warp = 0, lane = 0;
 
+  int inside = 0;  // the emulator, working for this thread: see Inside
+
   State state = State::kReady;
   const char* waits_for = "";  // the operation's name, and the line, for reports
   std::string detail;          // what a polling thread found
@@ -145,6 +147,7 @@ struct Machine {
   StackPool stacks;
   Thread* current = nullptr;
   Block* static_owner = nullptr;  // whose __shared__ variables are in place
+  uint64_t accesses = 0;          // to memory that others can see, ever
   uint64_t steps = 0;             // of threads, ever; and
   uint64_t progress = 0;          // those that were not just another look
 };
@@ -161,6 +164,18 @@ void run(Grid& grid, Goal goal);
 // --- For what stands for an instruction, on the current thread:
 
 Thread& self();
+
+// At the top of every function that a kernel calls. What follows is the emulator's own work: its accesses are no
+// business of the detector. The emulator is compiled without access hooks, but an inline function of the standard
+// library that a kernel's file uses as well is there twice, and the linker keeps one copy, perhaps the one with hooks.
+class Inside {
+ public:
+  Inside() { ++self().inside; }
+  ~Inside() { --self().inside; }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+};
+
 void give_way(State state, const char* name, Site site);  // back when the scheduler says so
 void syncthreads(const char* name, Site site);
 void named_barrier(int id, int threads, bool wait, const char* name, Site site);

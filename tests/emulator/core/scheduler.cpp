@@ -7,6 +7,7 @@
 #include "lane.h"
 #include "machine.h"
 #include "stuck.h"
+#include "watchdog.h"
 
 namespace emulator {
 
@@ -19,7 +20,7 @@ int next_grid = 0;
 int next_block = 0;
 
 Policy draw_policy(Random& random) {
-  constexpr double kStay[] = {0.5, 0.9, 1, 1}, kLand[] = {0, 0.02, 0.2, 1}, kPreempt[] = {0, 0, 0.002, 0.02};
+  constexpr double kStay[] = {0.5, 0.9, 1, 1}, kLand[] = {0, 0, 0.05, 1}, kPreempt[] = {0, 0, 0.002, 0.02};
   return {kStay[random.below(4)], kLand[random.below(4)], kPreempt[random.below(4)],
           static_cast<int>(random.below(4))};
 }
@@ -183,12 +184,14 @@ void poll(const void* address, const char* name, Site site) {
 }
 
 void dependency_wait(Site site) {
+  const Inside inside;
   Thread& thread = self();
   if (!thread.block->grid->dependency_met) give_way(State::kDependency, "griddepcontrol.wait", site);
   thread.passed_dependency = true;
 }
 
 void trigger_dependents() {
+  const Inside inside;
   Thread& thread = self();
   if (thread.triggered) return;
   thread.triggered = true;
@@ -199,7 +202,10 @@ void trigger_dependents() {
 
 void run(Grid& grid, Goal goal) {
   Machine& m = machine;
-  if (m.scheduler.stack == nullptr) m.scheduler = main_context();
+  if (m.scheduler.stack == nullptr) {
+    m.scheduler = main_context();
+    start_watchdog();
+  }
   m.policy = draw_policy(m.random);
   uint64_t progress = m.progress;
   unsigned idle = 0;

@@ -95,6 +95,7 @@ void place_static_shared(Block& block) {
 }
 
 uint32_t shared_address(const void* pointer, size_t bytes, const char* name, Site site) {
+  const Inside inside;
   const char* p = static_cast<const char*>(pointer);
   const Block& block = *self().block;
   const size_t dynamic_bytes = block.grid->launch.dynamic_shared;

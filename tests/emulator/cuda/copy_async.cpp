@@ -13,6 +13,7 @@ namespace gptoss::ptx {
 using namespace ::emulator;
 
 void cp_async_16_or_zero(void* shared, const void* global, bool valid, Site site) {
+  const Inside inside;
   constexpr size_t kBytes = 16;
   ::emulator::shared_address(shared, kBytes, "cp.async", site);
   if (reinterpret_cast<uintptr_t>(shared) % kBytes != 0 || reinterpret_cast<uintptr_t>(global) % kBytes != 0)
@@ -35,12 +36,14 @@ void cp_async_16_or_zero(void* shared, const void* global, bool valid, Site site
 }
 
 void cp_async_commit_group(Site) {
+  const Inside inside;
   CopyGroups& copies = self().copies;
   copies.committed.push_back(std::move(copies.open));
   copies.open.clear();
 }
 
 void cp_async_wait_group(int pending, Site) {
+  const Inside inside;
   Thread& thread = self();
   CopyGroups& copies = thread.copies;
   while (copies.committed.size() > static_cast<size_t>(pending)) {

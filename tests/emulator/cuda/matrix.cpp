@@ -41,6 +41,7 @@ void apply_load(Participants& warp) {
 }
 
 void load(uint32_t* fragment, int matrices, bool transposed, const void* row, Site site) {
+  const Inside inside;
   static const Collective kLoad{"ldmatrix", Scope::kWarp, apply_load};
   if (self().lane < 8 * matrices) {
     if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
@@ -88,6 +89,7 @@ void ldmatrix_x4_trans(uint32_t (&fragment)[4], const void* row, Site site) { lo
 void ldmatrix_x2_trans(uint32_t (&fragment)[2], const void* row, Site site) { load(fragment, 2, true, row, site); }
 
 void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site site) {
+  const Inside inside;
   static const Collective kProduct{"mma.sync", Scope::kWarp, apply_product};
   ProductOperand operand{d, a, b};
   collect(kProduct, 0, &operand, site);

@@ -47,6 +47,14 @@ MBarrier& find_mbarrier(uint64_t* address, const char* name, Site site) {
   return found->second;
 }
 
+MBarrier& find_mbarrier_of_copy(uint64_t* address, const char* name, Site site) {
+  MBarrier& barrier = find_mbarrier(address, name, site);
+  if (!barrier.fenced)
+    fault(Kind::kProxyFence, Where::of(site), "%s: no fence.mbarrier_init came after the mbarrier.init of %s", name,
+          barrier.made.text().c_str());
+  return barrier;
+}
+
 void complete_bytes(Block& block, MBarrier& barrier, int64_t bytes) {
   barrier.bytes -= bytes;
   const size_t agent = block.threads.size();
@@ -61,6 +69,7 @@ namespace gptoss::ptx {
 using namespace ::emulator;
 
 void mbarrier_init(uint64_t* address, int arrivals, Site site) {
+  const Inside inside;
   Block& block = *self().block;
   const uint32_t key = ::emulator::shared_address(address, 8, "mbarrier.init", site);
   check_access(address, 8, Access::kWrite, Where::of(site));
@@ -70,18 +79,30 @@ void mbarrier_init(uint64_t* address, int arrivals, Site site) {
     fault(Kind::kInstruction, Where::of(site), "mbarrier.init: there is one already, made at %s",
           block.mbarriers[key].made.text().c_str());
   const Clock nothing(block.id, block.threads.size() + 1);
-  block.mbarriers[key] = {arrivals, arrivals, 0, 0, nothing, nothing, Where::of(site)};
+  block.mbarriers[key] = {.expected = arrivals,
+                          .pending = arrivals,
+                          .maker = self().linear,
+                          .clock = nothing,
+                          .completed = nothing,
+                          .made = Where::of(site)};
   std::memcpy(address, &kWord, sizeof kWord);
 }
 
-void fence_mbarrier_init(Site) {}
+void fence_mbarrier_init(Site) {
+  const Inside inside;
+  for (auto& [address, barrier] : self().block->mbarriers)
+    if (barrier.maker == self().linear) barrier.fenced = true;
+}
 
-void fence_proxy_async(Site) {
+void fence_proxy_async(Site site) {
+  const Inside inside;
   Thread& thread = self();
   thread.proxy_fenced = ++thread.clock.at(thread.linear);
+  fence_mbarrier_init(site);
 }
 
 void mbarrier_arrive_expect_tx(uint64_t* address, int bytes, Site site) {
+  const Inside inside;
   const char* name = bytes == 0 ? "mbarrier.arrive" : "mbarrier.arrive.expect_tx";
   Thread& thread = self();
   MBarrier& barrier = find_mbarrier(address, name, site);
@@ -98,6 +119,7 @@ void mbarrier_arrive_expect_tx(uint64_t* address, int bytes, Site site) {
 void mbarrier_arrive(uint64_t* address, Site site) { mbarrier_arrive_expect_tx(address, 0, site); }
 
 bool mbarrier_try_wait_parity(uint64_t* address, uint32_t parity, Site site) {
+  const Inside inside;
   Thread& thread = self();
   const auto is_complete = [&](const MBarrier& barrier) { return (barrier.phase & 1) != (parity & 1); };
   MBarrier& barrier = find_mbarrier(address, "mbarrier.try_wait", site);

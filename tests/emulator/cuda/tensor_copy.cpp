@@ -105,6 +105,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function
 namespace gptoss::ptx {
 
 void tensor_load_2d(void* shared, const CUtensorMap* map, int x, int y, uint64_t* barrier_address, Site site) {
+  const Inside inside;
   Block& block = *self().block;
   const Matrix m = decode(*map, site);
   const uint32_t row_bytes = m.box_columns * m.element_bytes;
@@ -115,7 +116,7 @@ void tensor_load_2d(void* shared, const CUtensorMap* map, int x, int y, uint64_t
   if (m.swizzle != 0 && row_bytes != m.swizzle)
     fault(Kind::kInstruction, Where::of(site), "the emulator swizzles only boxes whose rows fill the swizzle");
   check_bounds(m.data, (m.rows - 1) * m.row_bytes + m.columns * m.element_bytes, false, Where::of(site));
-  MBarrier& barrier = find_mbarrier(barrier_address, "a tensor copy", site);
+  MBarrier& barrier = find_mbarrier_of_copy(barrier_address, "a tensor copy", site);
   auto operation = std::make_shared<AsyncOperation>();
   operation->name = "cp.async.bulk.tensor";
   operation->where = Where::of(site);
@@ -129,6 +130,9 @@ void tensor_load_2d(void* shared, const CUtensorMap* map, int x, int y, uint64_t
   start(block, std::move(operation));
 }
 
-void prefetch_tensor_map(const CUtensorMap* map, Site site) { decode(*map, site); }
+void prefetch_tensor_map(const CUtensorMap* map, Site site) {
+  const Inside inside;
+  decode(*map, site);
+}
 
 }  // namespace gptoss::ptx

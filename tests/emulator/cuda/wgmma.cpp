@@ -28,8 +28,12 @@ Descriptor decode(uint64_t bits, Site site) {
   constexpr uint32_t kSwizzle[] = {0, 128, 64, 32};
   if ((bits >> 49 & 7) != 0)
     fault(Kind::kInstruction, Where::of(site), "wgmma: the emulator has no base offset in descriptors");
-  return {static_cast<uint32_t>(bits & 0x3fff) << 4, static_cast<uint32_t>(bits >> 16 & 0x3fff) << 4,
-          static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4, kSwizzle[bits >> 62]};
+  const uint32_t start = static_cast<uint32_t>(bits & 0x3fff) << 4, swizzle = kSwizzle[bits >> 62];
+  if (swizzle != 0 && (start >> 7 & (swizzle / 16 - 1)) != 0)
+    fault(Kind::kInstruction, Where::of(site), "wgmma: a tile at shared address 0x%x, not a multiple of the %u bytes after "
+          "which its swizzle repeats", start, swizzle * 8);
+  return {start, static_cast<uint32_t>(bits >> 16 & 0x3fff) << 4,
+          static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4, swizzle};
 }
 
 // Eight elements along k, 16 bytes: where they are. Groups of eight rows are `stride` apart.
@@ -197,6 +201,7 @@ void apply_wait(Participants& group) {
 }
 
 void collect_warpgroup(const Collective& collective, void* operand, Site site) {
+  const Inside inside;
   Block& block = *self().block;
   if (block.threads.size() < static_cast<size_t>(self().linear / 128 * 128 + 128))
     fault(Kind::kInstruction, Where::of(site), "%s: the last warpgroup of this block has fewer than 128 threads",
@@ -225,6 +230,7 @@ void wgmma_wait_group(int pending, Site site) {
 }
 
 void wgmma_m64k16_bf16(int n, float* d, const uint32_t* a_registers, uint64_t a, uint64_t b, Site site) {
+  const Inside inside;
   static const Collective kProduct{"wgmma", Scope::kWarpgroup, apply_product};
   Operand operand{n, d, a_registers, a, b, site};
   collect_warpgroup(kProduct, &operand, site);

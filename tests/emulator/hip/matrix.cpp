@@ -76,18 +76,21 @@ void apply_wmma(Participants& wave) {
 }  // namespace
 
 void mfma_16x16x16_bf16(Float4& d, const Bf16x4& a, const Bf16x4& b, Site site) {
+  const Inside inside;
   static const Collective kMfma{"mfma 16x16x16", Scope::kActive, apply_mfma<16, 16, Float4>};
   Operand<Bf16x4, Float4> operand{&d, &a, &b, site};
   collect(kMfma, 0, &operand, site);
 }
 
 void mfma_32x32x8_bf16(Float16& d, const Bf16x4& a, const Bf16x4& b, Site site) {
+  const Inside inside;
   static const Collective kMfma{"mfma 32x32x8", Scope::kActive, apply_mfma<32, 8, Float16>};
   Operand<Bf16x4, Float16> operand{&d, &a, &b, site};
   collect(kMfma, 0, &operand, site);
 }
 
 void wmma_16x16x16_bf16(Float8& d, const Bf16x16& a, const Bf16x16& b, Site site) {
+  const Inside inside;
   static const Collective kWmma{"wmma 16x16x16", Scope::kActive, apply_wmma};
   Operand<Bf16x16, Float8> operand{&d, &a, &b, site};
   collect(kWmma, 0, &operand, site);

@@ -15,7 +15,7 @@ constexpr int kSplitThreads = 64;
 template <Fault kFault>
 __global__ void __launch_bounds__(kSplitThreads)
     split_sum(const float* x, float* partial, unsigned* counter, float* y, int depth, int width) {
-  __shared__ bool is_last;
+  __shared__ int is_last;
   const int column = blockIdx.x * kSplitThreads + threadIdx.x;
   const int parts = gridDim.y, part_depth = (depth + parts - 1) / parts;
   const int begin = blockIdx.y * part_depth, end = min(depth, begin + part_depth);
