@@ -82,8 +82,8 @@ def test_with_address_sanitizer(tmp_path: Path) -> None:
     build(tmp_path, *names, GPTOSS_SANITIZE="address", CMAKE_BUILD_TYPE="RelWithDebInfo")
     for name in names:
         passed(run(tmp_path / name, GPTOSS_EMULATOR_SEEDS="3"))
-    for case, line in (("reduce: one element too far", "reduce.cuh:25"), ("transpose: a bound forgotten", "transpose.cuh:20"),
-                       ("reduce: memory that was freed", "reduce.cuh:25")):
+    for case, line in (("reduce: one element too far", "reduce.cuh:"), ("transpose: a bound forgotten", "transpose.cuh:"),
+                       ("reduce: memory that was freed", "reduce.cuh:")):
         result = run(tmp_path / "simt_test", "--only", case)
         assert result.returncode != 0
         assert "AddressSanitizer: use-after-poison" in result.stderr and line in result.stderr, result.stderr

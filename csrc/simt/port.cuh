@@ -1,7 +1,7 @@
 // The one file that knows CUDA from HIP: what a kernel that runs on both may use beyond the language itself.
 //
-// The emulator of tests/emulator comes in by its own <cuda_runtime.h> and <hip/hip_runtime.h>; only what no header
-// can stand for is told apart here.
+// The emulator of tests/emulator comes in by its own <cuda_runtime.h> and <hip/hip_runtime.h>; only what no
+// header can stand for is told apart here.
 #pragma once
 
 #if defined(__HIP__) || defined(__HIP_PLATFORM_AMD__)
@@ -22,8 +22,8 @@
 #define GPU(name) cuda##name
 #endif
 
-// `GPTOSS_DYNAMIC_SHARED(float, tile);` makes `tile` the block's dynamic shared memory, at a multiple of 1024 bytes,
-// which is what the widest swizzle of a tensor copy needs.
+// `GPTOSS_DYNAMIC_SHARED(float, tile);` makes `tile` the block's dynamic shared memory, at a multiple of 1024
+// bytes, which is what the widest swizzle of a tensor copy needs.
 #if defined(GPTOSS_EMULATOR)
 #define GPTOSS_DYNAMIC_SHARED(type, name) type* const name = static_cast<type*>(::emulator::dynamic_shared())
 #else
@@ -104,7 +104,9 @@ GPTOSS_DEVICE float warp_max(float value) {
 
 // --- bf16 as bits, so that no vendor's type crosses an interface.
 
-GPTOSS_DEVICE float bf16_to_float(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
+GPTOSS_DEVICE float bf16_to_float(uint16_t bits) {
+  return __uint_as_float(static_cast<uint32_t>(bits) << 16);
+}
 // Round to nearest, ties to even; NaN stays NaN.
 GPTOSS_DEVICE uint16_t float_to_bf16(float value) {
   const uint32_t bits = __float_as_uint(value);
@@ -116,16 +118,17 @@ GPTOSS_DEVICE uint16_t float_to_bf16(float value) {
 
 struct LaunchConfig {
   dim3 grid, block;
-  size_t dynamic_shared = 0;         // bytes; beyond 48 KiB the kernel has to be told, see allow_dynamic_shared()
+  size_t dynamic_shared = 0;  // bytes; beyond 48 KiB the kernel has to be told, see allow_dynamic_shared()
   GPU(Stream_t) stream = nullptr;
-  bool programmatic = false;         // may begin before its predecessor's end (CUDA); see ptx/grid_dependency.cuh
+  bool programmatic = false;  // may begin before its predecessor's end (CUDA); see ptx/grid_dependency.cuh
 };
 
-// launch(kernel, {.grid = 4, .block = 128}, arguments...): the one way to start a kernel. What differs from replay to
-// replay of a graph must not be an argument: arguments are copied when the graph is captured.
+// launch(kernel, {.grid = 4, .block = 128}, arguments...): the one way to start a kernel. What differs from
+// replay to replay of a graph must not be an argument: arguments are copied when the graph is captured.
 #if defined(__CUDACC__) || defined(__HIPCC__) || defined(GPTOSS_EMULATOR)
 template <class... P, class... A>
-GPU(Error_t) launch(void (*kernel)(P...), const LaunchConfig& config, A&&... arguments) {
+GPU(Error_t)
+launch(void (*kernel)(P...), const LaunchConfig& config, A&&... arguments) {
 #if GPTOSS_HIP_DEVICE
   hipLaunchKernelGGL(kernel, config.grid, config.block, config.dynamic_shared, config.stream,
                      static_cast<A&&>(arguments)...);
@@ -146,10 +149,11 @@ GPU(Error_t) launch(void (*kernel)(P...), const LaunchConfig& config, A&&... arg
 }
 
 template <class... P>
-GPU(Error_t) allow_dynamic_shared(void (*kernel)(P...), size_t bytes) {
+GPU(Error_t)
+allow_dynamic_shared(void (*kernel)(P...), size_t bytes) {
 #if GPTOSS_HIP_DEVICE
-  return hipFuncSetAttribute(reinterpret_cast<const void*>(kernel), hipFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(bytes));
+  return hipFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             hipFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
 #else
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
 #endif

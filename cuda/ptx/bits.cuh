@@ -8,7 +8,8 @@
 #else
 namespace gptoss::ptx {
 
-// Four of the eight bytes of high:low, one for each nibble of the selector (bit 3 of it repeats the byte's sign).
+// Four of the eight bytes of high:low, one for each nibble of the selector (bit 3 of it repeats the byte's
+// sign).
 GPTOSS_PTX uint32_t prmt(uint32_t low, uint32_t high, uint32_t selector) {
   uint32_t result;
   asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));

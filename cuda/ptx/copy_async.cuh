@@ -1,7 +1,8 @@
 // cp.async (sm_80): each thread copies its own 16 bytes from global to shared memory and goes on.
 //
-// Copies belong to the group that the thread commits next. wait_group<N> returns when at most N of the thread's
-// newest groups are still on their way; other threads know of the copy only after a barrier behind that.
+// Copies belong to the group that the thread commits next. wait_group<N> returns when at most N of the
+// thread's newest groups are still on their way; other threads know of the copy only after a barrier behind
+// that.
 #pragma once
 
 #include "shared.cuh"
@@ -13,7 +14,8 @@ namespace gptoss::ptx {
 
 // Both addresses are multiples of 16.
 GPTOSS_PTX void cp_async_16(void* shared, const void* global) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global)
+               : "memory");
 }
 
 // 16 zero bytes where not `valid`; then `global` is not read.

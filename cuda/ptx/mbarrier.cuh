@@ -1,7 +1,8 @@
-// mbarrier (sm_90): a barrier in shared memory that threads arrive at and asynchronous copies report their bytes to.
+// mbarrier (sm_90): a barrier in shared memory that threads arrive at and asynchronous copies report their
+// bytes to.
 //
-// A phase completes when all expected arrivals have come and no announced byte is missing; then the next one begins.
-// wait_parity(p) returns when the newest phase of parity p is complete; the first phase has parity 0.
+// A phase completes when all expected arrivals have come and no announced byte is missing; then the next one
+// begins. wait_parity(p) returns when the newest phase of parity p is complete; the first phase has parity 0.
 #pragma once
 
 #include "shared.cuh"
@@ -13,7 +14,8 @@ namespace gptoss::ptx {
 
 // By one thread; the others see it after fence_mbarrier_init() and a barrier of the block.
 GPTOSS_PTX void mbarrier_init(uint64_t* barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals)
+               : "memory");
 }
 
 // Makes the initialisation known to the async proxy.
@@ -28,7 +30,8 @@ GPTOSS_PTX void mbarrier_arrive(uint64_t* barrier) {
 
 // One arrival, and the announcement of `bytes` that copies will bring in this phase.
 GPTOSS_PTX void mbarrier_arrive_expect_tx(uint64_t* barrier, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)),
+               "r"(bytes)
                : "memory");
 }
 

@@ -1,5 +1,5 @@
-// Barriers 1 to 15 of a block (0 is __syncthreads()), for some of its warps. `threads` counts all who sync and all
-// who arrive, a multiple of 32; lanes of a warp come together.
+// Barriers 1 to 15 of a block (0 is __syncthreads()), for some of its warps. `threads` counts all who sync
+// and all who arrive, a multiple of 32; lanes of a warp come together.
 #pragma once
 
 #include "shared.cuh"

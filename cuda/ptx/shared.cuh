@@ -3,8 +3,8 @@
 
 #include "simt/port.cuh"
 
-// A function of one PTX instruction. The emulator has the same functions under the same names, and only there do
-// they take a hidden last argument: the line of the call.
+// A function of one PTX instruction. The emulator has the same functions under the same names, and only there
+// do they take a hidden last argument: the line of the call.
 #define GPTOSS_PTX __device__ __forceinline__
 
 #if defined(GPTOSS_EMULATOR)

@@ -1,7 +1,7 @@
 // What the emulator's tests share: cases that run a kernel over many seeds, clean or with a planted fault.
 //
-// A clean kernel has to be right and silent with every seed. A planted fault is caught when a detector names it, or
-// the numbers are wrong; the case says which of the two, and within how many seeds.
+// A clean kernel has to be right and silent with every seed. A planted fault is caught when a detector names
+// it, or the numbers are wrong; the case says which of the two, and within how many seeds.
 #pragma once
 
 #include <algorithm>
@@ -24,8 +24,9 @@ inline int failures = 0;
 inline int clean_runs = 0, faults_caught = 0, not_looked_at = 0;
 inline std::string only;  // of --only NAME: the one case to run
 
-// With AddressSanitizer kernels are compiled without the emulator's own hooks. It ends the program at an access out of
-// bounds (see test_emulator.py, which runs those cases one by one); races have to show in the numbers.
+// With AddressSanitizer kernels are compiled without the emulator's own hooks. It ends the program at an
+// access out of bounds (see test_emulator.py, which runs those cases one by one); races have to show in the
+// numbers.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kHooked = false;
 #else
@@ -72,8 +73,9 @@ inline void expect_clean(const char* name, const Run& run, int usual_seeds = 20)
     const Outcome outcome = run_once(run, seed);
     ++clean_runs;
     if (!outcome.wrong() && outcome.faults.empty()) continue;
-    check(false, name, "with seed " + std::to_string(seed) + ": error " + std::to_string(outcome.error) +
-                           " of its tolerance, " + std::to_string(outcome.faults.size()) + " faults");
+    check(false, name,
+          "with seed " + std::to_string(seed) + ": error " + std::to_string(outcome.error) +
+              " of its tolerance, " + std::to_string(outcome.faults.size()) + " faults");
     return;
   }
 }
@@ -82,7 +84,9 @@ inline void expect_clean(const char* name, const Run& run, int usual_seeds = 20)
 inline void expect_caught(const char* name, const std::vector<emulator::Kind>& kinds, const Run& run,
                           const char* in_report = "", int within = 8) {
   if (skipped(name)) return;
-  const auto may_be = [&](emulator::Kind kind) { return std::find(kinds.begin(), kinds.end(), kind) != kinds.end(); };
+  const auto may_be = [&](emulator::Kind kind) {
+    return std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
+  };
   const bool ends_program = may_be(emulator::Kind::kOutOfBounds) || may_be(emulator::Kind::kHostMemory) ||
                             may_be(emulator::Kind::kMisaligned);
   const bool needs_hooks = may_be(emulator::Kind::kRace) || may_be(emulator::Kind::kInFlight);
@@ -122,7 +126,8 @@ inline void start(int argc, char** argv) {
 }
 
 inline int finish(const char* program) {
-  std::printf("%s: %d clean runs, %d planted faults caught, %d checks FAILED", program, clean_runs, faults_caught, failures);
+  std::printf("%s: %d clean runs, %d planted faults caught, %d checks FAILED", program, clean_runs,
+              faults_caught, failures);
   if (not_looked_at != 0) std::printf(" (%d faults need the hooks that this build has not)", not_looked_at);
   std::printf("\n");
   return failures == 0 ? 0 : 1;

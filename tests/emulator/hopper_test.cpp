@@ -37,8 +37,8 @@ double wgmma_from_registers() {
   GpuVector<uint16_t> a(problem.a), b(problem.b);
   GpuVector<float> c(problem.expected.size());
   (void)launch(kernels::wgmma_from_registers<kFault>,
-               {.grid = 1, .block = kernels::kConsumers, .dynamic_shared = 2 * kernels::kWgmmaTileBytes + 8}, a.data(),
-               b.data(), c.data());
+               {.grid = 1, .block = kernels::kConsumers, .dynamic_shared = 2 * kernels::kWgmmaTileBytes + 8},
+               a.data(), b.data(), c.data());
   return harness::worst(c.host(), problem.expected, problem.tolerance());
 }
 
@@ -49,7 +49,8 @@ double relay() {
   std::vector<double> expected(kCount);
   for (int i = 0; i < kCount; ++i) expected[i] = 3 * x[i] + 1;
   GpuVector<float> in(x), out(kCount);
-  const auto kernel = kFault == Fault::kMissingReuseBarrier ? kernels::relay_unguarded<kFault> : kernels::relay<kFault>;
+  const auto kernel =
+      kFault == Fault::kMissingReuseBarrier ? kernels::relay_unguarded<kFault> : kernels::relay<kFault>;
   (void)launch(kernel, {.grid = 1, .block = kernels::kRelayThreads}, in.data(), out.data(), kCount);
   return harness::worst(out.host(), expected, 1e-5);
 }
@@ -62,10 +63,12 @@ double dependent_pair() {
   for (int i = 0; i < kCount; ++i) expected[i] = 2.0 * x[i] + w[i];
   GpuVector<float> in(x), weights(w), h(std::vector<float>(kCount, 5.0f)), out(kCount);
   for (int round = 0; round < 2; ++round) {
-    (void)launch(kernels::first_of_two<kFault>, {.grid = 4, .block = kernels::kDependentThreads, .programmatic = round > 0},
-                 in.data(), h.data());
-    (void)launch(kernels::second_of_two<kFault>, {.grid = 4, .block = kernels::kDependentThreads, .programmatic = true},
-                 h.data(), weights.data(), out.data());
+    (void)launch(kernels::first_of_two<kFault>,
+                 {.grid = 4, .block = kernels::kDependentThreads, .programmatic = round > 0}, in.data(),
+                 h.data());
+    (void)launch(kernels::second_of_two<kFault>,
+                 {.grid = 4, .block = kernels::kDependentThreads, .programmatic = true}, h.data(),
+                 weights.data(), out.data());
   }
   return harness::worst(out.host(), expected, 1e-5);
 }
@@ -80,16 +83,19 @@ int main(int argc, char** argv) {
   expect_clean("dependent_pair", dependent_pair<Fault::kNone>);
 
   const char* file = "wgmma_gemm_sm90a.cuh";
-  expect_caught("wgmma_gemm: the producer waits for the wrong phase", {Kind::kInFlight, Kind::kDeadlock, Kind::kRace},
-                wgmma_gemm<Fault::kWrongPhase>, file);
-  expect_caught("wgmma_gemm: half the bytes announced", {Kind::kInFlight, Kind::kDeadlock}, wgmma_gemm<Fault::kWrongBytes>,
-                file);
-  expect_caught("wgmma_gemm: one arrival too few expected", {Kind::kInFlight, Kind::kDeadlock, Kind::kInstruction, Kind::kRace},
+  expect_caught("wgmma_gemm: the producer waits for the wrong phase",
+                {Kind::kInFlight, Kind::kDeadlock, Kind::kRace}, wgmma_gemm<Fault::kWrongPhase>, file);
+  expect_caught("wgmma_gemm: half the bytes announced", {Kind::kInFlight, Kind::kDeadlock},
+                wgmma_gemm<Fault::kWrongBytes>, file);
+  expect_caught("wgmma_gemm: one arrival too few expected",
+                {Kind::kInFlight, Kind::kDeadlock, Kind::kInstruction, Kind::kRace},
                 wgmma_gemm<Fault::kWrongArrivals>, file);
-  expect_caught("wgmma_gemm: a stage given back too early", {Kind::kInFlight}, wgmma_gemm<Fault::kEarlyRelease>, file);
-  expect_caught("wgmma_gemm: no wait for the products", {Kind::kInFlight}, wgmma_gemm<Fault::kMissingProductWait>, file);
-  expect_caught("wgmma_gemm: no fence for the registers", {Kind::kInFlight}, wgmma_gemm<Fault::kMissingRegisterFence>,
-                "wgmma.fence");
+  expect_caught("wgmma_gemm: a stage given back too early", {Kind::kInFlight},
+                wgmma_gemm<Fault::kEarlyRelease>, file);
+  expect_caught("wgmma_gemm: no wait for the products", {Kind::kInFlight},
+                wgmma_gemm<Fault::kMissingProductWait>, file);
+  expect_caught("wgmma_gemm: no fence for the registers", {Kind::kInFlight},
+                wgmma_gemm<Fault::kMissingRegisterFence>, "wgmma.fence");
   expect_caught("wgmma_gemm: a descriptor's wrong stride", {}, wgmma_gemm<Fault::kWrongDescriptorStride>);
   expect_caught("wgmma_gemm: a descriptor without the swizzle", {}, wgmma_gemm<Fault::kUnswizzledDescriptor>);
   expect_caught("wgmma_gemm: no barrier after making mbarriers", {Kind::kRace, Kind::kInstruction},
@@ -101,16 +107,18 @@ int main(int argc, char** argv) {
                 wgmma_from_registers<Fault::kMissingProductWait>, file);
 
   expect_caught("relay: a wrong count", {Kind::kInstruction}, relay<Fault::kWrongBarrierCount>, "relay.cuh");
-  expect_caught("relay: a wrong barrier", {Kind::kDeadlock, Kind::kRace, Kind::kDivergence}, relay<Fault::kWrongBarrierId>, "relay.cuh");
-  expect_caught("relay: nobody says that a half is free", {Kind::kDeadlock, Kind::kDivergence}, relay<Fault::kMissingSecondBarrier>,
-                "relay.cuh");
+  expect_caught("relay: a wrong barrier", {Kind::kDeadlock, Kind::kRace, Kind::kDivergence},
+                relay<Fault::kWrongBarrierId>, "relay.cuh");
+  expect_caught("relay: nobody says that a half is free", {Kind::kDeadlock, Kind::kDivergence},
+                relay<Fault::kMissingSecondBarrier>, "relay.cuh");
   expect_caught("relay: nothing holds the producers back", {Kind::kRace, Kind::kInstruction},
                 relay<Fault::kMissingReuseBarrier>, "relay.cuh");
 
-  expect_caught("dependent_pair: a read before the wait", {Kind::kRace}, dependent_pair<Fault::kReadBeforeWait>,
+  expect_caught("dependent_pair: a read before the wait", {Kind::kRace},
+                dependent_pair<Fault::kReadBeforeWait>, "dependent.cuh");
+  expect_caught("dependent_pair: a write before the wait", {Kind::kRace},
+                dependent_pair<Fault::kWriteBeforeWait>, "dependent.cuh");
+  expect_caught("dependent_pair: no wait", {Kind::kRace}, dependent_pair<Fault::kMissingWait>,
                 "dependent.cuh");
-  expect_caught("dependent_pair: a write before the wait", {Kind::kRace}, dependent_pair<Fault::kWriteBeforeWait>,
-                "dependent.cuh");
-  expect_caught("dependent_pair: no wait", {Kind::kRace}, dependent_pair<Fault::kMissingWait>, "dependent.cuh");
   return harness::finish("hopper_test");
 }

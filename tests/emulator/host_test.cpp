@@ -43,7 +43,7 @@ double decode_by_graph() {
   return harness::worst(out.host(), expected, 1e-5);
 }
 
-// --- Two streams: the second goes on from what the first made. In a graph as well, where an event joins them.
+// --- Two streams: the second goes on from what the first made. In a graph as well.
 
 template <Fault kFault>
 double two_streams(bool captured) {
@@ -56,14 +56,16 @@ double two_streams(bool captured) {
   cudaEvent_t forked, made, joined;
   (void)cudaStreamCreateWithFlags(&first, cudaStreamNonBlocking);
   (void)cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking);
-  for (cudaEvent_t* event : {&forked, &made, &joined}) (void)cudaEventCreateWithFlags(event, cudaEventDisableTiming);
+  for (cudaEvent_t* event : {&forked, &made, &joined})
+    (void)cudaEventCreateWithFlags(event, cudaEventDisableTiming);
   if (captured) (void)cudaStreamBeginCapture(first, cudaStreamCaptureModeGlobal);
   (void)cudaEventRecord(forked, first);
   (void)cudaStreamWaitEvent(second, forked);
   (void)launch(kernels::add_one, {.grid = 1, .block = 32, .stream = first}, in.data(), middle.data(), kCount);
   (void)cudaEventRecord(made, first);
   if (kFault != Fault::kMissingEventWait) (void)cudaStreamWaitEvent(second, made);
-  (void)launch(kernels::add_one, {.grid = 1, .block = 32, .stream = second}, middle.data(), out.data(), kCount);
+  (void)launch(kernels::add_one, {.grid = 1, .block = 32, .stream = second}, middle.data(), out.data(),
+               kCount);
   (void)cudaEventRecord(joined, second);
   (void)cudaStreamWaitEvent(first, joined);
   if (captured) {
@@ -99,7 +101,8 @@ double pinned_copies() {
   cudaStream_t stream;
   (void)cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
   (void)cudaMemcpyAsync(in.data(), sent, kCount * sizeof(float), cudaMemcpyHostToDevice, stream);
-  if (kFault == Fault::kMissingReuseBarrier) std::fill(sent, sent + kCount, 0.0f);  // it may not have been sent yet
+  if (kFault == Fault::kMissingReuseBarrier)
+    std::fill(sent, sent + kCount, 0.0f);  // it may not have been sent yet
   (void)launch(kernels::add_one, {.grid = 1, .block = 32, .stream = stream}, in.data(), out.data(), kCount);
   (void)cudaMemcpyAsync(received, out.data(), kCount * sizeof(float), cudaMemcpyDeviceToHost, stream);
   if (kFault != Fault::kMissingSynchronize) (void)cudaStreamSynchronize(stream);
@@ -117,7 +120,8 @@ void memory() {
   void *a = nullptr, *b = nullptr;
   check(cudaMalloc(&a, 800) == cudaSuccess, "800 of 1000 bytes");
   check(cudaMalloc(&b, 300) == cudaErrorMemoryAllocation, "300 of the 200 that are left");
-  check(cudaGetLastError() == cudaErrorMemoryAllocation && cudaGetLastError() == cudaSuccess, "an error is told once");
+  check(cudaGetLastError() == cudaErrorMemoryAllocation && cudaGetLastError() == cudaSuccess,
+        "an error is told once");
   size_t free = 0, total = 0;
   (void)cudaMemGetInfo(&free, &total);
   check(free == 200 && total == 1000, "what is free");
@@ -125,9 +129,12 @@ void memory() {
   check(cudaFree(a) == cudaErrorInvalidValue, "freed twice");
   (void)cudaGetLastError();
   std::vector<unsigned char> bytes(1000);
-  check(cudaMemcpy(bytes.data(), b, 1001, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue, "a copy beyond the end");
-  check(cudaMemcpy(b, bytes.data(), 1000, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue, "a copy the wrong way");
-  check(cudaMemcpy(bytes.data(), b, 1000, cudaMemcpyDefault) == cudaSuccess && bytes[999] == 0xff, "poisoned memory");
+  check(cudaMemcpy(bytes.data(), b, 1001, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue,
+        "a copy beyond the end");
+  check(cudaMemcpy(b, bytes.data(), 1000, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue,
+        "a copy the wrong way");
+  check(cudaMemcpy(bytes.data(), b, 1000, cudaMemcpyDefault) == cudaSuccess && bytes[999] == 0xff,
+        "poisoned memory");
   (void)cudaFree(b);
   (void)cudaGetLastError();
   emulator::set_memory_total(size_t{1} << 30);
@@ -141,10 +148,12 @@ void launches() {
   };
   check(launched({.grid = 1, .block = 1025}) == cudaErrorInvalidConfiguration, "1025 threads");
   check(launched({.grid = 0, .block = 32}) == cudaErrorInvalidConfiguration, "no blocks");
-  check(launched({.grid = 1, .block = 32, .dynamic_shared = 50000}) == cudaErrorInvalidValue, "50000 bytes, not asked for");
+  check(launched({.grid = 1, .block = 32, .dynamic_shared = 50000}) == cudaErrorInvalidValue,
+        "50000 bytes, not asked for");
   (void)gptoss::simt::allow_dynamic_shared(kernels::add_one, 60000);
   check(launched({.grid = 1, .block = 32, .dynamic_shared = 50000}) == cudaSuccess, "50000 bytes, asked for");
-  check(gptoss::simt::allow_dynamic_shared(kernels::add_one, 300000) == cudaErrorInvalidValue, "300000 bytes");
+  check(gptoss::simt::allow_dynamic_shared(kernels::add_one, 300000) == cudaErrorInvalidValue,
+        "300000 bytes");
   (void)cudaDeviceSynchronize();
   (void)cudaGetLastError();
   emulator::take_faults();
@@ -181,7 +190,8 @@ void captures() {
   (void)cudaEventRecord(forked, stream);
   (void)cudaStreamWaitEvent(other, forked);
   (void)launch(kernels::add_one, {.grid = 1, .block = 32, .stream = other}, y.data(), x.data(), 4);
-  check(cudaStreamEndCapture(stream, &graph) == cudaErrorStreamCaptureInvalidated, "a fork that does not come back");
+  check(cudaStreamEndCapture(stream, &graph) == cudaErrorStreamCaptureInvalidated,
+        "a fork that does not come back");
   (void)cudaStreamDestroy(stream);
   (void)cudaStreamDestroy(other);
   (void)cudaEventDestroy(forked);

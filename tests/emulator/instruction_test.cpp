@@ -95,9 +95,10 @@ double all_atomics() {
   GpuVector<unsigned> counts(std::vector<unsigned>(3, 0u)), lock(std::vector<unsigned>(1, 0u));
   GpuVector<int> extremes(std::vector<int>(2, 0));
   GpuVector<float> guarded(std::vector<float>(1, 0.0f));
-  (void)launch(atomics, {.grid = 3, .block = 64}, counts.data(), extremes.data(), lock.data(), guarded.data());
-  return wrong_if(counts.host() != std::vector<unsigned>{64, 64, 64} || extremes.host() != std::vector<int>{191, -191} ||
-                  guarded.host()[0] != 6);
+  (void)launch(atomics, {.grid = 3, .block = 64}, counts.data(), extremes.data(), lock.data(),
+               guarded.data());
+  return wrong_if(counts.host() != std::vector<unsigned>{64, 64, 64} ||
+                  extremes.host() != std::vector<int>{191, -191} || guarded.host()[0] != 6);
 }
 
 // --- A block that waits for another one's flag, in three ways.
@@ -110,8 +111,10 @@ __global__ void handover(float* data, uint32_t* flag, float* out) {
     if (kFlag != Flag::kNoFence) __threadfence();
     __syncthreads();
     if (threadIdx.x != 0) return;
-    if (kFlag == Flag::kAcquire) ptx::store_release(flag, 1);
-    else *const_cast<volatile uint32_t*>(flag) = 1;
+    if (kFlag == Flag::kAcquire)
+      ptx::store_release(flag, 1);
+    else
+      *const_cast<volatile uint32_t*>(flag) = 1;
   } else {
     if (kFlag == Flag::kAcquire) {
       while (ptx::load_acquire(flag) == 0) continue;
@@ -140,8 +143,8 @@ __global__ void bits(uint32_t* out) {
 double all_bits() {
   GpuVector<uint32_t> out(3);
   (void)launch(bits, {.grid = 1, .block = 1}, out.data());
-  return wrong_if(out.host() != std::vector<uint32_t>{0x07058381u, 0x007f00ffu,
-                                                      (0x12345678u & 0xff00ff00u) ^ 0x0f0f0f0fu});
+  return wrong_if(out.host() !=
+                  std::vector<uint32_t>{0x07058381u, 0x007f00ffu, (0x12345678u & 0xff00ff00u) ^ 0x0f0f0f0fu});
 }
 
 // --- ldmatrix: matrix i has element 1000 i + 10 row + column.
@@ -149,7 +152,8 @@ double all_bits() {
 __global__ void load_matrices(uint32_t* out) {
   alignas(16) __shared__ uint16_t matrices[4][8][8];
   const int lane = threadIdx.x;
-  for (int i = lane; i < 256; i += 32) matrices[i / 64][i / 8 % 8][i % 8] = 1000 * (i / 64) + 10 * (i / 8 % 8) + i % 8;
+  for (int i = lane; i < 256; i += 32)
+    matrices[i / 64][i / 8 % 8][i % 8] = 1000 * (i / 64) + 10 * (i / 8 % 8) + i % 8;
   __syncwarp();
   uint32_t four[4], four_transposed[4], two[2], two_transposed[2];
   const void* row = matrices[lane / 8][lane % 8];
@@ -228,15 +232,17 @@ __global__ void one_product(const uint16_t* a, const uint16_t* b, float* c) {
     return reinterpret_cast<uint4*>(tile + row * 128 + (unit ^ row % 8) * 16);
   };
   const int thread = threadIdx.x, g = thread % 32 / 4, t = thread % 4;
-  for (int i = thread; i < 64 * 8; i += 128) *place(a_tile, i / 8, i % 8) = reinterpret_cast<const uint4*>(a)[i];
-  for (int i = thread; i < kN * 8; i += 128) *place(b_tile, i / 8, i % 8) = reinterpret_cast<const uint4*>(b)[i];
+  for (int i = thread; i < 64 * 8; i += 128)
+    *place(a_tile, i / 8, i % 8) = reinterpret_cast<const uint4*>(a)[i];
+  for (int i = thread; i < kN * 8; i += 128)
+    *place(b_tile, i / 8, i % 8) = reinterpret_cast<const uint4*>(b)[i];
   ptx::fence_proxy_async();
   __syncthreads();
   uint32_t fragments[4][4];
   for (int k = 0; k < 4; ++k)
     for (int i = 0; i < 4; ++i)
-      fragments[k][i] = *reinterpret_cast<const uint32_t*>(
-          a + (thread / 32 * 16 + g + i % 2 * 8) * 64 + 16 * k + 2 * t + i / 2 * 8);
+      fragments[k][i] = *reinterpret_cast<const uint32_t*>(a + (thread / 32 * 16 + g + i % 2 * 8) * 64 +
+                                                           16 * k + 2 * t + i / 2 * 8);
   float sums[kN / 2] = {};
   ptx::wgmma_fence();
   for (int k = 0; k < 4; ++k) {
@@ -256,8 +262,8 @@ double product() {
   static const harness::GemmCase problem(64, kN, 64);
   GpuVector<uint16_t> a(problem.a), b(problem.b);
   GpuVector<float> c(problem.expected.size());
-  (void)launch(one_product<kN>, {.grid = 1, .block = 128, .dynamic_shared = size_t{64 + kN} * 128}, a.data(), b.data(),
-               c.data());
+  (void)launch(one_product<kN>, {.grid = 1, .block = 128, .dynamic_shared = size_t{64 + kN} * 128}, a.data(),
+               b.data(), c.data());
   return harness::worst(c.host(), problem.expected, problem.tolerance());
 }
 

@@ -25,8 +25,8 @@ double reduce() {
   GpuVector<float> in(x), out(kRows);
   if (kFault == Fault::kUseAfterFree) (void)cudaFree(in.data());
   const float* pointer = kFault == Fault::kHostPointer ? x.data() : in.data();
-  (void)launch(kernels::reduce_rows<kFault>, {.grid = kRows, .block = kernels::kReduceThreads}, pointer, out.data(),
-               kColumns);
+  (void)launch(kernels::reduce_rows<kFault>, {.grid = kRows, .block = kernels::kReduceThreads}, pointer,
+               out.data(), kColumns);
   return harness::worst(out.host(), expected, 1e-4);
 }
 
@@ -38,8 +38,8 @@ double transpose() {
   for (int r = 0; r < kRows; ++r)
     for (int c = 0; c < kColumns; ++c) expected[c * kRows + r] = x[r * kColumns + c];
   GpuVector<float> in(x), out(x.size());
-  (void)launch(kernels::transpose<kFault>, {.grid = {3, 2}, .block = {kernels::kTile, kernels::kTileRows}}, in.data(),
-               out.data(), kRows, kColumns);
+  (void)launch(kernels::transpose<kFault>, {.grid = {3, 2}, .block = {kernels::kTile, kernels::kTileRows}},
+               in.data(), out.data(), kRows, kColumns);
   return harness::worst(out.host(), expected, 1e-30);
 }
 
@@ -51,11 +51,12 @@ double softmax() {
   for (int r = 0; r < kRows; ++r) {
     double sum = 0;
     for (int c = 0; c < kColumns; ++c) sum += std::exp(double{x[r * kColumns + c]});
-    for (int c = 0; c < kColumns; ++c) expected[r * kColumns + c] = std::exp(double{x[r * kColumns + c]}) / sum;
+    for (int c = 0; c < kColumns; ++c)
+      expected[r * kColumns + c] = std::exp(double{x[r * kColumns + c]}) / sum;
   }
   GpuVector<float> in(x), out(x.size());
-  (void)launch(kernels::softmax<kFault>, {.grid = 2, .block = kernels::kSoftmaxRows * 32}, in.data(), out.data(), kRows,
-               kColumns);
+  (void)launch(kernels::softmax<kFault>, {.grid = 2, .block = kernels::kSoftmaxRows * 32}, in.data(),
+               out.data(), kRows, kColumns);
   return harness::worst(out.host(), expected, 1e-6);
 }
 
@@ -71,8 +72,8 @@ double split_sum() {
   double error = 0;
   for (int round = 0; round < 2; ++round) {  // the second finds the counter as the first left it
     (void)cudaMemset(out.data(), 0xff, kWidth * sizeof(float));
-    (void)launch(kernels::split_sum<kFault>, {.grid = {2, kParts}, .block = kernels::kSplitThreads}, in.data(),
-                 partial.data(), counter.data(), out.data(), kDepth, kWidth);
+    (void)launch(kernels::split_sum<kFault>, {.grid = {2, kParts}, .block = kernels::kSplitThreads},
+                 in.data(), partial.data(), counter.data(), out.data(), kDepth, kWidth);
     const double now = harness::worst(out.host(), expected, 1e-5);
     if (!(now <= error)) error = now;
   }
@@ -112,30 +113,36 @@ void clean_kernels() {
 
 void planted_faults() {
   expect_caught("reduce: no barrier", {Kind::kRace}, reduce<Fault::kMissingBarrier>, "reduce.cuh");
-  expect_caught("reduce: one element too far", {Kind::kOutOfBounds}, reduce<Fault::kIndexOffByOne>, "reduce.cuh");
+  expect_caught("reduce: one element too far", {Kind::kOutOfBounds}, reduce<Fault::kIndexOffByOne>,
+                "reduce.cuh");
   expect_caught("reduce: a warp leaves before the barrier", {Kind::kDivergence}, reduce<Fault::kEarlyReturn>);
   expect_caught("reduce: shared memory never written", {}, reduce<Fault::kUninitialised>);
-  expect_caught("reduce: a pointer of the host", {Kind::kHostMemory}, reduce<Fault::kHostPointer>, "reduce.cuh");
-  expect_caught("reduce: memory that was freed", {Kind::kOutOfBounds}, reduce<Fault::kUseAfterFree>, "was freed");
+  expect_caught("reduce: a pointer of the host", {Kind::kHostMemory}, reduce<Fault::kHostPointer>,
+                "reduce.cuh");
+  expect_caught("reduce: memory that was freed", {Kind::kOutOfBounds}, reduce<Fault::kUseAfterFree>,
+                "was freed");
   expect_caught("transpose: no barrier", {Kind::kRace}, transpose<Fault::kMissingBarrier>, "transpose.cuh");
   expect_caught("transpose: a barrier in a branch", {Kind::kDivergence, Kind::kRace},
                 transpose<Fault::kBarrierInBranch>, "transpose.cuh");
   expect_caught("transpose: a bound forgotten", {Kind::kOutOfBounds}, transpose<Fault::kIndexOffByOne>);
   expect_caught("transpose: the tile's neighbour", {}, transpose<Fault::kSharedOffByOne>);
-  expect_caught("softmax: a mask without lane 31", {Kind::kDivergence}, softmax<Fault::kMaskOffByOne>, "softmax.cuh");
+  expect_caught("softmax: a mask without lane 31", {Kind::kDivergence}, softmax<Fault::kMaskOffByOne>,
+                "softmax.cuh");
   expect_caught("softmax: a shuffle in a branch", {Kind::kDivergence, Kind::kAbsentLane},
                 softmax<Fault::kShuffleInBranch>, "shfl");
-  expect_caught("softmax: a lane that takes no part", {Kind::kAbsentLane}, softmax<Fault::kShuffleFromAbsentLane>,
-                "reads lane 24");
+  expect_caught("softmax: a lane that takes no part", {Kind::kAbsentLane},
+                softmax<Fault::kShuffleFromAbsentLane>, "reads lane 24");
   expect_caught("softmax: a sum that only lane 0 has", {}, softmax<Fault::kLaneZeroOnly>);
   expect_caught("split_sum: no fence", {Kind::kRace}, split_sum<Fault::kMissingFence>, "split_sum.cuh");
   expect_caught("split_sum: no barrier before counting", {Kind::kRace}, split_sum<Fault::kMissingBarrier>);
-  expect_caught("split_sum: no barrier after counting", {Kind::kRace}, split_sum<Fault::kMissingSecondBarrier>);
+  expect_caught("split_sum: no barrier after counting", {Kind::kRace},
+                split_sum<Fault::kMissingSecondBarrier>);
   expect_caught("split_sum: a counter that is not atomic", {Kind::kRace}, split_sum<Fault::kPlainIncrement>);
   expect_caught("split_sum: a counter that is not reset", {}, split_sum<Fault::kCounterNotReset>);
-  expect_caught("warp_scan: no __syncwarp", {Kind::kRace}, warp_scan<Fault::kMissingWarpSync>, "warp_scan.cuh");
-  expect_caught("double_vectors: a misaligned vector", {Kind::kMisaligned}, double_vectors<Fault::kMisalignedVector>,
+  expect_caught("warp_scan: no __syncwarp", {Kind::kRace}, warp_scan<Fault::kMissingWarpSync>,
                 "warp_scan.cuh");
+  expect_caught("double_vectors: a misaligned vector", {Kind::kMisaligned},
+                double_vectors<Fault::kMisalignedVector>, "warp_scan.cuh");
 }
 
 }  // namespace

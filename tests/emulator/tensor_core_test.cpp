@@ -29,8 +29,8 @@ double mma_gemm() {
 int main(int argc, char** argv) {
   harness::start(argc, argv);
   expect_clean("mma_gemm", mma_gemm<Fault::kNone>);
-  expect_caught("mma_gemm: one group too many on its way", {Kind::kInFlight}, mma_gemm<Fault::kWrongWaitCount>,
-                "mma_gemm_sm80.cuh");
+  expect_caught("mma_gemm: one group too many on its way", {Kind::kInFlight},
+                mma_gemm<Fault::kWrongWaitCount>, "mma_gemm_sm80.cuh");
   expect_caught("mma_gemm: a group not committed", {Kind::kInFlight}, mma_gemm<Fault::kMissingCommit>);
   expect_caught("mma_gemm: no barrier after the wait", {Kind::kInFlight, Kind::kRace},
                 mma_gemm<Fault::kMissingCopyBarrier>);
@@ -39,7 +39,8 @@ int main(int argc, char** argv) {
   expect_caught("mma_gemm: a fragment's rows and columns changed", {}, mma_gemm<Fault::kWrongFragmentIndex>);
   expect_caught("mma_gemm: wrong rows given to ldmatrix", {}, mma_gemm<Fault::kWrongFragmentRow>);
   expect_caught("mma_gemm: a swizzle forgotten", {}, mma_gemm<Fault::kWrongSwizzle>);
-  expect_caught("mma_gemm: a copy from a misaligned address", {Kind::kMisaligned}, mma_gemm<Fault::kMisalignedCopy>);
+  expect_caught("mma_gemm: a copy from a misaligned address", {Kind::kMisaligned},
+                mma_gemm<Fault::kMisalignedCopy>);
   expect_caught("mma_gemm: half a warp", {Kind::kDivergence}, mma_gemm<Fault::kHalfWarpMma>, "mma.sync");
   return harness::finish("tensor_core_test");
 }

@@ -1,5 +1,5 @@
-// HIP: the kernels that CUDA shares, in waves of 64 or 32 lanes, and the matrix cores of each. Built twice, see
-// cmake/EmulatorTests.cmake.
+// HIP: the kernels that CUDA shares, in waves of 64 or 32 lanes, and the matrix cores of each. Built twice,
+// see cmake/EmulatorTests.cmake.
 #include "gemm_case.h"
 #include "gpu_vector.h"
 #include "kernels/reduce.cuh"
@@ -24,8 +24,8 @@ double reduce() {
   for (int r = 0; r < kRows; ++r)
     for (int c = 0; c < kColumns; ++c) expected[r] += x[r * kColumns + c];
   GpuVector<float> in(x), out(kRows);
-  (void)launch(kernels::reduce_rows<kFault>, {.grid = kRows, .block = kernels::kReduceThreads}, in.data(), out.data(),
-               kColumns);
+  (void)launch(kernels::reduce_rows<kFault>, {.grid = kRows, .block = kernels::kReduceThreads}, in.data(),
+               out.data(), kColumns);
   return harness::worst(out.host(), expected, 1e-4);
 }
 
@@ -37,8 +37,8 @@ double transpose() {
   for (int r = 0; r < kRows; ++r)
     for (int c = 0; c < kColumns; ++c) expected[c * kRows + r] = x[r * kColumns + c];
   GpuVector<float> in(x), out(x.size());
-  (void)launch(kernels::transpose<kFault>, {.grid = {3, 2}, .block = {kernels::kTile, kernels::kTileRows}}, in.data(),
-               out.data(), kRows, kColumns);
+  (void)launch(kernels::transpose<kFault>, {.grid = {3, 2}, .block = {kernels::kTile, kernels::kTileRows}},
+               in.data(), out.data(), kRows, kColumns);
   return harness::worst(out.host(), expected, 1e-30);
 }
 
@@ -61,16 +61,22 @@ double gemm(GemmKernel kernel, unsigned tile) {
   static const harness::GemmCase problem(64, 32, 48);
   GpuVector<uint16_t> a(problem.a), b(problem.b);
   GpuVector<float> c(problem.expected.size());
-  (void)launch(kernel, {.grid = {problem.m / tile, problem.n / tile}, .block = kWarp}, a.data(), b.data(), c.data(),
-               problem.n, problem.k);
+  (void)launch(kernel, {.grid = {problem.m / tile, problem.n / tile}, .block = kWarp}, a.data(), b.data(),
+               c.data(), problem.n, problem.k);
   return harness::worst(c.host(), problem.expected, problem.tolerance());
 }
 template <Fault kFault>
-double mfma_16() { return gemm(kernels::mfma_gemm_16<kFault>, 16); }
+double mfma_16() {
+  return gemm(kernels::mfma_gemm_16<kFault>, 16);
+}
 template <Fault kFault>
-double mfma_32() { return gemm(kernels::mfma_gemm_32<kFault>, 32); }
+double mfma_32() {
+  return gemm(kernels::mfma_gemm_32<kFault>, 32);
+}
 template <Fault kFault>
-double wmma() { return gemm(kernels::wmma_gemm<kFault>, 16); }
+double wmma() {
+  return gemm(kernels::wmma_gemm<kFault>, 16);
+}
 
 // Lanes 0 to 31 of a wave of 64 may shuffle among themselves; reading beyond them may not be.
 __global__ void half_wave(float* y, int distance) {
@@ -103,7 +109,8 @@ void waves_of_64() {
   expect_caught("reduce: as if a wave had 32 lanes", {}, reduce<Fault::kWave32>);
   expect_caught("mfma_gemm_16: the wrong block of k", {}, mfma_16<Fault::kWrongBlock>);
   expect_caught("mfma_gemm_16: the result transposed", {}, mfma_16<Fault::kTransposed>);
-  expect_caught("mfma_gemm_16: half a wave", {Kind::kDivergence}, mfma_16<Fault::kHalfWaveMfma>, "wave_gemm.cuh");
+  expect_caught("mfma_gemm_16: half a wave", {Kind::kDivergence}, mfma_16<Fault::kHalfWaveMfma>,
+                "wave_gemm.cuh");
   expect_caught("mfma_gemm_32: a wrong fragment index", {}, mfma_32<Fault::kWrongFragmentIndex>);
   expect_caught("wmma_gemm: the wrong instruction for this wave", {Kind::kInstruction}, wmma<Fault::kNone>);
 }
@@ -111,7 +118,8 @@ void waves_of_64() {
 void waves_of_32() {
   expect_clean("wmma_gemm", wmma<Fault::kNone>);
   expect_clean("reduce: as if a wave had 32 lanes", reduce<Fault::kWave32>);
-  expect_caught("wmma_gemm: lanes that do not repeat the rows", {Kind::kInstruction}, wmma<Fault::kWrongFragmentRow>);
+  expect_caught("wmma_gemm: lanes that do not repeat the rows", {Kind::kInstruction},
+                wmma<Fault::kWrongFragmentRow>);
   expect_caught("wmma_gemm: a wrong fragment index", {}, wmma<Fault::kWrongFragmentIndex>);
 }
 

@@ -1,4 +1,5 @@
-// The emulator's test kernels for sm_90a, and wgmma in all sizes, as nvcc compiles them: see test_emulator.py.
+// The emulator's test kernels for sm_90a, and wgmma in all sizes, as nvcc compiles them: see
+// test_emulator.py.
 #include "kernels/dependent.cuh"
 #include "kernels/wgmma_gemm_sm90a.cuh"
 #include "ptx/bits.cuh"
@@ -8,7 +9,7 @@
 namespace kernels {
 
 template __global__ void wgmma_gemm<Fault::kNone>(const __grid_constant__ CUtensorMap,
-                                                          const __grid_constant__ CUtensorMap, float*, int, int, int);
+                                                  const __grid_constant__ CUtensorMap, float*, int, int, int);
 template __global__ void wgmma_from_registers<Fault::kNone>(const uint16_t*, const uint16_t*, float*);
 template __global__ void first_of_two<Fault::kNone>(const float*, float*);
 template __global__ void second_of_two<Fault::kNone>(float*, const float*, float*);
@@ -36,9 +37,12 @@ template __global__ void one_product<256>(float*);
 __global__ void the_rest(uint32_t* x) {
   using namespace gptoss::ptx;
   bulk_prefetch_l2(x, 1024);
-  store_release(x, prmt(load_acquire(x), lop3<0xca>(x[1], x[2], x[3]), 0x5410) + load_streaming((const uint4*)x).w);
+  store_release(
+      x, prmt(load_acquire(x), lop3<0xca>(x[1], x[2], x[3]), 0x5410) + load_streaming((const uint4*)x).w);
 }
 
-bool describe(CUtensorMap* map, const void* data) { return gptoss::cuda::make_tensor_map(map, data, 64, 64, 64, 64, 64); }
+bool describe(CUtensorMap* map, const void* data) {
+  return gptoss::cuda::make_tensor_map(map, data, 64, 64, 64, 64, 64);
+}
 
 }  // namespace kernels

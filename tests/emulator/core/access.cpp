@@ -62,7 +62,7 @@ Epoch now(Thread& thread, bool atomic, Where where) {
   return {thread.block->grid, thread.block->id, thread.linear, thread.clock.at(thread.linear), atomic, where};
 }
 
-// Whether the earlier access happens before whatever `thread` does now. `finished_reading`: of an earlier grid's
+// Whether the earlier access happens before whatever `thread` does now. Of an earlier grid's
 // read it is enough that it came before the trigger, stores become visible only at the wait.
 bool ordered(const Epoch& earlier, const Thread& thread, bool earlier_is_read) {
   if (earlier.thread < 0) return true;
@@ -72,7 +72,8 @@ bool ordered(const Epoch& earlier, const Thread& thread, bool earlier_is_read) {
   }
   if (earlier.grid->id > thread.block->grid->id) return false;
   if (thread.passed_dependency || !thread.block->grid->launch.programmatic) return true;
-  const std::vector<uint32_t>& triggers = earlier.grid->trigger_counts[earlier.block - earlier.grid->first_block];
+  const std::vector<uint32_t>& triggers =
+      earlier.grid->trigger_counts[earlier.block - earlier.grid->first_block];
   return earlier_is_read && static_cast<size_t>(earlier.thread) < triggers.size() &&
          earlier.count <= triggers[earlier.thread];
 }
@@ -85,15 +86,16 @@ std::string memory_name(const Block& block, const void* address) {
   } else if (p >= block.dynamic_shared && p < block.dynamic_shared + block.grid->launch.dynamic_shared) {
     std::snprintf(text, sizeof text, "dynamic shared memory +%td", p - block.dynamic_shared);
   } else if (const Allocation* allocation = find_allocation(p)) {
-    std::snprintf(text, sizeof text, "allocation %d of %zu bytes, +%td", allocation->number, allocation->bytes,
-                  p - allocation->begin);
+    std::snprintf(text, sizeof text, "allocation %d of %zu bytes, +%td", allocation->number,
+                  allocation->bytes, p - allocation->begin);
   } else {
     std::snprintf(text, sizeof text, "memory of the program, %p", address);
   }
   return text;
 }
 
-[[noreturn]] void report_race(const void* address, bool write, const Epoch& earlier, bool earlier_wrote, Where where) {
+[[noreturn]] void report_race(const void* address, bool write, const Epoch& earlier, bool earlier_wrote,
+                              Where where) {
   const Thread& thread = self();
   std::string who = "thread " + std::to_string(earlier.thread);
   if (earlier.thread == static_cast<int>(thread.block->threads.size())) who = "an asynchronous copy";
@@ -101,7 +103,7 @@ std::string memory_name(const Block& block, const void* address) {
     who += " of kernel " + kernel_name(earlier.grid->launch.kernel);
   else if (earlier.block != thread.block->id)
     who += " of block " + std::to_string(earlier.block - earlier.grid->first_block);
-  const char* missing = earlier.grid != thread.block->grid ? "griddepcontrol.wait"
+  const char* missing = earlier.grid != thread.block->grid  ? "griddepcontrol.wait"
                         : earlier.block != thread.block->id ? "fence with an atomic"
                                                             : "barrier";
   fault(Kind::kRace, where, "%s %s, which %s %s at %s, and no %s is between", write ? "writes" : "reads",
@@ -119,7 +121,8 @@ void note_read(Cell& cell, Thread& thread, bool atomic, Where where) {
   cell.read[machine.random.below(2)] = epoch;
 }
 
-// Of what the thread knows of its block: what has passed the fence of who did it, and so is visible beyond the block.
+// Of what the thread knows of its block: what has passed the fence of who did it, and so is visible beyond
+// the block.
 Clock fenced_by_others(Thread& thread) {
   Clock clock(thread.block->id, thread.block->threads.size() + 1);
   for (const Thread& other : thread.block->threads)
@@ -127,9 +130,9 @@ Clock fenced_by_others(Thread& thread) {
   return clock;
 }
 
-// On success notes the access; otherwise it does not return.
-void check_byte(Cell& cell, const char* address, Access access, Where where) {
-  Thread& thread = self();
+// Does not return unless the access is all right. Notes nothing.
+void expect_allowed(const Cell& cell, const char* address, Access access, Where where) {
+  const Thread& thread = self();
   const bool write = access == Access::kWrite || access == Access::kAtomicWrite;
   const bool atomic = access == Access::kAtomicRead || access == Access::kAtomicWrite;
   const auto in_flight = [&](const AsyncOperation& operation, const char* does) {
@@ -140,13 +143,20 @@ void check_byte(Cell& cell, const char* address, Access access, Where where) {
   if (write && cell.readers > 0) in_flight(*cell.reader, "may be reading");
   if (!ordered(cell.write, thread, false) && !(atomic && cell.write.atomic))
     report_race(address, write, cell.write, true, where);
+  for (const Epoch& reader : cell.read)
+    if (write && !ordered(reader, thread, true) && !(atomic && reader.atomic))
+      report_race(address, write, reader, false, where);
+}
+
+void check_byte(Cell& cell, const char* address, Access access, Where where) {
+  Thread& thread = self();
+  const bool write = access == Access::kWrite || access == Access::kAtomicWrite;
+  const bool atomic = access == Access::kAtomicRead || access == Access::kAtomicWrite;
+  expect_allowed(cell, address, access, where);
   if (!write) {
     note_read(cell, thread, atomic, where);
     return;
   }
-  for (const Epoch& reader : cell.read)
-    if (!ordered(reader, thread, true) && !(atomic && reader.atomic))
-      report_race(address, write, reader, false, where);
   cell.write = now(thread, atomic, where);
   cell.read[0] = cell.read[1] = {};
   cell.generic = true;
@@ -159,7 +169,8 @@ bool own_stack(const Thread& thread, const char* p) {
 }
 
 bool is_shared(const Block& block, const char* p, size_t bytes) {
-  return (p >= block.dynamic_shared && p + bytes <= block.dynamic_shared + block.grid->launch.dynamic_shared) ||
+  return (p >= block.dynamic_shared &&
+          p + bytes <= block.dynamic_shared + block.grid->launch.dynamic_shared) ||
          (p >= static_shared_begin() && p + bytes <= static_shared_begin() + static_shared_bytes());
 }
 
@@ -175,15 +186,17 @@ bool is_parameter(const Grid& grid, const char* p) {
     fault(Kind::kHostMemory, where, "%s %zu bytes of another thread's local memory", verb, bytes);
   const ptrdiff_t past = p - block.dynamic_shared;
   if (past > -4096 && past < static_cast<ptrdiff_t>(block.grid->launch.dynamic_shared) + 4096)
-    fault(Kind::kOutOfBounds, where, "%s %zu bytes at +%td of %zu bytes of dynamic shared memory", verb, bytes, past,
-          block.grid->launch.dynamic_shared);
+    fault(Kind::kOutOfBounds, where, "%s %zu bytes at +%td of %zu bytes of dynamic shared memory", verb,
+          bytes, past, block.grid->launch.dynamic_shared);
   if (!in_device_arena(p) && find_allocation(p) == nullptr)
-    fault(Kind::kHostMemory, where, "%s %zu bytes at %p, which is neither device nor shared memory", verb, bytes, p);
+    fault(Kind::kHostMemory, where, "%s %zu bytes at %p, which is neither device nor shared memory", verb,
+          bytes, p);
   const Allocation* allocation = find_allocation(p);
   if (allocation == nullptr)
     fault(Kind::kOutOfBounds, where, "%s %zu bytes before the first allocation", verb, bytes);
-  fault(Kind::kOutOfBounds, where, "%s %zu bytes at +%td of allocation %d, which has %zu bytes%s", verb, bytes,
-        p - allocation->begin, allocation->number, allocation->bytes, allocation->freed ? " and was freed" : "");
+  fault(Kind::kOutOfBounds, where, "%s %zu bytes at +%td of allocation %d, which has %zu bytes%s", verb,
+        bytes, p - allocation->begin, allocation->number, allocation->bytes,
+        allocation->freed ? " and was freed" : "");
 }
 
 }  // namespace
@@ -191,7 +204,8 @@ bool is_parameter(const Grid& grid, const char* p) {
 void check_bounds(const void* address, size_t bytes, bool write, Where where) {
   const char* p = static_cast<const char*>(address);
   const Thread& thread = self();
-  if (own_stack(thread, p) || is_shared(*thread.block, p, bytes) || is_allocated(p, bytes) || in_program(p)) return;
+  if (own_stack(thread, p) || is_shared(*thread.block, p, bytes) || is_allocated(p, bytes) || in_program(p))
+    return;
   if (!write && is_parameter(*thread.block->grid, p)) return;
   report_bounds(p, bytes, write, where);
 }
@@ -202,8 +216,9 @@ void check_access(const void* address, size_t bytes, Access access, Where where)
   if (own_stack(thread, p)) return;
   const bool write = access == Access::kWrite || access == Access::kAtomicWrite;
   if ((bytes & (bytes - 1)) == 0 && reinterpret_cast<uintptr_t>(p) % bytes != 0)
-    fault(Kind::kMisaligned, where, "%s %zu bytes at an address that is %zu modulo %zu", write ? "writes" : "reads",
-          bytes, static_cast<size_t>(reinterpret_cast<uintptr_t>(p) % bytes), bytes);
+    fault(Kind::kMisaligned, where, "%s %zu bytes at an address that is %zu modulo %zu",
+          write ? "writes" : "reads", bytes, static_cast<size_t>(reinterpret_cast<uintptr_t>(p) % bytes),
+          bytes);
   check_bounds(p, bytes, write, where);
   if (is_parameter(*thread.block->grid, p) || (in_program(p) && !is_shared(*thread.block, p, bytes))) return;
   const uintptr_t first = unique_address(*thread.block, p);
@@ -238,7 +253,7 @@ void begin_async_read(const void* address, size_t bytes, const AsyncOperation& o
   Thread& thread = self();
   const char* p = static_cast<const char*>(address);
   for_each_cell(*thread.block, address, bytes, [&](Cell& cell) {
-    check_byte(cell, p++, Access::kRead, operation.where);
+    expect_allowed(cell, p++, Access::kRead, operation.where);
     const Epoch& write = cell.write;
     if (cell.generic && write.block == thread.block->id && write.thread >= 0 &&
         write.count >= thread.block->threads[write.thread].proxy_fenced)
@@ -250,8 +265,12 @@ void begin_async_read(const void* address, size_t bytes, const AsyncOperation& o
   });
 }
 
-void end_async_read(Block& block, const void* address, size_t bytes) {
-  for_each_cell(block, address, bytes, [](Cell& cell) { --cell.readers; });
+void end_async_read(Block& block, const void* address, size_t bytes, Where where) {
+  const auto agent = static_cast<int>(block.threads.size());
+  for_each_cell(block, address, bytes, [&](Cell& cell) {
+    --cell.readers;
+    cell.read[machine.random.below(2)] = {block.grid, block.id, agent, block.agent_count, false, where};
+  });
 }
 
 void atomic_order(const void* address, bool writes) {

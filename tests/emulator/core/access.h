@@ -1,9 +1,9 @@
 // The detector: every load and store of a kernel is looked at before it happens.
 //
-// GCC and Clang can call a function before each memory access (-fsanitize=thread), which is how ThreadSanitizer
-// works. Kernels are compiled so, but linked with the functions of access_hooks.cpp instead, which know what
-// ThreadSanitizer does not: named barriers and mbarriers, asynchronous copies, the async proxy, the bounds of a
-// block's shared memory, and which memory a device can reach at all.
+// GCC and Clang can call a function before each memory access (-fsanitize=thread), which is how
+// ThreadSanitizer works. Kernels are compiled so, but linked with the functions of access_hooks.cpp instead,
+// which know what ThreadSanitizer does not: named barriers and mbarriers, asynchronous copies, the async
+// proxy, the bounds of a block's shared memory, and which memory a device can reach at all.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +31,8 @@ void end_async_write(Thread& thread, const void* address, size_t bytes, Where wh
 void end_async_write(Block& block, const void* address, size_t bytes, Where where);
 // From now on `operation` may read there through the async proxy, and nobody may write.
 void begin_async_read(const void* address, size_t bytes, const AsyncOperation& operation);
-void end_async_read(Block& block, const void* address, size_t bytes);
+// Whoever waited for the operation knows that it has read: the agent's count, which the caller has raised.
+void end_async_read(Block& block, const void* address, size_t bytes, Where where);
 
 // --- Atomics order memory: with a fence before, what this thread knows passes on to who sees the value.
 void atomic_order(const void* address, bool writes);

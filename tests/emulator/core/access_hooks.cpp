@@ -1,5 +1,5 @@
-// What the compiler calls before each memory access of a kernel: the interface of ThreadSanitizer's runtime, which
-// this file takes the place of. A build with AddressSanitizer has none of these calls.
+// What the compiler calls before each memory access of a kernel: the interface of ThreadSanitizer's runtime,
+// which this file takes the place of. A build with AddressSanitizer has none of these calls.
 #include "access.h"
 
 namespace {
@@ -29,21 +29,27 @@ inline void access(const void* address, size_t bytes, Access kind, void* return_
 inline void volatile_access(const void* address, size_t bytes, bool write, void* return_address) {
   if (machine.current == nullptr || machine.current->inside != 0) return;
   const emulator::Inside inside;
+  if (!write) emulator::poll(address, "a volatile load", emulator::Site::current());
   emulator::check_access(address, bytes, write ? Access::kAtomicWrite : Access::kAtomicRead,
                          emulator::Where::of(return_address));
-  if (!write) emulator::poll(address, "a volatile load", emulator::Site::current());
   emulator::atomic_order(address, write);
 }
 
 }  // namespace
 
 #define HOOK extern "C" __attribute__((visibility("default"))) void
-#define HOOKS(bytes)                                                                                               \
-  HOOK __tsan_read##bytes(void* p) { access(p, bytes, Access::kRead, __builtin_return_address(0)); }               \
-  HOOK __tsan_write##bytes(void* p) { access(p, bytes, Access::kWrite, __builtin_return_address(0)); }             \
-  HOOK __tsan_unaligned_read##bytes(void* p) { access(p, bytes, Access::kRead, __builtin_return_address(0)); }     \
-  HOOK __tsan_unaligned_write##bytes(void* p) { access(p, bytes, Access::kWrite, __builtin_return_address(0)); }   \
-  HOOK __tsan_volatile_read##bytes(void* p) { volatile_access(p, bytes, false, __builtin_return_address(0)); }     \
+#define HOOKS(bytes)                                                                                   \
+  HOOK __tsan_read##bytes(void* p) { access(p, bytes, Access::kRead, __builtin_return_address(0)); }   \
+  HOOK __tsan_write##bytes(void* p) { access(p, bytes, Access::kWrite, __builtin_return_address(0)); } \
+  HOOK __tsan_unaligned_read##bytes(void* p) {                                                         \
+    access(p, bytes, Access::kRead, __builtin_return_address(0));                                      \
+  }                                                                                                    \
+  HOOK __tsan_unaligned_write##bytes(void* p) {                                                        \
+    access(p, bytes, Access::kWrite, __builtin_return_address(0));                                     \
+  }                                                                                                    \
+  HOOK __tsan_volatile_read##bytes(void* p) {                                                          \
+    volatile_access(p, bytes, false, __builtin_return_address(0));                                     \
+  }                                                                                                    \
   HOOK __tsan_volatile_write##bytes(void* p) { volatile_access(p, bytes, true, __builtin_return_address(0)); }
 HOOKS(1)
 HOOKS(2)

@@ -1,7 +1,8 @@
 // Operations that an instruction starts and that complete later: copies, and products of the tensor cores.
 //
-// A copy lands at a random moment between its start and the point by which the program has made sure of it. What
-// waits too little, or for the wrong thing, then reads the poison or the old values that were there before.
+// A copy lands at a random moment between its start and the point by which the program has made sure of it.
+// What waits too little, or for the wrong thing, then reads the poison or the old values that were there
+// before.
 #pragma once
 
 #include <cstddef>
@@ -45,14 +46,14 @@ struct CopyGroups {
 
 // An mbarrier: a phase completes when nothing is pending, neither arrivals nor bytes.
 struct MBarrier {
-  int expected = 0;  // arrivals of a phase
-  int pending = 0;   // arrivals that this phase still waits for
+  int expected = 0;   // arrivals of a phase
+  int pending = 0;    // arrivals that this phase still waits for
   int64_t bytes = 0;  // expected and not yet there; negative when they came before they were expected
   uint64_t phase = 0;
   int maker = 0;        // the thread that initialised it, and
   bool fenced = false;  // whether it made that known to the async proxy
-  Clock clock;        // what those who arrived know, of this phase; and
-  Clock completed;    // of the phases before it
+  Clock clock;          // what those who arrived know, of this phase; and
+  Clock completed;      // of the phases before it
   Where made;
 };
 

@@ -32,8 +32,8 @@ void arrive(NamedBarrier& barrier, Thread& thread, int threads, int id, const ch
     barrier.expected = threads;
     barrier.first = Where::of(site);
   } else if (barrier.expected != threads) {
-    fault(Kind::kInstruction, Where::of(site), "%s: barrier %d is for %d threads here, and for %d at %s", name, id,
-          threads, barrier.expected, barrier.first.text().c_str());
+    fault(Kind::kInstruction, Where::of(site), "%s: barrier %d is for %d threads here, and for %d at %s",
+          name, id, threads, barrier.expected, barrier.first.text().c_str());
   }
   ++barrier.arrived;
   barrier.clock.join(thread.clock);
@@ -55,10 +55,11 @@ void named_barrier(int id, int threads, bool wait, const char* name, Site site) 
   Thread& thread = self();
   Block& block = *thread.block;
   if (id < 0 || id >= kNamedBarriers)
-    fault(Kind::kInstruction, Where::of(site), "%s: there are barriers 0 to %d, not %d", name, kNamedBarriers - 1, id);
+    fault(Kind::kInstruction, Where::of(site), "%s: there are barriers 0 to %d, not %d", name,
+          kNamedBarriers - 1, id);
   if (threads <= 0 || threads % block.grid->launch.warp_size != 0)
-    fault(Kind::kInstruction, Where::of(site), "%s: %d threads is not a multiple of the warp's %d", name, threads,
-          block.grid->launch.warp_size);
+    fault(Kind::kInstruction, Where::of(site), "%s: %d threads is not a multiple of the warp's %d", name,
+          threads, block.grid->launch.warp_size);
   NamedBarrier& barrier = block.barriers[id];
   arrive(barrier, thread, threads, id, name, site);
   thread.site = site;

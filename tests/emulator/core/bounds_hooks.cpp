@@ -1,6 +1,6 @@
-// What the compiler calls where an index leaves an array of known size, or a pointer is not aligned as its type wants
-// (-fsanitize=bounds,alignment), or a shift is too wide for its
-// type (-fsanitize=shift-exponent: `1u << lane` in a wave of 64): the interface of UndefinedBehaviorSanitizer's runtime. Static shared arrays are
+// What the compiler calls where an index leaves an array of known size, a pointer is not aligned as its type
+// wants, or a shift is wider than its type (-fsanitize=bounds,alignment,shift-exponent; the last is `1u <<
+// lane` in a wave of 64): the interface of UndefinedBehaviorSanitizer's runtime. Static shared arrays are
 // watched so, and vector accesses that the compiler takes apart.
 #include <cstdio>
 #include <cstdlib>
@@ -46,8 +46,8 @@ HOOK __ubsan_handle_type_mismatch_v1(TypeMismatch* data, uintptr_t pointer) {
   using namespace emulator;
   if (machine.current == nullptr) host_error(data->location, "a misaligned pointer");
   const size_t alignment = size_t{1} << data->log_alignment;
-  fault(Kind::kMisaligned, Where::of(__builtin_return_address(0)), "a pointer to %s is %zu modulo %zu", data->type->name,
-        static_cast<size_t>(pointer % alignment), alignment);
+  fault(Kind::kMisaligned, Where::of(__builtin_return_address(0)), "a pointer to %s is %zu modulo %zu",
+        data->type->name, static_cast<size_t>(pointer % alignment), alignment);
 }
 
 HOOK __ubsan_handle_out_of_bounds(OutOfBounds* data, uintptr_t index) {

@@ -1,7 +1,7 @@
 // Who knows of what: vector clocks, from which the detector tells an ordered pair of accesses from a race.
 //
-// Each thread counts its own releases. A clock holds, for every thread, the count up to which its owner has been
-// told of that thread's accesses, by a barrier, a fence and an atomic, or an mbarrier.
+// Each thread counts its own releases. A clock holds, for every thread, the count up to which its owner has
+// been told of that thread's accesses, by a barrier, a fence and an atomic, or an mbarrier.
 #pragma once
 
 #include <algorithm>
@@ -40,8 +40,8 @@ class Clock {
     for (size_t i = 0; i < counts.size(); ++i) mine[i] = std::max(mine[i], counts[i]);
   }
   int block_ = -1;
-  std::vector<uint32_t> own_;                     // threads of the owner's block
-  std::map<int, std::vector<uint32_t>> others_;   // threads of other blocks: rarely any
+  std::vector<uint32_t> own_;                    // threads of the owner's block
+  std::map<int, std::vector<uint32_t>> others_;  // threads of other blocks: rarely any
 };
 
 }  // namespace emulator

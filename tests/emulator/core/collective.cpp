@@ -5,7 +5,9 @@
 namespace emulator {
 namespace {
 
-bool same_line(const Site& a, const Site& b) { return a.file_name() == b.file_name() && a.line() == b.line(); }
+bool same_line(const Site& a, const Site& b) {
+  return a.file_name() == b.file_name() && a.line() == b.line();
+}
 
 int group_size(const Collective& collective, const Block& block) {
   return collective.scope == Scope::kWarpgroup ? kMaxGroup : block.grid->launch.warp_size;

@@ -13,10 +13,13 @@
 #include <sanitizer/common_interface_defs.h>
 
 // A thread that made a fault is abandoned where it stands, with what it owned.
-extern "C" const char* __asan_default_options() { return "detect_leaks=0"; }
+extern "C" __attribute__((visibility("default"))) const char* __asan_default_options() {
+  return "detect_leaks=0";
+}
 #endif
 
-// Saves the callee-saved registers on the stack of `from`, stores its stack pointer there, takes the other one.
+// Saves the callee-saved registers on the stack of `from`, stores its stack pointer there, takes the other
+// one.
 extern "C" void emulator_switch(void** from, void* to);
 extern "C" void emulator_begin();
 

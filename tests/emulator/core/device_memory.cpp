@@ -20,7 +20,7 @@ namespace {
 constexpr size_t kArena = size_t{1} << 36;  // address space; memory is taken as it is touched
 constexpr size_t kPage = 4096;
 constexpr size_t kAlignment = 256;  // what cudaMalloc promises
-constexpr size_t kGap = 4096;       // at least, between allocations: an index that is off by a little is caught
+constexpr size_t kGap = 4096;  // at least, between allocations: an index that is off by a little is caught
 
 struct Arena {
   char* begin = nullptr;

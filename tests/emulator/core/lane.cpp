@@ -25,8 +25,8 @@ void apply_shuffle(Participants& group) {
     const ShuffleOperand& mine = group.operand<ShuffleOperand>(i);
     const int source = mine.source < 0 ? i : mine.source;
     if (group.thread[source] == nullptr)
-      fault_of(*group.thread[i], Kind::kAbsentLane, Where::of(mine.site), "%s: lane %d reads lane %d, which takes no part",
-               mine.name, i, source);
+      fault_of(*group.thread[i], Kind::kAbsentLane, Where::of(mine.site),
+               "%s: lane %d reads lane %d, which takes no part", mine.name, i, source);
     results[i] = group.operand<ShuffleOperand>(source).value;
   }
   for (int i = 0; i < group.size; ++i)
@@ -146,7 +146,8 @@ uint64_t updated(Atomic how, uint64_t old_bits, uint64_t value_bits, uint64_t co
   return bits;
 }
 
-uint64_t updated(Atomic how, Number number, size_t bytes, uint64_t old_bits, uint64_t value, uint64_t compare) {
+uint64_t updated(Atomic how, Number number, size_t bytes, uint64_t old_bits, uint64_t value,
+                 uint64_t compare) {
   if (bytes == 8) {
     if (number == Number::kFloat) return updated<double>(how, old_bits, value, compare);
     if (number == Number::kSigned) return updated<int64_t>(how, old_bits, value, compare);
@@ -165,16 +166,17 @@ Collective named(const char* name, bool masked, void (*apply)(Participants&)) {
 
 void* dynamic_shared() { return self().block->dynamic_shared; }
 
-uint64_t shuffle(Shuffle how, bool masked, uint64_t mask, uint64_t value, int distance, int width, const char* name,
-                 Site site) {
+uint64_t shuffle(Shuffle how, bool masked, uint64_t mask, uint64_t value, int distance, int width,
+                 const char* name, Site site) {
   const Inside inside;
   // One operation for each way: lanes that shuffle in different ways do not meet.
-  static const Collective kMasked[] = {named("shuffle", true, apply_shuffle), named("shuffle up", true, apply_shuffle),
-                                       named("shuffle down", true, apply_shuffle),
-                                       named("shuffle xor", true, apply_shuffle)};
+  static const Collective kMasked[] = {
+      named("shuffle", true, apply_shuffle), named("shuffle up", true, apply_shuffle),
+      named("shuffle down", true, apply_shuffle), named("shuffle xor", true, apply_shuffle)};
   static const Collective kActive = named("shuffle", false, apply_shuffle);
   if (width <= 0 || width > place.warp_size || (width & (width - 1)) != 0)
-    fault(Kind::kInstruction, Where::of(site), "%s: a width of %d in a warp of %d", name, width, place.warp_size);
+    fault(Kind::kInstruction, Where::of(site), "%s: a width of %d in a warp of %d", name, width,
+          place.warp_size);
   ShuffleOperand operand{value, source_lane(how, self().lane, distance, width), name, site};
   collect(masked ? kMasked[static_cast<int>(how)] : kActive, mask, &operand, site);
   return operand.value;
@@ -215,13 +217,12 @@ void warp_barrier(bool masked, uint64_t mask, const char*, Site site) {
 uint64_t atomic(Atomic how, Number number, void* address, size_t bytes, uint64_t value, uint64_t compare,
                 const char* name, Site site) {
   const Inside inside;
-  if (how == Atomic::kLoad) {
-    check_access(address, bytes, Access::kAtomicRead, Where::of(site));
+  if (how == Atomic::kLoad)
     poll(address, name, site);
-  } else {
-    check_access(address, bytes, Access::kAtomicWrite, Where::of(site));
-    if (machine.random.chance(0.25)) give_way(State::kReady, name, site);
-  }
+  else if (machine.random.chance(0.25))
+    give_way(State::kReady, name, site);
+  const Access access = how == Atomic::kLoad ? Access::kAtomicRead : Access::kAtomicWrite;
+  check_access(address, bytes, access, Where::of(site));
   uint64_t old_bits = 0;
   std::memcpy(&old_bits, address, bytes);
   const uint64_t bits = updated(how, number, bytes, old_bits, value, compare);

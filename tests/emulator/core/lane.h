@@ -1,6 +1,6 @@
-// What one GPU thread asks of the emulator: its place, shuffles, votes, atomics. The headers for CUDA and HIP give
-// these the names and the masks of their worlds. Declarations only: kernels are compiled with a call before each
-// memory access (see access.h), the emulator itself is not.
+// What one GPU thread asks of the emulator: its place, shuffles, votes, atomics. The headers for CUDA and HIP
+// give these the names and the masks of their worlds. Declarations only: kernels are compiled with a call
+// before each memory access (see access.h), the emulator itself is not.
 #pragma once
 
 #include <cstdint>
@@ -19,10 +19,10 @@ struct Place {
 extern Place place;
 void* dynamic_shared();
 
-// --- Collectives of a warp, on up to eight bytes. `masked`: lanes of the mask; otherwise those that are active.
+// --- Collectives of a warp, on up to eight bytes, of the lanes of a mask (`masked`) or of those that are active.
 enum class Shuffle { kIndex, kUp, kDown, kXor };
-uint64_t shuffle(Shuffle how, bool masked, uint64_t mask, uint64_t value, int distance, int width, const char* name,
-                 Site site);
+uint64_t shuffle(Shuffle how, bool masked, uint64_t mask, uint64_t value, int distance, int width,
+                 const char* name, Site site);
 uint64_t ballot(bool masked, uint64_t mask, bool vote, const char* name, Site site);
 enum class Match { kAny, kAll };
 uint64_t match(Match how, uint64_t mask, uint64_t value, const char* name, Site site);

@@ -1,6 +1,7 @@
 #include "language.h"
 
-// A barrier that counts: the votes meet in memory of the emulator, twice so that the next one cannot interfere.
+// A barrier that counts: the votes meet in memory of the emulator, twice so that the next one cannot
+// interfere.
 int __syncthreads_count(int predicate, emulator::Site site) {
   const emulator::Inside inside;
   emulator::Block& block = *emulator::self().block;

@@ -1,5 +1,5 @@
-// The words of the language that CUDA and HIP share: qualifiers, indices, vector types, barriers, atomics, and the
-// functions of the device library that have no warp in them.
+// The words of the language that CUDA and HIP share: qualifiers, indices, vector types, barriers, atomics,
+// and the functions of the device library that have no warp in them.
 #pragma once
 
 #include <algorithm>
@@ -31,15 +31,33 @@ inline constexpr const ::emulator::Dim3& gridDim = ::emulator::place.grid_extent
 
 using dim3 = ::emulator::Dim3;
 
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(8) int2 { int x, y; };
-struct alignas(16) int4 { int x, y, z, w; };
-struct alignas(4) uchar4 { unsigned char x, y, z, w; };
-struct alignas(4) ushort2 { unsigned short x, y; };
-struct alignas(8) ushort4 { unsigned short x, y, z, w; };
-struct alignas(8) uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(8) int2 {
+  int x, y;
+};
+struct alignas(16) int4 {
+  int x, y, z, w;
+};
+struct alignas(4) uchar4 {
+  unsigned char x, y, z, w;
+};
+struct alignas(4) ushort2 {
+  unsigned short x, y;
+};
+struct alignas(8) ushort4 {
+  unsigned short x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline int2 make_int2(int x, int y) { return {x, y}; }
@@ -65,10 +83,10 @@ inline void __threadfence_system() { ::emulator::thread_fence(); }
 
 // --- Atomics
 
-#define EMULATOR_ATOMIC(name, how)                                                                               \
-  template <class T>                                                                                             \
-  T name(T* address, std::type_identity_t<T> value, ::emulator::Site site = ::emulator::Site::current()) {       \
-    return ::emulator::atomic_value<T>(::emulator::Atomic::how, address, value, T{}, #name, site);               \
+#define EMULATOR_ATOMIC(name, how)                                                                         \
+  template <class T>                                                                                       \
+  T name(T* address, std::type_identity_t<T> value, ::emulator::Site site = ::emulator::Site::current()) { \
+    return ::emulator::atomic_value<T>(::emulator::Atomic::how, address, value, T{}, #name, site);         \
   }
 EMULATOR_ATOMIC(atomicAdd, kAdd)
 EMULATOR_ATOMIC(atomicMin, kMin)
@@ -80,12 +98,14 @@ EMULATOR_ATOMIC(atomicExch, kExchange)
 #undef EMULATOR_ATOMIC
 template <class T>
 T atomicSub(T* address, std::type_identity_t<T> value, ::emulator::Site site = ::emulator::Site::current()) {
-  return ::emulator::atomic_value<T>(::emulator::Atomic::kAdd, address, static_cast<T>(-value), T{}, "atomicSub", site);
+  return ::emulator::atomic_value<T>(::emulator::Atomic::kAdd, address, static_cast<T>(-value), T{},
+                                     "atomicSub", site);
 }
 template <class T>
 T atomicCAS(T* address, std::type_identity_t<T> compare, std::type_identity_t<T> value,
             ::emulator::Site site = ::emulator::Site::current()) {
-  return ::emulator::atomic_value<T>(::emulator::Atomic::kCompareExchange, address, value, compare, "atomicCAS", site);
+  return ::emulator::atomic_value<T>(::emulator::Atomic::kCompareExchange, address, value, compare,
+                                     "atomicCAS", site);
 }
 
 // --- Arithmetic. The approximate functions are exact here: fast-math is not modelled.

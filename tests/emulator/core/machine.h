@@ -1,7 +1,8 @@
 // The emulated machine: a grid of blocks of threads, and the one thread that runs now.
 //
-// Everything runs on one thread of the operating system, so nothing here needs locks, and a seed makes the same
-// schedule again. A GPU thread is a coroutine that gives way wherever the hardware could let others go first.
+// Everything runs on one thread of the operating system, so nothing here needs locks, and a seed makes the
+// same schedule again. A GPU thread is a coroutine that gives way wherever the hardware could let others go
+// first.
 #pragma once
 
 #include <cstddef>
@@ -41,10 +42,10 @@ struct Collective;
 
 enum class State : uint8_t {
   kReady,
-  kPolling,      // looked at something that was not there yet, and looks again
-  kBarrier,      // at a barrier
-  kCollective,   // at an operation that several lanes do together
-  kDependency,   // at griddepcontrol.wait
+  kPolling,     // looked at something that was not there yet, and looks again
+  kBarrier,     // at a barrier
+  kCollective,  // at an operation that several lanes do together
+  kDependency,  // at griddepcontrol.wait
   kFinished,
 };
 
@@ -57,8 +58,8 @@ struct Thread {
   int inside = 0;  // the emulator, working for this thread: see Inside
 
   State state = State::kReady;
-  const char* waits_for = "";  // the operation's name, and the line, for reports
-  std::string detail;          // what a polling thread found
+  const char* waits_for = "";    // the operation's name, and the line, for reports
+  std::string detail;            // what a polling thread found
   const void* polled = nullptr;  // the address that it looked at last
   Site site;
   int barrier = 0;                         // of kBarrier
@@ -68,13 +69,13 @@ struct Thread {
   bool leads = false;                      // woken to do it for those who are there
 
   Clock clock;
-  std::optional<Clock> fenced;      // the clock at the last __threadfence()
-  uint32_t fenced_count = 0;        // and the own count then
-  uint32_t proxy_fenced = 0;        // own count at the last fence.proxy.async, plus one
-  uint32_t trigger_count = 0;       // own count when it let dependent grids start
+  std::optional<Clock> fenced;  // the clock at the last __threadfence()
+  uint32_t fenced_count = 0;    // and the own count then
+  uint32_t proxy_fenced = 0;    // own count at the last fence.proxy.async, plus one
+  uint32_t trigger_count = 0;   // own count when it let dependent grids start
   bool triggered = false;
-  bool passed_dependency = false;   // knows what the grids before its own wrote
-  CopyGroups copies;                // cp.async
+  bool passed_dependency = false;  // knows what the grids before its own wrote
+  CopyGroups copies;               // cp.async
 };
 
 struct NamedBarrier {
@@ -90,10 +91,10 @@ struct Block {
   Dim3 index;  // blockIdx
   std::vector<Thread> threads;
   int alive = 0;
-  int triggered = 0;     // threads that let dependent grids start, or ended
-  bool pauses = false;   // once triggered, until the whole grid is
-  char* dynamic_shared = nullptr;   // bounded exactly
-  char* static_shared = nullptr;    // the block's __shared__ variables while another block runs
+  int triggered = 0;               // threads that let dependent grids start, or ended
+  bool pauses = false;             // once triggered, until the whole grid is
+  char* dynamic_shared = nullptr;  // bounded exactly
+  char* static_shared = nullptr;   // the block's __shared__ variables while another block runs
   NamedBarrier barriers[kNamedBarriers];
   std::map<uintptr_t, MBarrier> mbarriers;
   std::vector<Warpgroup> warpgroups;
@@ -124,7 +125,7 @@ struct Grid {
   int first_block = 0;  // the id of its first block
   size_t next = 0;      // blocks before this one were started
   size_t resident_limit = 1;
-  std::vector<std::unique_ptr<Block>> blocks;  // resident ones
+  std::vector<std::unique_ptr<Block>> blocks;         // resident ones
   std::vector<std::vector<uint32_t>> trigger_counts;  // of each block that was started, one per thread
   size_t finished = 0, triggered = 0;
   bool dependency_met = true;  // griddepcontrol.wait returns
@@ -134,10 +135,10 @@ struct Grid {
 
 // How a seed schedules. Drawn once for each grid: extremes find more than averages do.
 struct Policy {
-  double stay = 1;       // that a warp runs on rather than another
-  double land = 0;       // that an asynchronous operation completes at a switch
-  double preempt = 0;    // that a memory access lets others go first
-  int lane_order = 0;    // 0: ascending, 1: descending, 2: rotated, 3: one lane at a time
+  double stay = 1;     // that a warp runs on rather than another
+  double land = 0;     // that an asynchronous operation completes at a switch
+  double preempt = 0;  // that a memory access lets others go first
+  int lane_order = 0;  // 0: ascending, 1: descending, 2: rotated, 3: one lane at a time
 };
 
 struct Machine {
@@ -165,9 +166,10 @@ void run(Grid& grid, Goal goal);
 
 Thread& self();
 
-// At the top of every function that a kernel calls. What follows is the emulator's own work: its accesses are no
-// business of the detector. The emulator is compiled without access hooks, but an inline function of the standard
-// library that a kernel's file uses as well is there twice, and the linker keeps one copy, perhaps the one with hooks.
+// At the top of every function that a kernel calls. What follows is the emulator's own work: its accesses are
+// no business of the detector. The emulator is compiled without access hooks, but an inline function of the
+// standard library that a kernel's file uses as well is there twice, and the linker keeps one copy, perhaps
+// the one with hooks.
 class Inside {
  public:
   Inside() { ++self().inside; }
@@ -182,7 +184,8 @@ void named_barrier(int id, int threads, bool wait, const char* name, Site site);
 void thread_fence();
 void trigger_dependents();
 void abandon_current();  // after a fault: never returns
-// Before looking at what another thread may change: if it is what this one looked at last, the other one may go.
+// Before looking at what another thread may change: if it is what this one looked at last, the other one may
+// go.
 void poll(const void* address, const char* name, Site site);
 void dependency_wait(Site site);  // griddepcontrol.wait
 

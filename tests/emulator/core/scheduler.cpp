@@ -37,11 +37,22 @@ void count_as_triggered(Thread& thread) {
   if (++block.triggered == static_cast<int>(block.threads.size())) ++grid.triggered;
 }
 
+// Whoever leaves last: an mbarrier whose phase has begun and not ended was made for another number of arrivals.
+void expect_whole_phases(const Block& block) {
+  for (const auto& [address, barrier] : block.mbarriers)
+    if (barrier.pending != 0 && barrier.pending != barrier.expected)
+      fault(Kind::kInstruction, barrier.made,
+            "the kernel ends in the middle of a phase of this mbarrier: %d of %d arrivals are missing",
+            barrier.pending, barrier.expected);
+}
+
 // What a thread's coroutine executes.
 void thread_main() {
   Thread& thread = self();
   const Launch& launch = thread.block->grid->launch;
   launch.entry(launch.parameters.get());
+  const Inside inside;
+  if (thread.block->alive == 1) expect_whole_phases(*thread.block);
   thread.state = State::kFinished;
   if (!thread.triggered) {
     thread.trigger_count = UINT32_MAX;
@@ -69,7 +80,8 @@ void start_block(Grid& grid) {
     thread.clock.at(i) = 1;
     // Stacks that begin at equal distances would meet in the same cache sets.
     const size_t colour = i * 37 % 64 * 64;
-    prepare(thread.context, machine.stacks.take(), StackPool::kUsable - StackPool::kLink - colour, thread_main);
+    prepare(thread.context, machine.stacks.take(), StackPool::kUsable - StackPool::kLink - colour,
+            thread_main);
   }
   grid.trigger_counts.emplace_back(count, 0);
   grid.blocks.push_back(std::move(block));

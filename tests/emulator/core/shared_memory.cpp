@@ -1,8 +1,9 @@
-// Shared memory: __shared__ variables and the dynamic part, both poisoned with 0xff (NaN in every float format).
+// Shared memory: __shared__ variables and the dynamic part, both poisoned with 0xff (NaN in every float
+// format).
 //
-// A __shared__ variable is a thread_local one, so the linker collects them all in the program's TLS segment, and
-// nothing else is there. Blocks run on one thread of the operating system and take turns: the segment's contents
-// are changed with the block.
+// A __shared__ variable is a thread_local one, so the linker collects them all in the program's TLS segment,
+// and nothing else is there. Blocks run on one thread of the operating system and take turns: the segment's
+// contents are changed with the block.
 #include <link.h>
 
 #include <cstring>
@@ -32,7 +33,8 @@ Segment find_segment() {
       [](dl_phdr_info* info, size_t, void* result) {
         for (int i = 0; i < info->dlpi_phnum; ++i)
           if (info->dlpi_phdr[i].p_type == PT_TLS)
-            *static_cast<Segment*>(result) = {static_cast<char*>(info->dlpi_tls_data), info->dlpi_phdr[i].p_memsz};
+            *static_cast<Segment*>(result) = {static_cast<char*>(info->dlpi_tls_data),
+                                              info->dlpi_phdr[i].p_memsz};
         return 1;  // the first entry is the program
       },
       &segment);
@@ -53,7 +55,7 @@ uint32_t dynamic_base() {
 }
 
 char* allocate_poisoned(size_t bytes) {
-  char* memory = static_cast<char*>(::operator new(bytes + kAlignment, std::align_val_t{kAlignment}));
+  char* memory = static_cast<char*>(::operator new (bytes + kAlignment, std::align_val_t{kAlignment}));
   std::memset(memory, 0xff, bytes + kAlignment);
   ASAN_POISON_MEMORY_REGION(memory + bytes, kAlignment);
   return memory;
@@ -62,7 +64,7 @@ char* allocate_poisoned(size_t bytes) {
 void release(char* memory, size_t bytes) {
   forget_accesses(memory, bytes);
   ASAN_UNPOISON_MEMORY_REGION(memory, bytes + kAlignment);
-  ::operator delete(memory, std::align_val_t{kAlignment});
+  ::operator delete (memory, std::align_val_t{kAlignment});
 }
 
 }  // namespace
@@ -71,7 +73,9 @@ char* static_shared_begin() { return segment().begin; }
 size_t static_shared_bytes() { return segment().bytes; }
 
 Block::Block(Grid& owner, unsigned linear)
-    : grid(&owner), id(owner.first_block + static_cast<int>(linear)), index(unflatten(linear, owner.launch.grid)) {
+    : grid(&owner),
+      id(owner.first_block + static_cast<int>(linear)),
+      index(unflatten(linear, owner.launch.grid)) {
   dynamic_shared = allocate_poisoned(owner.launch.dynamic_shared);
   static_shared = allocate_poisoned(static_shared_bytes());
 }
@@ -104,8 +108,8 @@ uint32_t shared_address(const void* pointer, size_t bytes, const char* name, Sit
   if (p >= static_shared_begin() && p + bytes <= static_shared_begin() + static_shared_bytes())
     return kStaticBase + static_cast<uint32_t>(p - static_shared_begin());
   if (p >= block.dynamic_shared && p < block.dynamic_shared + dynamic_bytes + kAlignment)
-    fault(Kind::kOutOfBounds, Where::of(site), "%s: %zu bytes at +%zu of %zu bytes of dynamic shared memory", name,
-          bytes, static_cast<size_t>(p - block.dynamic_shared), dynamic_bytes);
+    fault(Kind::kOutOfBounds, Where::of(site), "%s: %zu bytes at +%zu of %zu bytes of dynamic shared memory",
+          name, bytes, static_cast<size_t>(p - block.dynamic_shared), dynamic_bytes);
   fault(Kind::kInstruction, Where::of(site), "%s: the address is not in shared memory", name);
 }
 
@@ -115,8 +119,8 @@ char* shared_pointer(Block& block, uint32_t address, size_t bytes, const char* n
     return block.dynamic_shared + (address - dynamic_base());
   if (address >= kStaticBase && address + bytes <= kStaticBase + static_shared_bytes())
     return static_shared_begin() + (address - kStaticBase);
-  fault(Kind::kOutOfBounds, Where::of(site), "%s: shared address 0x%x with %zu bytes is in no shared memory", name,
-        address, bytes);
+  fault(Kind::kOutOfBounds, Where::of(site), "%s: shared address 0x%x with %zu bytes is in no shared memory",
+        name, address, bytes);
 }
 
 }  // namespace emulator

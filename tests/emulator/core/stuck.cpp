@@ -27,16 +27,19 @@ std::string ranges(const std::vector<int>& numbers) {
 
 std::string where_it_stands(const Thread& thread) {
   if (thread.state == State::kFinished) return "left the kernel";
-  std::string text = std::string(thread.state == State::kPolling ? "look again at " : "wait at ") + thread.waits_for;
+  std::string text =
+      std::string(thread.state == State::kPolling ? "look again at " : "wait at ") + thread.waits_for;
   if (thread.state == State::kCollective && thread.collective->scope == Scope::kMask) {
     char mask[32];
     std::snprintf(mask, sizeof mask, " with mask 0x%llx", static_cast<unsigned long long>(thread.mask));
     text += mask;
   }
-  return text + " (" + Where::of(thread.site).text() + ")" + (thread.detail.empty() ? "" : ": " + thread.detail);
+  return text + " (" + Where::of(thread.site).text() + ")" +
+         (thread.detail.empty() ? "" : ": " + thread.detail);
 }
 
-// Somebody waits where all the lanes of his warp, or the whole block, would have to come, and others are elsewhere.
+// Somebody waits where all the lanes of his warp, or the whole block, would have to come, and others are
+// elsewhere.
 bool is_divergence(const Block& block, const Thread*& culprit) {
   for (const Thread& thread : block.threads) {
     const bool aligned = thread.state == State::kCollective || thread.state == State::kBarrier;

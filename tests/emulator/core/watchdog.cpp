@@ -23,7 +23,8 @@ void look(int) {
   if (quiet < kSeconds) return;
   char text[160];
   const Dim3 block = machine.current->block->index, thread = machine.current->index;
-  std::snprintf(text, sizeof text, "emulator: deadlock: block (%u,%u,%u), thread (%u,%u,%u) computes for ever\n", block.x,
+  std::snprintf(text, sizeof text,
+                "emulator: deadlock: block (%u,%u,%u), thread (%u,%u,%u) computes for ever\n", block.x,
                 block.y, block.z, thread.x, thread.y, thread.z);
   if (write(STDERR_FILENO, text, std::strlen(text)) > 0) _exit(3);
   _exit(3);

@@ -1,5 +1,5 @@
-// Ends the program when a kernel computes for ever without touching memory that others can see: nobody else can run
-// then, and no report could be made in the ordinary way.
+// Ends the program when a kernel computes for ever without touching memory that others can see: nobody else
+// can run then, and no report could be made in the ordinary way.
 #pragma once
 
 namespace emulator {

@@ -41,7 +41,8 @@ std::vector<std::string> ask_addr2line(const char* options, uintptr_t address) {
   std::vector<std::string> lines;
   for (const char* tool : kAddr2Line) {
     std::ostringstream command;
-    command << tool << " " << options << " -e '" << program << "' 0x" << std::hex << address << " 2>/dev/null";
+    command << tool << " " << options << " -e '" << program << "' 0x" << std::hex << address
+            << " 2>/dev/null";
     FILE* pipe = popen(command.str().c_str(), "r");
     if (pipe == nullptr) continue;
     for (char line[4096]; std::fgets(line, sizeof line, pipe) != nullptr;) {

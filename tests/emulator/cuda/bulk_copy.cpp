@@ -1,13 +1,13 @@
 // cp.async.bulk: contiguous bytes, reported to an mbarrier.
-#include "../core/access.h"
-#include "../core/fault.h"
-#include "cuda_runtime.h"
-#include "mbarrier.h"
+#include "emulated/bulk_copy.cuh"
 
 #include <cstring>
 
+#include "../core/access.h"
+#include "../core/fault.h"
+#include "cuda_runtime.h"
 #include "emulated/shared.cuh"
-#include "emulated/bulk_copy.cuh"
+#include "mbarrier.h"
 
 namespace gptoss::ptx {
 
@@ -19,7 +19,8 @@ void bulk_load(void* shared, const void* global, int bytes, uint64_t* barrier_ad
   const auto size = static_cast<size_t>(bytes);
   if (bytes <= 0 || bytes % 16 != 0 || reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
       reinterpret_cast<uintptr_t>(global) % 16 != 0)
-    fault(Kind::kMisaligned, Where::of(site), "cp.async.bulk: addresses and size (%d) have to be multiples of 16", bytes);
+    fault(Kind::kMisaligned, Where::of(site),
+          "cp.async.bulk: addresses and size (%d) have to be multiples of 16", bytes);
   ::emulator::shared_address(shared, size, "cp.async.bulk", site);
   check_bounds(global, size, false, Where::of(site));
   MBarrier& barrier = find_mbarrier_of_copy(barrier_address, "cp.async.bulk", site);

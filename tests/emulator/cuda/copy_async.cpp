@@ -1,12 +1,12 @@
 // cp.async: each thread's own copies, in groups.
-#include "../core/access.h"
-#include "../core/fault.h"
-#include "cuda_runtime.h"
+#include "emulated/copy_async.cuh"
 
 #include <cstring>
 
+#include "../core/access.h"
+#include "../core/fault.h"
+#include "cuda_runtime.h"
 #include "emulated/shared.cuh"
-#include "emulated/copy_async.cuh"
 
 namespace gptoss::ptx {
 

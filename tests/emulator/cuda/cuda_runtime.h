@@ -14,10 +14,10 @@ constexpr int warpSize = 32;
 
 using EmulatorSite = ::emulator::Site;
 
-#define EMULATOR_SHUFFLE(name, how)                                                                             \
-  template <class T>                                                                                            \
-  T name(unsigned mask, T value, int lane, int width = 32, EmulatorSite site = EmulatorSite::current()) {       \
-    return ::emulator::shuffle_value(::emulator::Shuffle::how, true, mask, value, lane, width, #name, site);    \
+#define EMULATOR_SHUFFLE(name, how)                                                                          \
+  template <class T>                                                                                         \
+  T name(unsigned mask, T value, int lane, int width = 32, EmulatorSite site = EmulatorSite::current()) {    \
+    return ::emulator::shuffle_value(::emulator::Shuffle::how, true, mask, value, lane, width, #name, site); \
   }
 EMULATOR_SHUFFLE(__shfl_sync, kIndex)
 EMULATOR_SHUFFLE(__shfl_up_sync, kUp)
@@ -38,26 +38,29 @@ template <class T>
 unsigned __match_any_sync(unsigned mask, T value, EmulatorSite site = EmulatorSite::current()) {
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof value);
-  return static_cast<unsigned>(::emulator::match(::emulator::Match::kAny, mask, bits, "__match_any_sync", site));
+  return static_cast<unsigned>(
+      ::emulator::match(::emulator::Match::kAny, mask, bits, "__match_any_sync", site));
 }
 inline void __syncwarp(unsigned mask = 0xffffffffu, EmulatorSite site = EmulatorSite::current()) {
   ::emulator::warp_barrier(true, mask, "__syncwarp", site);
 }
 
-#define EMULATOR_REDUCE(name, how)                                                                              \
-  inline unsigned name(unsigned mask, unsigned value, EmulatorSite site = EmulatorSite::current()) {            \
-    return static_cast<unsigned>(::emulator::reduce(::emulator::Reduce::how, false, mask, value, #name, site)); \
-  }                                                                                                             \
-  inline int name(unsigned mask, int value, EmulatorSite site = EmulatorSite::current()) {                      \
-    return static_cast<int>(                                                                                    \
-        ::emulator::reduce(::emulator::Reduce::how, true, mask, static_cast<unsigned>(value), #name, site));    \
+#define EMULATOR_REDUCE(name, how)                                                                           \
+  inline unsigned name(unsigned mask, unsigned value, EmulatorSite site = EmulatorSite::current()) {         \
+    return static_cast<unsigned>(                                                                            \
+        ::emulator::reduce(::emulator::Reduce::how, false, mask, value, #name, site));                       \
+  }                                                                                                          \
+  inline int name(unsigned mask, int value, EmulatorSite site = EmulatorSite::current()) {                   \
+    return static_cast<int>(                                                                                 \
+        ::emulator::reduce(::emulator::Reduce::how, true, mask, static_cast<unsigned>(value), #name, site)); \
   }
 EMULATOR_REDUCE(__reduce_add_sync, kAdd)
 EMULATOR_REDUCE(__reduce_min_sync, kMin)
 EMULATOR_REDUCE(__reduce_max_sync, kMax)
 #undef EMULATOR_REDUCE
 
-// prmt.b32: any four of the eight bytes of y:x, the sign of each byte repeated where the selector's top bit says so.
+// prmt.b32: any four of the eight bytes of y:x, the sign of each byte repeated where the selector's top bit
+// says so.
 inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
   const uint64_t bytes = uint64_t{y} << 32 | x;
   unsigned result = 0;
@@ -111,16 +114,20 @@ struct cudaLaunchConfig_t {
 
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
-  ::emulator::Launch launch = ::emulator::make_launch(kernel, config->gridDim, config->blockDim,
-                                                      config->dynamicSmemBytes, 32, std::forward<A>(arguments)...);
+  ::emulator::Launch launch = ::emulator::make_launch(
+      kernel, config->gridDim, config->blockDim, config->dynamicSmemBytes, 32, std::forward<A>(arguments)...);
   for (unsigned i = 0; i < config->numAttrs; ++i)
     if (config->attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization)
       launch.programmatic = config->attrs[i].val.programmaticStreamSerializationAllowed != 0;
   return cudaFromStatus(::emulator::launch_kernel(std::move(launch), cudaToStream(config->stream)));
 }
 
-enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
+enum cudaDriverEntryPointQueryResult {
+  cudaDriverEntryPointSuccess = 0,
+  cudaDriverEntryPointSymbolNotFound = 1
+};
 constexpr unsigned long long cudaEnableDefault = 0;
 // The one function of the driver that is asked for: cuTensorMapEncodeTiled, from cuda.h.
 cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned version,
-                                             unsigned long long flags, cudaDriverEntryPointQueryResult* result);
+                                             unsigned long long flags,
+                                             cudaDriverEntryPointQueryResult* result);

@@ -1,13 +1,13 @@
 // ldmatrix and mma.sync: the fragments are as the PTX manual draws them.
+#include "emulated/matrix.cuh"
+
+#include <cstring>
+
 #include "../core/access.h"
 #include "../core/collective.h"
 #include "../core/fault.h"
 #include "cuda_runtime.h"
-
-#include <cstring>
-
 #include "emulated/shared.cuh"
-#include "emulated/matrix.cuh"
 
 namespace gptoss::ptx {
 namespace {
@@ -29,7 +29,8 @@ void apply_load(Participants& warp) {
   const int matrices = warp.operand<LoadOperand>(0).matrices;
   for (int m = 0; m < matrices; ++m) {
     uint16_t matrix[8][8];
-    for (int r = 0; r < 8; ++r) std::memcpy(matrix[r], warp.operand<LoadOperand>(8 * m + r).row, sizeof matrix[r]);
+    for (int r = 0; r < 8; ++r)
+      std::memcpy(matrix[r], warp.operand<LoadOperand>(8 * m + r).row, sizeof matrix[r]);
     for (int lane = 0; lane < 32; ++lane) {
       const LoadOperand& operand = warp.operand<LoadOperand>(lane);
       const int row = lane / 4, column = lane % 4 * 2;
@@ -66,7 +67,8 @@ void apply_product(Participants& warp) {
     const ProductOperand& operand = warp.operand<ProductOperand>(lane);
     const int g = lane / 4, t = lane % 4;
     for (int i = 0; i < 4; ++i)
-      for (int half = 0; half < 2; ++half) a[g + i % 2 * 8][2 * t + half + i / 2 * 8] = widen(operand.a[i], half);
+      for (int half = 0; half < 2; ++half)
+        a[g + i % 2 * 8][2 * t + half + i / 2 * 8] = widen(operand.a[i], half);
     for (int i = 0; i < 2; ++i)
       for (int half = 0; half < 2; ++half) b[g][2 * t + half + i * 8] = widen(operand.b[i], half);
   }
@@ -85,8 +87,12 @@ void apply_product(Participants& warp) {
 
 void ldmatrix_x4(uint32_t (&fragment)[4], const void* row, Site site) { load(fragment, 4, false, row, site); }
 void ldmatrix_x2(uint32_t (&fragment)[2], const void* row, Site site) { load(fragment, 2, false, row, site); }
-void ldmatrix_x4_trans(uint32_t (&fragment)[4], const void* row, Site site) { load(fragment, 4, true, row, site); }
-void ldmatrix_x2_trans(uint32_t (&fragment)[2], const void* row, Site site) { load(fragment, 2, true, row, site); }
+void ldmatrix_x4_trans(uint32_t (&fragment)[4], const void* row, Site site) {
+  load(fragment, 4, true, row, site);
+}
+void ldmatrix_x2_trans(uint32_t (&fragment)[2], const void* row, Site site) {
+  load(fragment, 2, true, row, site);
+}
 
 void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site site) {
   const Inside inside;

@@ -1,4 +1,5 @@
-// mbarrier: the state is kept beside the block; the word in shared memory only shows whether it was overwritten.
+// mbarrier: the state is kept beside the block; the word in shared memory only shows whether it was
+// overwritten.
 #include "mbarrier.h"
 
 #include <cstring>
@@ -6,14 +7,14 @@
 #include "../core/access.h"
 #include "../core/fault.h"
 #include "cuda_runtime.h"
-
-#include "emulated/shared.cuh"
 #include "emulated/mbarrier.cuh"
+#include "emulated/shared.cuh"
 
 namespace emulator {
 namespace {
 
-constexpr uint64_t kWord = 0x6d62617272696572;  // what an mbarrier's 64 bits hold here; the hardware's are opaque
+constexpr uint64_t kWord =
+    0x6d62617272696572;  // what an mbarrier's 64 bits hold here; the hardware's are opaque
 
 void complete_phase_if_done(Block& block, MBarrier& barrier) {
   if (barrier.pending != 0 || barrier.bytes != 0) return;
@@ -25,7 +26,8 @@ void complete_phase_if_done(Block& block, MBarrier& barrier) {
 
 std::string state_of(const MBarrier& barrier, uint32_t parity) {
   char text[160];
-  std::snprintf(text, sizeof text, "waits for parity %u in phase %llu, where %d of %d arrivals and %lld bytes are missing",
+  std::snprintf(text, sizeof text,
+                "waits for parity %u in phase %llu, where %d of %d arrivals and %lld bytes are missing",
                 parity, static_cast<unsigned long long>(barrier.phase), barrier.pending, barrier.expected,
                 static_cast<long long>(barrier.bytes));
   return text;
@@ -40,9 +42,11 @@ MBarrier& find_mbarrier(uint64_t* address, const char* name, Site site) {
   check_access(address, 8, Access::kAtomicRead, Where::of(site));
   const auto found = block.mbarriers.find(key);
   if (found == block.mbarriers.end())
-    fault(Kind::kInstruction, Where::of(site), "%s: there is no initialised mbarrier at shared address 0x%x", name, key);
+    fault(Kind::kInstruction, Where::of(site), "%s: there is no initialised mbarrier at shared address 0x%x",
+          name, key);
   if (*address != kWord)
-    fault(Kind::kInstruction, Where::of(site), "%s: something has written over the mbarrier that was made at %s", name,
+    fault(Kind::kInstruction, Where::of(site),
+          "%s: something has written over the mbarrier that was made at %s", name,
           found->second.made.text().c_str());
   return found->second;
 }
@@ -50,8 +54,8 @@ MBarrier& find_mbarrier(uint64_t* address, const char* name, Site site) {
 MBarrier& find_mbarrier_of_copy(uint64_t* address, const char* name, Site site) {
   MBarrier& barrier = find_mbarrier(address, name, site);
   if (!barrier.fenced)
-    fault(Kind::kProxyFence, Where::of(site), "%s: no fence.mbarrier_init came after the mbarrier.init of %s", name,
-          barrier.made.text().c_str());
+    fault(Kind::kProxyFence, Where::of(site), "%s: no fence.mbarrier_init came after the mbarrier.init of %s",
+          name, barrier.made.text().c_str());
   return barrier;
 }
 
@@ -107,7 +111,8 @@ void mbarrier_arrive_expect_tx(uint64_t* address, int bytes, Site site) {
   Thread& thread = self();
   MBarrier& barrier = find_mbarrier(address, name, site);
   if (barrier.pending == 0)
-    fault(Kind::kInstruction, Where::of(site), "%s: one arrival more than the %d of a phase", name, barrier.expected);
+    fault(Kind::kInstruction, Where::of(site), "%s: one arrival more than the %d of a phase", name,
+          barrier.expected);
   barrier.bytes += bytes;
   --barrier.pending;
   barrier.clock.join(thread.clock);

@@ -1,14 +1,14 @@
 // cp.async.bulk.tensor: boxes of matrices, swizzled on the way.
+#include "emulated/tensor_copy.cuh"
+
+#include <cstring>
+
 #include "../core/access.h"
 #include "../core/fault.h"
 #include "cuda.h"
 #include "cuda_runtime.h"
-#include "mbarrier.h"
-
-#include <cstring>
-
 #include "emulated/shared.cuh"
-#include "emulated/tensor_copy.cuh"
+#include "mbarrier.h"
 
 namespace {
 
@@ -41,11 +41,13 @@ Matrix decode(const CUtensorMap& map, Site site) {
   Matrix matrix;
   std::memcpy(&matrix, &map, sizeof matrix);
   if (matrix.magic != kMagic)
-    fault(Kind::kInstruction, Where::of(site), "a tensor copy with a descriptor that was not made by the driver");
+    fault(Kind::kInstruction, Where::of(site),
+          "a tensor copy with a descriptor that was not made by the driver");
   return matrix;
 }
 
-// The 16-byte units of a row change places, by the row's number within the pattern: bits of the shared address.
+// The 16-byte units of a row change places, by the row's number within the pattern: bits of the shared
+// address.
 uint32_t swizzled(uint32_t address, uint32_t swizzle) {
   if (swizzle == 0) return address;
   return address ^ ((address >> 7 & (swizzle / 16 - 1)) << 4);
@@ -58,10 +60,12 @@ void copy_box(Block& block, const Matrix& m, uint32_t to, int x, int y, Site sit
     for (uint32_t c = 0; c < m.box_columns; ++c) {
       const int64_t row = int64_t{y} + r, column = int64_t{x} + c;
       char element[4] = {};
-      if (row >= 0 && column >= 0 && row < static_cast<int64_t>(m.rows) && column < static_cast<int64_t>(m.columns))
+      if (row >= 0 && column >= 0 && row < static_cast<int64_t>(m.rows) &&
+          column < static_cast<int64_t>(m.columns))
         std::memcpy(element, m.data + row * m.row_bytes + column * m.element_bytes, m.element_bytes);
       const uint32_t address = swizzled(to + r * row_bytes + c * m.element_bytes, m.swizzle);
-      std::memcpy(shared_pointer(block, address, m.element_bytes, "a tensor copy", site), element, m.element_bytes);
+      std::memcpy(shared_pointer(block, address, m.element_bytes, "a tensor copy", site), element,
+                  m.element_bytes);
     }
   }
 }
@@ -70,8 +74,8 @@ void copy_box(Block& block, const Matrix& m, uint32_t to, int x, int y, Site sit
 
 CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* data,
                                 const cuuint64_t* extents, const cuuint64_t* strides, const cuuint32_t* box,
-                                const cuuint32_t* steps, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
-                                CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+                                const cuuint32_t* steps, CUtensorMapInterleave interleave,
+                                CUtensorMapSwizzle swizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
   const auto refused = [](const char* why) {
     note_fault(Kind::kLaunch, "none", "host", std::string("cuTensorMapEncodeTiled: ") + why);
     return CUDA_ERROR_INVALID_VALUE;
@@ -83,19 +87,21 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
   if (reinterpret_cast<uintptr_t>(data) % 16 != 0) return refused("the address is not a multiple of 16");
   if (strides[0] % 16 != 0) return refused("the row stride is not a multiple of 16 bytes");
   if (strides[0] < extents[0] * element) return refused("rows overlap");
-  if (box[0] == 0 || box[0] > 256 || box[1] == 0 || box[1] > 256) return refused("a box has 1 to 256 rows and columns");
+  if (box[0] == 0 || box[0] > 256 || box[1] == 0 || box[1] > 256)
+    return refused("a box has 1 to 256 rows and columns");
   if (box[0] * element % 16 != 0) return refused("a box's row is not a multiple of 16 bytes");
   const uint32_t bytes = swizzle_bytes(swizzle);
   if (bytes != 0 && box[0] * element > bytes) return refused("a box's row is longer than the swizzle");
-  const Matrix matrix{kMagic, static_cast<const char*>(data), extents[0], extents[1], strides[0], element, box[0],
-                      box[1], bytes};
+  const Matrix matrix{
+      kMagic, static_cast<const char*>(data), extents[0], extents[1], strides[0], element, box[0], box[1],
+      bytes};
   std::memset(map, 0, sizeof *map);
   std::memcpy(map, &matrix, sizeof matrix);
   return CUDA_SUCCESS;
 }
 
-cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned, unsigned long long,
-                                             cudaDriverEntryPointQueryResult* result) {
+cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned,
+                                             unsigned long long, cudaDriverEntryPointQueryResult* result) {
   const bool found = std::strcmp(symbol, "cuTensorMapEncodeTiled") == 0;
   *function = found ? reinterpret_cast<void*>(&cuTensorMapEncodeTiled) : nullptr;
   *result = found ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
@@ -104,7 +110,8 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function
 
 namespace gptoss::ptx {
 
-void tensor_load_2d(void* shared, const CUtensorMap* map, int x, int y, uint64_t* barrier_address, Site site) {
+void tensor_load_2d(void* shared, const CUtensorMap* map, int x, int y, uint64_t* barrier_address,
+                    Site site) {
   const Inside inside;
   Block& block = *self().block;
   const Matrix m = decode(*map, site);
@@ -112,9 +119,11 @@ void tensor_load_2d(void* shared, const CUtensorMap* map, int x, int y, uint64_t
   const size_t bytes = size_t{row_bytes} * m.box_rows;
   const uint32_t to = ::emulator::shared_address(shared, bytes, "a tensor copy", site);
   if (to % 128 != 0)
-    fault(Kind::kMisaligned, Where::of(site), "a tensor copy to shared address 0x%x, not a multiple of 128", to);
+    fault(Kind::kMisaligned, Where::of(site), "a tensor copy to shared address 0x%x, not a multiple of 128",
+          to);
   if (m.swizzle != 0 && row_bytes != m.swizzle)
-    fault(Kind::kInstruction, Where::of(site), "the emulator swizzles only boxes whose rows fill the swizzle");
+    fault(Kind::kInstruction, Where::of(site),
+          "the emulator swizzles only boxes whose rows fill the swizzle");
   check_bounds(m.data, (m.rows - 1) * m.row_bytes + m.columns * m.element_bytes, false, Where::of(site));
   MBarrier& barrier = find_mbarrier_of_copy(barrier_address, "a tensor copy", site);
   auto operation = std::make_shared<AsyncOperation>();

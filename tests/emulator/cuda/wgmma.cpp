@@ -1,16 +1,17 @@
 // wgmma: products of a warpgroup, which run behind the program's back and in order.
 //
-// From the first product on, the accumulators are the tensor cores': what the program finds in its registers is
-// NaN until it has waited, and what it writes there is lost. The tiles in shared memory are being read until then.
+// From the first product on, the accumulators are the tensor cores': what the program finds in its registers
+// is NaN until it has waited, and what it writes there is lost. The tiles in shared memory are being read
+// until then.
+#include "emulated/wgmma.cuh"
+
+#include <limits>
+
 #include "../core/access.h"
 #include "../core/collective.h"
 #include "../core/fault.h"
 #include "cuda_runtime.h"
-
-#include <limits>
-
 #include "emulated/shared.cuh"
-#include "emulated/wgmma.cuh"
 
 namespace {
 
@@ -30,8 +31,10 @@ Descriptor decode(uint64_t bits, Site site) {
     fault(Kind::kInstruction, Where::of(site), "wgmma: the emulator has no base offset in descriptors");
   const uint32_t start = static_cast<uint32_t>(bits & 0x3fff) << 4, swizzle = kSwizzle[bits >> 62];
   if (swizzle != 0 && (start >> 7 & (swizzle / 16 - 1)) != 0)
-    fault(Kind::kInstruction, Where::of(site), "wgmma: a tile at shared address 0x%x, not a multiple of the %u bytes after "
-          "which its swizzle repeats", start, swizzle * 8);
+    fault(Kind::kInstruction, Where::of(site),
+          "wgmma: a tile at shared address 0x%x, not a multiple of the %u bytes after "
+          "which its swizzle repeats",
+          start, swizzle * 8);
   return {start, static_cast<uint32_t>(bits >> 16 & 0x3fff) << 4,
           static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4, swizzle};
 }
@@ -112,7 +115,8 @@ void multiply(Block& block, Warpgroup& warpgroup, Work& work) {
   for (int thread = 0; thread < 128; ++thread) {
     Accumulators& held = warpgroup.held[work.accumulators[thread]];
     for (int i = 0; i < work.n / 2; ++i) {
-      const int row = thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + thread % 4 * 2 + i % 2;
+      const int row = thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8,
+                column = i / 4 * 8 + thread % 4 * 2 + i % 2;
       float sum = 0;
       for (int k = 0; k < kDepth; ++k) sum += a[row * kDepth + k] * b[column * kDepth + k];
       held.values[i] += sum;
@@ -130,7 +134,8 @@ void hold_accumulators(Warpgroup& warpgroup, Participants& group) {
     Accumulators& held = warpgroup.held[operand.d];
     if (held.users++ > 0) continue;
     if (!warpgroup.fenced)
-      fault(Kind::kInFlight, Where::of(operand.site), "wgmma: the accumulators were the program's, and no wgmma.fence "
+      fault(Kind::kInFlight, Where::of(operand.site),
+            "wgmma: the accumulators were the program's, and no wgmma.fence "
             "came after that");
     held.values.assign(operand.d, operand.d + operand.n / 2);
     std::fill_n(operand.d, operand.n / 2, std::numeric_limits<float>::quiet_NaN());
@@ -144,8 +149,8 @@ void apply_product(Participants& group) {
   for (int thread = 1; thread < 128; ++thread) {
     const Operand& other = group.operand<Operand>(thread);
     if (other.a != first.a || other.b != first.b)
-      fault(Kind::kInstruction, Where::of(first.site), "wgmma: the descriptors of threads 0 and %d of the warpgroup differ",
-            thread);
+      fault(Kind::kInstruction, Where::of(first.site),
+            "wgmma: the descriptors of threads 0 and %d of the warpgroup differ", thread);
   }
   auto work = std::make_shared<Work>();
   work->n = first.n;
@@ -168,7 +173,9 @@ void apply_product(Participants& group) {
   if (!work->a_in_registers) for_each_unit(block, work->a, first.site, mark);
   for_each_unit(block, work->b, first.site, mark);
   operation->release = [&block, work] {
-    const auto unmark = [&](int, int, char* bytes) { end_async_read(block, bytes, 16); };
+    const auto unmark = [&](int, int, char* bytes) {
+      end_async_read(block, bytes, 16, Where::of(work->site));
+    };
     if (!work->a_in_registers) for_each_unit(block, work->a, work->site, unmark);
     for_each_unit(block, work->b, work->site, unmark);
   };
@@ -190,6 +197,7 @@ void apply_commit(Participants& group) {
 void apply_wait(Participants& group) {
   Warpgroup& warpgroup = group.block->warpgroups[group.first / 128];
   const auto pending = static_cast<size_t>(group.operand<int>(0));
+  const uint32_t now = ++group.block->agent_count;
   while (warpgroup.committed.size() > pending) {
     for (const AsyncPointer& product : warpgroup.committed.front()) {
       complete(*product);
@@ -198,14 +206,15 @@ void apply_wait(Participants& group) {
     warpgroup.committed.pop_front();
   }
   warpgroup.fenced = false;
+  for (int i = 0; i < group.size; ++i) group.thread[i]->clock.at(group.block->threads.size()) = now;
 }
 
 void collect_warpgroup(const Collective& collective, void* operand, Site site) {
   const Inside inside;
   Block& block = *self().block;
   if (block.threads.size() < static_cast<size_t>(self().linear / 128 * 128 + 128))
-    fault(Kind::kInstruction, Where::of(site), "%s: the last warpgroup of this block has fewer than 128 threads",
-          collective.name);
+    fault(Kind::kInstruction, Where::of(site),
+          "%s: the last warpgroup of this block has fewer than 128 threads", collective.name);
   if (block.warpgroups.empty()) block.warpgroups.resize(block.threads.size() / 128);
   collect(collective, 0, operand, site);
 }

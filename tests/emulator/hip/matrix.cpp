@@ -1,15 +1,17 @@
 // MFMA and WMMA: the layouts are those that AMD's matrix instruction calculator prints.
+#include "amdgcn/matrix.cuh"
+
 #include "../core/collective.h"
 #include "../core/fault.h"
-
-#include "amdgcn/matrix.cuh"
 
 namespace gptoss::amdgcn {
 namespace {
 
 using namespace ::emulator;
 
-float widen(short bits) { return std::bit_cast<float>(static_cast<uint32_t>(static_cast<uint16_t>(bits)) << 16); }
+float widen(short bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(static_cast<uint16_t>(bits)) << 16);
+}
 
 template <class A, class D>
 struct Operand {
@@ -18,19 +20,20 @@ struct Operand {
   Site site;
 };
 
-// The hardware ignores the execution mask, so lanes elsewhere would contribute what their registers happen to hold.
+// The hardware ignores the execution mask, so lanes elsewhere would contribute what their registers happen to
+// hold.
 template <class O>
 void expect_wave(const Participants& wave, int lanes, const char* name) {
   int here = 0;
   while (wave.thread[here] == nullptr) ++here;
   const Site site = wave.operand<O>(here).site;
   if (wave.size != lanes)
-    fault_of(*wave.thread[here], Kind::kInstruction, Where::of(site), "%s in a wave of %d lanes, not %d", name, wave.size,
-             lanes);
+    fault_of(*wave.thread[here], Kind::kInstruction, Where::of(site), "%s in a wave of %d lanes, not %d",
+             name, wave.size, lanes);
   for (int lane = 0; lane < lanes; ++lane)
     if (wave.thread[lane] == nullptr)
-      fault_of(*wave.thread[here], Kind::kDivergence, Where::of(site), "%s in divergent code: lane %d takes no part", name,
-               lane);
+      fault_of(*wave.thread[here], Kind::kDivergence, Where::of(site),
+               "%s in divergent code: lane %d takes no part", name, lane);
 }
 
 // d[kSize, kSize] += a[kSize, kDepth] b[kSize, kDepth]^T, four elements along k in each lane.

@@ -1,7 +1,7 @@
 // One step of a toy decoder, for graphs: cache[position] = x[position]; y = sum of cache[0 : position + 1]
 //
-// What changes from step to step, the position, lies in device memory, and the last kernel advances it: a graph's
-// arguments are those of its capture. One block of 32 threads. Tested by host_test.cpp.
+// What changes from step to step, the position, lies in device memory, and the last kernel advances it: a
+// graph's arguments are those of its capture. One block of 32 threads. Tested by host_test.cpp.
 #pragma once
 
 #include "faults.h"

@@ -1,7 +1,7 @@
 // Two kernels of which the second begins while the first still runs: h = 2 x, then y = h + w
 //
-// The first lets the second start before its stores; the second loads w, which nobody writes, before it waits.
-// Tested by hopper_test.cpp and graph_test.cpp.
+// The first lets the second start before its stores; the second loads w, which nobody writes, before it
+// waits. Tested by hopper_test.cpp and graph_test.cpp.
 #pragma once
 
 #include "faults.h"

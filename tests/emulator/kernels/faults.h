@@ -1,5 +1,6 @@
-// Faults planted in the test kernels, by name. A kernel is a template on the fault that it has, so that one source
-// is the clean kernel and its spoiled twins: `if constexpr (kFault != Fault::kMissingBarrier) __syncthreads();`
+// Faults planted in the test kernels, by name. A kernel is a template on the fault that it has, so that one
+// source is the clean kernel and its spoiled twins: `if constexpr (kFault != Fault::kMissingBarrier)
+// __syncthreads();`
 #pragma once
 
 enum class Fault {

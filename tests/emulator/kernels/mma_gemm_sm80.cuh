@@ -1,10 +1,10 @@
 // c[m, n] = sum over k of a[m, k] b[n, k]: a (M, K), b (N, K) bf16, c (M, N) f32
 //
-// A block of four warps per 64 x 64 tile of c, warp w its rows 16 w to 16 w + 15. K in steps of 32 through three
-// stages of shared memory, filled by cp.async: two stages are on their way while one is multiplied. Rows of a stage
-// are 64 bytes, their four 16-byte units swizzled by the row so that ldmatrix meets no bank twice.
-// Bound by the tensor cores for large M and N. K is summed in ascending order. M and N multiples of 64, K of 32.
-// Tested by tensor_core_test.cpp.
+// A block of four warps per 64 x 64 tile of c, warp w its rows 16 w to 16 w + 15. K in steps of 32 through
+// three stages of shared memory, filled by cp.async: two stages are on their way while one is multiplied.
+// Rows of a stage are 64 bytes, their four 16-byte units swizzled by the row so that ldmatrix meets no bank
+// twice. Bound by the tensor cores for large M and N. K is summed in ascending order. M and N multiples of
+// 64, K of 32. Tested by tensor_core_test.cpp.
 #pragma once
 
 #include "faults.h"
@@ -38,8 +38,10 @@ __global__ void __launch_bounds__(kMmaThreads)
       for (int i = threadIdx.x; i < kMmaTile * kMmaUnits; i += kMmaThreads) {
         const int row = i / kMmaUnits, unit = i % kMmaUnits, k = step * kMmaDepth + unit * 8;
         const int skew = kFault == Fault::kMisalignedCopy ? 1 : 0;
-        ptx::cp_async_16(a_tile(stage) + mma_unit(row, unit), a + static_cast<size_t>(m0 + row) * k_total + k + skew);
-        ptx::cp_async_16(b_tile(stage) + mma_unit(row, unit), b + static_cast<size_t>(n0 + row) * k_total + k);
+        ptx::cp_async_16(a_tile(stage) + mma_unit(row, unit),
+                         a + static_cast<size_t>(m0 + row) * k_total + k + skew);
+        ptx::cp_async_16(b_tile(stage) + mma_unit(row, unit),
+                         b + static_cast<size_t>(n0 + row) * k_total + k);
       }
     }
     // A group for each step, empty or not: so the wait's count is the same at the end.
@@ -50,9 +52,12 @@ __global__ void __launch_bounds__(kMmaThreads)
   for (int step = 0; step < kMmaStages - 1; ++step) load(step);
   for (int step = 0; step < steps; ++step) {
     ptx::cp_async_wait_group<kFault == Fault::kWrongWaitCount ? kMmaStages - 1 : kMmaStages - 2>();
-    if constexpr (kFault != Fault::kMissingCopyBarrier) __syncthreads();  // everybody's copies of this step are there,
-    if constexpr (kFault == Fault::kMissingReuseBarrier) load(step + kMmaStages);  // a stage too early
-    else load(step + kMmaStages - 1);                                     // and the step before it is read
+    if constexpr (kFault != Fault::kMissingCopyBarrier)
+      __syncthreads();  // everybody's copies of this step are there,
+    if constexpr (kFault == Fault::kMissingReuseBarrier)
+      load(step + kMmaStages);  // a stage too early
+    else
+      load(step + kMmaStages - 1);  // and the step before it is read
     const uint16_t *as = a_tile(step % kMmaStages), *bs = b_tile(step % kMmaStages);
 #pragma unroll
     for (int k = 0; k < kMmaDepth / 16; ++k) {
@@ -79,7 +84,8 @@ __global__ void __launch_bounds__(kMmaThreads)
   const int g = lane / 4, t = lane % 4;
   for (int j = 0; j < kMmaTile / 8; ++j)
     for (int i = 0; i < 4; ++i) {
-      const int half = kFault == Fault::kWrongFragmentIndex ? i % 2 : i / 2, odd = kFault == Fault::kWrongFragmentIndex ? i / 2 : i % 2;
+      const int half = kFault == Fault::kWrongFragmentIndex ? i % 2 : i / 2,
+                odd = kFault == Fault::kWrongFragmentIndex ? i / 2 : i % 2;
       c[static_cast<size_t>(m0 + warp * 16 + g + 8 * half) * n_total + n0 + j * 8 + 2 * t + odd] = sums[j][i];
     }
 }

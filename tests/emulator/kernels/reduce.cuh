@@ -1,7 +1,7 @@
 // y[row] = sum of x[row, 0:columns]
 //
-// A block per row: each thread sums every blockDim-th element, warps reduce by shuffles, the first warp the warps.
-// Bound by the reads of x. The order of the additions is that of the indices, whatever the schedule.
+// A block per row: each thread sums every blockDim-th element, warps reduce by shuffles, the first warp the
+// warps. Bound by the reads of x. The order of the additions is that of the indices, whatever the schedule.
 // Tested by simt_test.cpp (CUDA) and wave_test.cpp (HIP, waves of 64 and 32).
 #pragma once
 
@@ -22,7 +22,8 @@ __global__ void __launch_bounds__(kReduceThreads) reduce_rows(const float* x, fl
 
   const float* row = x + static_cast<size_t>(blockIdx.x) * columns;
   float sum = 0;
-  for (int i = threadIdx.x; i < columns; i += kReduceThreads) sum += row[kFault == Fault::kIndexOffByOne ? i + 1 : i];
+  for (int i = threadIdx.x; i < columns; i += kReduceThreads)
+    sum += row[kFault == Fault::kIndexOffByOne ? i + 1 : i];
 
   if constexpr (kFault == Fault::kWave32) {  // right for 32 lanes, wrong for 64
     for (int mask = 16; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);

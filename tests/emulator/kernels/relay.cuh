@@ -1,7 +1,7 @@
 // y[i] = 3 x[i] + 1, by two warps that double and one that finishes
 //
-// Producers fill a buffer of two halves, the consumer empties them: barriers 1 and 2 say that a half is full, 3 and 4
-// that it is free again. 96 threads. Tested by hopper_test.cpp.
+// Producers fill a buffer of two halves, the consumer empties them: barriers 1 and 2 say that a half is full,
+// 3 and 4 that it is free again. 96 threads. Tested by hopper_test.cpp.
 #pragma once
 
 #include "faults.h"
@@ -28,7 +28,8 @@ __global__ void __launch_bounds__(kRelayThreads) relay(const float* x, float* y,
       const int half = step % 2;
       constexpr int kCount = kFault == Fault::kWrongBarrierCount ? kRelayThreads - 32 : kRelayThreads;
       ptx::named_barrier_sync(kFault == Fault::kWrongBarrierId ? 1 : 1 + half, kCount);
-      for (int i = threadIdx.x - kRelayProducers; i < kRelayStep; i += 32) y[step * kRelayStep + i] = buffer[half][i] + 1;
+      for (int i = threadIdx.x - kRelayProducers; i < kRelayStep; i += 32)
+        y[step * kRelayStep + i] = buffer[half][i] + 1;
       if (step + 2 < steps && kFault != Fault::kMissingSecondBarrier)
         ptx::named_barrier_arrive(3 + half, kRelayThreads);
     }
@@ -46,7 +47,8 @@ __global__ void __launch_bounds__(kRelayThreads) relay_unguarded(const float* x,
       ptx::named_barrier_arrive(1, kRelayThreads);
     } else {
       ptx::named_barrier_sync(1, kRelayThreads);
-      for (int i = threadIdx.x - kRelayProducers; i < kRelayStep; i += 32) y[step * kRelayStep + i] = buffer[i] + 1;
+      for (int i = threadIdx.x - kRelayProducers; i < kRelayStep; i += 32)
+        y[step * kRelayStep + i] = buffer[i] + 1;
     }
   }
 }

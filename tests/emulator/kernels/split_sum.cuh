@@ -1,7 +1,7 @@
 // y[i] = sum over k of x[k, i], x (depth, width), depth split over blocks
 //
-// blockIdx.y sums its part of the depth into `partial`; the block that finishes last, by a counter, adds the parts
-// in ascending order: the result does not depend on who that is. The counter ends as it began, at zero.
+// blockIdx.y sums its part of the depth into `partial`; the block that finishes last, by a counter, adds the
+// parts in ascending order: the result does not depend on who that is. The counter ends as it began, at zero.
 // Bound by memory. Tested by simt_test.cpp (CUDA) and wave_test.cpp (HIP).
 #pragma once
 
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kSplitThreads)
     if (column < width) sum += x[static_cast<size_t>(k) * width + column];
   if (column < width) partial[static_cast<size_t>(blockIdx.y) * width + column] = sum;
 
-  if constexpr (kFault != Fault::kMissingFence) __threadfence();  // the part is there before it is counted
+  if constexpr (kFault != Fault::kMissingFence) __threadfence();    // the part is there before it is counted
   if constexpr (kFault != Fault::kMissingBarrier) __syncthreads();  // of all threads of the block
   if (threadIdx.x == 0) {
     if constexpr (kFault == Fault::kPlainIncrement) {

@@ -1,7 +1,7 @@
 // y[c, r] = x[r, c], x (rows, columns)
 //
-// A block per 32 x 32 tile, 32 x 8 threads, through shared memory so that both sides are read and written in rows.
-// Bound by memory. Nothing is summed. Tested by simt_test.cpp (CUDA) and wave_test.cpp (HIP).
+// A block per 32 x 32 tile, 32 x 8 threads, through shared memory so that both sides are read and written in
+// rows. Bound by memory. Nothing is summed. Tested by simt_test.cpp (CUDA) and wave_test.cpp (HIP).
 #pragma once
 
 #include "faults.h"
@@ -12,7 +12,8 @@ namespace kernels {
 constexpr int kTile = 32, kTileRows = 8;
 
 template <Fault kFault>
-__global__ void __launch_bounds__(kTile* kTileRows) transpose(const float* x, float* y, int rows, int columns) {
+__global__ void __launch_bounds__(kTile* kTileRows)
+    transpose(const float* x, float* y, int rows, int columns) {
   __shared__ float tile[kTile][kTile + 1];  // one more, so that a column lies in 32 banks
   const int column = blockIdx.x * kTile + threadIdx.x, row = blockIdx.y * kTile + threadIdx.y;
   for (int i = 0; i < kTile; i += kTileRows)

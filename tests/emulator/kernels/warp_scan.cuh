@@ -1,7 +1,7 @@
 // y[i] = x[0] + ... + x[i] within each group of 32
 //
-// Through shared memory, one warp, doubling steps with __syncwarp() between them: lanes of a warp do not run in
-// lockstep. Tested by simt_test.cpp (CUDA).
+// Through shared memory, one warp, doubling steps with __syncwarp() between them: lanes of a warp do not run
+// in lockstep. Tested by simt_test.cpp (CUDA).
 #pragma once
 
 #include "faults.h"
@@ -30,7 +30,8 @@ __global__ void double_vectors(const float* x, float* y, int count) {
   if (i >= count / 4) return;
   const float* from = x + 4 * static_cast<size_t>(i) + (kFault == Fault::kMisalignedVector ? 1 : 0);
   const float4 v = *reinterpret_cast<const float4*>(from);
-  *reinterpret_cast<float4*>(y + 4 * static_cast<size_t>(i)) = make_float4(2 * v.x, 2 * v.y, 2 * v.z, 2 * v.w);
+  *reinterpret_cast<float4*>(y + 4 * static_cast<size_t>(i)) =
+      make_float4(2 * v.x, 2 * v.y, 2 * v.z, 2 * v.w);
 }
 
 }  // namespace kernels

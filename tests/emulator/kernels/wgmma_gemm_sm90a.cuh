@@ -1,10 +1,10 @@
 // c[m, n] = sum over k of a[m, k] b[n, k]: a (M, K), b (N, K) bf16 as tensor maps, c (M, N) f32
 //
-// A block per 64 x 64 tile of c: a warpgroup of consumers and one producer warp, of which one lane starts tensor
-// copies into a ring of three stages. full[s]: the stage's bytes have come; empty[s]: the consumers have read it.
-// K in steps of 64, rows of 128 bytes with the 128-byte swizzle. K is summed in ascending order.
-// Bound by the tensor cores for large M and N. M and N multiples of 64 (zeros beyond the end are harmless), K of 64.
-// Tested by hopper_test.cpp.
+// A block per 64 x 64 tile of c: a warpgroup of consumers and one producer warp, of which one lane starts
+// tensor copies into a ring of three stages. full[s]: the stage's bytes have come; empty[s]: the consumers
+// have read it. K in steps of 64, rows of 128 bytes with the 128-byte swizzle. K is summed in ascending
+// order. Bound by the tensor cores for large M and N. M and N multiples of 64 (zeros beyond the end are
+// harmless), K of 64. Tested by hopper_test.cpp.
 #pragma once
 
 #include "faults.h"
@@ -17,7 +17,8 @@ namespace kernels {
 constexpr int kWgmmaTile = 64, kWgmmaDepth = 64, kWgmmaStages = 3, kConsumers = 128;
 constexpr int kWgmmaThreads = kConsumers + 32;
 constexpr int kWgmmaTileBytes = kWgmmaTile * kWgmmaDepth * 2;
-constexpr size_t kWgmmaShared = size_t{2} * kWgmmaStages * kWgmmaTileBytes + 2 * kWgmmaStages * sizeof(uint64_t);
+constexpr size_t kWgmmaShared =
+    size_t{2} * kWgmmaStages * kWgmmaTileBytes + 2 * kWgmmaStages * sizeof(uint64_t);
 
 // Until the phase is complete.
 GPTOSS_DEVICE void wait_for_phase(uint64_t* barrier, int phase) {
@@ -31,8 +32,8 @@ GPTOSS_DEVICE void wait_for_phase(uint64_t* barrier, int phase) {
 
 template <Fault kFault>
 __global__ void __launch_bounds__(kWgmmaThreads)
-    wgmma_gemm(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, float* c, int m_total,
-               int n_total, int k_total) {
+    wgmma_gemm(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, float* c,
+               int m_total, int n_total, int k_total) {
 #if GPTOSS_HAS_WGMMA
   using namespace gptoss;
   (void)m_total;
@@ -76,7 +77,8 @@ __global__ void __launch_bounds__(kWgmmaThreads)
 #pragma unroll
     for (int k = 0; k < kWgmmaDepth / 16; ++k) {
       uint64_t ka = ptx::wgmma_descriptor_128b(a_tile(stage) + k * 32);
-      if constexpr (kFault == Fault::kWrongDescriptorStride) ka = (ka & ~(uint64_t{0x3fff} << 32)) | uint64_t{512 >> 4} << 32;
+      if constexpr (kFault == Fault::kWrongDescriptorStride)
+        ka = (ka & ~(uint64_t{0x3fff} << 32)) | uint64_t{512 >> 4} << 32;
       if constexpr (kFault == Fault::kUnswizzledDescriptor) ka &= ~(uint64_t{3} << 62);
       ptx::wgmma_m64k16_bf16<kWgmmaTile>(sums, ka, ptx::wgmma_descriptor_128b(b_tile(stage) + k * 32));
     }
@@ -93,16 +95,16 @@ __global__ void __launch_bounds__(kWgmmaThreads)
 #endif
 }
 
-// The same product with a written by the threads themselves (for dequantised weights): a bulk copy brings b, one
-// stage, `a` goes through registers. One block, M = N = K = 64.
+// The same product with a written by the threads themselves (for dequantised weights): a bulk copy brings b,
+// one stage, `a` goes through registers. One block, M = N = K = 64.
 template <Fault kFault>
 __global__ void __launch_bounds__(kConsumers)
     wgmma_from_registers(const uint16_t* a, const uint16_t* b, float* c) {
 #if GPTOSS_HAS_WGMMA
   using namespace gptoss;
   GPTOSS_DYNAMIC_SHARED(unsigned char, shared);
-  unsigned char* b_tile = shared;                           // swizzled, written by threads
-  unsigned char* b_plain = shared + kWgmmaTileBytes;        // as it came
+  unsigned char* b_tile = shared;                     // swizzled, written by threads
+  unsigned char* b_plain = shared + kWgmmaTileBytes;  // as it came
   uint64_t* full = reinterpret_cast<uint64_t*>(shared + 2 * kWgmmaTileBytes);
   const int thread = threadIdx.x, lane = thread % 32, g = lane / 4, t = lane % 4;
   if (thread == 0) {
@@ -119,7 +121,7 @@ __global__ void __launch_bounds__(kConsumers)
     *reinterpret_cast<uint4*>(b_tile + row * 128 + (unit ^ row % 8) * 16) = value;
   }
   if constexpr (kFault != Fault::kMissingProxyFence) ptx::fence_proxy_async();  // wgmma reads what we wrote
-  __syncthreads();  // everybody's units are there
+  __syncthreads();                                                              // everybody's units are there
 
   uint32_t fragments[kWgmmaDepth / 16][4];
 #pragma unroll

@@ -1,5 +1,5 @@
-// The host API of CUDA and of HIP: the same calls, but for the prefix of their names. Included by cuda_runtime.h and
-// hip_runtime.h, which define GPU(name) as cuda##name or hip##name.
+// The host API of CUDA and of HIP: the same calls, but for the prefix of their names. Included by
+// cuda_runtime.h and hip_runtime.h, which define GPU(name) as cuda##name or hip##name.
 
 enum GPU(Error_t) {
   GPU(Success) = 0,
@@ -32,8 +32,8 @@ using GPU(Event_t) = ::emulator::Event*;
 struct GPU(RecordedGraph) {
   std::shared_ptr<const ::emulator::Graph> graph;
 };
-using GPU(Graph_t) = GPU(RecordedGraph)*;
-using GPU(GraphExec_t) = GPU(RecordedGraph)*;
+using GPU(Graph_t) = GPU(RecordedGraph) *;
+using GPU(GraphExec_t) = GPU(RecordedGraph) *;
 
 constexpr unsigned GPU(StreamDefault) = 0;
 constexpr unsigned GPU(StreamNonBlocking) = 1;
@@ -56,7 +56,9 @@ inline GPU(Error_t) GPU(GetDevice)(int* device) {
   *device = 0;
   return GPU(Success);
 }
-inline GPU(Error_t) GPU(SetDevice)(int device) { return device == 0 ? GPU(Success) : GPU(ErrorInvalidDevice); }
+inline GPU(Error_t) GPU(SetDevice)(int device) {
+  return device == 0 ? GPU(Success) : GPU(ErrorInvalidDevice);
+}
 inline GPU(Error_t) GPU(DeviceSynchronize)() { return GPU(FromStatus)(::emulator::wait_for_device()); }
 inline GPU(Error_t) GPU(DeviceReset)() {
   ::emulator::reset_device();
@@ -69,7 +71,8 @@ inline const char* GPU(GetErrorString)(GPU(Error_t) error) {
   return ::emulator::status_name(static_cast<::emulator::Status>(error));
 }
 template <class Kernel>
-GPU(Error_t) GPU(FuncSetAttribute)(Kernel* kernel, GPU(FuncAttribute), int bytes) {
+GPU(Error_t)
+GPU(FuncSetAttribute)(Kernel* kernel, GPU(FuncAttribute), int bytes) {
   return GPU(FromStatus)(
       ::emulator::allow_dynamic_shared(reinterpret_cast<const void*>(kernel), static_cast<size_t>(bytes)));
 }
@@ -77,16 +80,19 @@ GPU(Error_t) GPU(FuncSetAttribute)(Kernel* kernel, GPU(FuncAttribute), int bytes
 // --- Memory
 
 template <class T>
-GPU(Error_t) GPU(Malloc)(T** pointer, size_t bytes) {
+GPU(Error_t)
+GPU(Malloc)(T** pointer, size_t bytes) {
   return GPU(FromStatus)(::emulator::allocate_device(reinterpret_cast<void**>(pointer), bytes));
 }
 inline GPU(Error_t) GPU(Free)(void* pointer) { return GPU(FromStatus)(::emulator::free_device(pointer)); }
 template <class T>
-GPU(Error_t) GPU(HostAlloc)(T** pointer, size_t bytes, unsigned = GPU(HostAllocDefault)) {
+GPU(Error_t)
+GPU(HostAlloc)(T** pointer, size_t bytes, unsigned = GPU(HostAllocDefault)) {
   return GPU(FromStatus)(::emulator::allocate_host(reinterpret_cast<void**>(pointer), bytes));
 }
 template <class T>
-GPU(Error_t) GPU(MallocHost)(T** pointer, size_t bytes) {
+GPU(Error_t)
+GPU(MallocHost)(T** pointer, size_t bytes) {
   return GPU(HostAlloc)(pointer, bytes);
 }
 inline GPU(Error_t) GPU(FreeHost)(void* pointer) { return GPU(FromStatus)(::emulator::free_host(pointer)); }
@@ -165,13 +171,13 @@ inline GPU(Error_t) GPU(StreamEndCapture)(GPU(Stream_t) stream, GPU(Graph_t) * g
   return GPU(FromStatus)(::emulator::set_last_error(recorded ? ::emulator::Status::kSuccess
                                                              : ::emulator::Status::kCaptureInvalidated));
 }
-inline GPU(Error_t) GPU(GraphInstantiateWithFlags)(GPU(GraphExec_t) * executable, GPU(Graph_t) graph,
-                                                   unsigned long long) {
+inline GPU(Error_t)
+    GPU(GraphInstantiateWithFlags)(GPU(GraphExec_t) * executable, GPU(Graph_t) graph, unsigned long long) {
   *executable = new GPU(RecordedGraph)(*graph);
   return GPU(Success);
 }
-inline GPU(Error_t) GPU(GraphInstantiate)(GPU(GraphExec_t) * executable, GPU(Graph_t) graph,
-                                          unsigned long long flags = 0) {
+inline GPU(Error_t)
+    GPU(GraphInstantiate)(GPU(GraphExec_t) * executable, GPU(Graph_t) graph, unsigned long long flags = 0) {
   return GPU(GraphInstantiateWithFlags)(executable, graph, flags);
 }
 inline GPU(Error_t) GPU(GraphLaunch)(GPU(GraphExec_t) executable, GPU(Stream_t) stream) {

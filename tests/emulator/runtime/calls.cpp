@@ -176,10 +176,12 @@ Status launch_kernel(Launch launch, Stream& stream) {
                                                      std::to_string(launch.grid.y) + " x " +
                                                      std::to_string(launch.grid.z) + " blocks");
   const auto allowed = allowed_shared.find(launch.kernel);
-  const size_t limit = allowed == allowed_shared.end() ? launch.shared_limit : std::max(launch.shared_limit, allowed->second);
+  const size_t limit =
+      allowed == allowed_shared.end() ? launch.shared_limit : std::max(launch.shared_limit, allowed->second);
   if (launch.dynamic_shared > limit)
-    return refuse(Status::kInvalidValue, std::to_string(launch.dynamic_shared) + " bytes of dynamic shared memory, " +
-                                             std::to_string(limit) + " were allowed for this kernel");
+    return refuse(Status::kInvalidValue, std::to_string(launch.dynamic_shared) +
+                                             " bytes of dynamic shared memory, " + std::to_string(limit) +
+                                             " were allowed for this kernel");
   if (device_failed()) return device_status();
   enqueue(stream, {std::move(launch), {}});
   return Status::kSuccess;

@@ -1,4 +1,5 @@
-// The host's calls, under neutral names: cuda_runtime.h and hip_runtime.h give them the names of their worlds.
+// The host's calls, under neutral names: cuda_runtime.h and hip_runtime.h give them the names of their
+// worlds.
 #pragma once
 
 #include <cstddef>
@@ -62,7 +63,8 @@ struct Parameters {
 };
 
 template <class... P, class... A>
-Launch make_launch(void (*kernel)(P...), Dim3 grid, Dim3 block, size_t dynamic_shared, int warp_size, A&&... arguments) {
+Launch make_launch(void (*kernel)(P...), Dim3 grid, Dim3 block, size_t dynamic_shared, int warp_size,
+                   A&&... arguments) {
   using Made = Parameters<P...>;
   Launch launch;
   launch.kernel = reinterpret_cast<const void*>(kernel);
@@ -72,7 +74,8 @@ Launch make_launch(void (*kernel)(P...), Dim3 grid, Dim3 block, size_t dynamic_s
   launch.warp_size = warp_size;
   launch.shared_limit = kSharedMemory;
   launch.entry = &Made::enter;
-  launch.parameters = std::shared_ptr<Made>(new Made{kernel, {static_cast<P>(std::forward<A>(arguments))...}});
+  launch.parameters =
+      std::shared_ptr<Made>(new Made{kernel, {static_cast<P>(std::forward<A>(arguments))...}});
   launch.parameter_bytes = sizeof(Made);
   return launch;
 }

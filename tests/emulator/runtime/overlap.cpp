@@ -9,9 +9,9 @@
 namespace emulator {
 namespace {
 
-// Runs what a dependent grid does before griddepcontrol.wait. It may see the stores of the grids that have not
-// ended, or none of them: then it runs on the memory as it was before them, and what it stores itself is added
-// to what is there now.
+// Runs what a dependent grid does before griddepcontrol.wait. It may see the stores of the grids that have
+// not ended, or none of them: then it runs on the memory as it was before them, and what it stores itself is
+// added to what is there now.
 void run_prologue(Grid& grid, const Snapshot& before) {
   if (machine.random.chance(0.5)) {
     run(grid, Goal::kPrologue);

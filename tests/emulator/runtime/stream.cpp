@@ -24,7 +24,8 @@ Device& device() {
 }
 
 bool ready(const Stream::Queued& queued) {
-  return std::all_of(queued.after.begin(), queued.after.end(), [](const DonePointer& done) { return done->yes; });
+  return std::all_of(queued.after.begin(), queued.after.end(),
+                     [](const DonePointer& done) { return done->yes; });
 }
 
 bool programmatic(const Work& work) { return work.launch && work.launch->programmatic; }
@@ -107,7 +108,8 @@ void run_graph(const Graph& graph) {
       waiting.erase(node);
       more = false;
       for (size_t next : waiting) {
-        if (!programmatic(graph.nodes[next].work) || graph.nodes[next].after != std::vector<size_t>{node}) continue;
+        if (!programmatic(graph.nodes[next].work) || graph.nodes[next].after != std::vector<size_t>{node})
+          continue;
         node = next;
         more = true;
         break;

@@ -1,7 +1,7 @@
 // Streams, events and graphs: what the host asked for, done later.
 //
-// Work waits in its stream's queue until somebody waits for it, or chance starts it earlier; queues that nothing
-// orders take turns at random. A host that reads too early reads what was there before.
+// Work waits in its stream's queue until somebody waits for it, or chance starts it earlier; queues that
+// nothing orders take turns at random. A host that reads too early reads what was there before.
 #pragma once
 
 #include <deque>
@@ -53,7 +53,7 @@ struct Stream {
     DonePointer done;
   };
   std::deque<Queued> queue;
-  DonePointer last;  // of the newest work
+  DonePointer last;      // of the newest work
   bool blocking = true;  // waits for the null stream's work, which waits for it
   std::shared_ptr<Capture> capture;
   std::vector<size_t> frontier;  // while capturing: the nodes that the next one comes after

@@ -1,9 +1,13 @@
 // The emulator's twins of ptx/bits.cuh.
 #pragma once
 
+#include "shared.cuh"
+
 namespace gptoss::ptx {
 
-inline uint32_t prmt(uint32_t low, uint32_t high, uint32_t selector) { return __byte_perm(low, high, selector); }
+inline uint32_t prmt(uint32_t low, uint32_t high, uint32_t selector) {
+  return __byte_perm(low, high, selector);
+}
 
 template <int kTable>
 uint32_t lop3(uint32_t a, uint32_t b, uint32_t c) {

@@ -1,6 +1,8 @@
 // The emulator's twins of ptx/bulk_copy.cuh: see bulk_copy.cpp.
 #pragma once
 
+#include "shared.cuh"
+
 namespace gptoss::ptx {
 
 void bulk_load(void* shared, const void* global, int bytes, uint64_t* barrier, Site site = Site::current());

@@ -1,6 +1,8 @@
 // The emulator's twins of ptx/copy_async.cuh: see copy_async.cpp.
 #pragma once
 
+#include "shared.cuh"
+
 namespace gptoss::ptx {
 
 void cp_async_16_or_zero(void* shared, const void* global, bool valid, Site site = Site::current());

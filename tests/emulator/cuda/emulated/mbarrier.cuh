@@ -1,6 +1,8 @@
 // The emulator's twins of ptx/mbarrier.cuh: see mbarrier.cpp.
 #pragma once
 
+#include "shared.cuh"
+
 namespace gptoss::ptx {
 
 void mbarrier_init(uint64_t* barrier, int arrivals, Site site = Site::current());

@@ -1,6 +1,8 @@
 // The emulator's twins of ptx/memory.cuh.
 #pragma once
 
+#include "shared.cuh"
+
 namespace gptoss::ptx {
 
 inline uint32_t load_acquire(const uint32_t* address, Site site = Site::current()) {

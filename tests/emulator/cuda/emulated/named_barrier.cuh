@@ -1,6 +1,8 @@
 // The emulator's twins of ptx/named_barrier.cuh: core/barrier.cpp knows barriers.
 #pragma once
 
+#include "shared.cuh"
+
 namespace gptoss::ptx {
 
 inline void named_barrier_sync(int barrier, int threads, Site site = Site::current()) {

@@ -1,4 +1,7 @@
+// Shared addresses, and what the other twins share.
 #pragma once
+
+#include "../cuda_runtime.h"
 
 namespace gptoss::ptx {
 

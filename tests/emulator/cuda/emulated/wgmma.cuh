@@ -1,6 +1,8 @@
 // The emulator's twins of ptx/wgmma.cuh: see wgmma.cpp.
 #pragma once
 
+#include "shared.cuh"
+
 namespace gptoss::ptx {
 
 void wgmma_fence(Site site = Site::current());

@@ -22,9 +22,9 @@ constexpr int warpSize = GPTOSS_EMULATED_WAVE;
 
 using EmulatorSite = ::emulator::Site;
 
-#define EMULATOR_SHUFFLE(name, how)                                                                      \
-  template <class T>                                                                                     \
-  T name(T value, int lane, int width = warpSize, EmulatorSite site = EmulatorSite::current()) {         \
+#define EMULATOR_SHUFFLE(name, how)                                                                        \
+  template <class T>                                                                                       \
+  T name(T value, int lane, int width = warpSize, EmulatorSite site = EmulatorSite::current()) {           \
     return ::emulator::shuffle_value(::emulator::Shuffle::how, false, 0, value, lane, width, #name, site); \
   }
 EMULATOR_SHUFFLE(__shfl, kIndex)
@@ -43,9 +43,11 @@ inline int __all(int vote, EmulatorSite site = EmulatorSite::current()) {
   return ::emulator::ballot(false, 0, vote == 0, "__all", site) == 0;
 }
 
-// The compiler's builtins. Memory of a wave's lanes is ordered by fences around a wave barrier: the barrier does it.
+// The compiler's builtins. Memory of a wave's lanes is ordered by fences around a wave barrier: the barrier
+// does it.
 #define __builtin_amdgcn_fence(order, scope) ((void)0)
-#define __builtin_amdgcn_wave_barrier() ::emulator::warp_barrier(false, 0, "wave barrier", ::emulator::Site::current())
+#define __builtin_amdgcn_wave_barrier() \
+  ::emulator::warp_barrier(false, 0, "wave barrier", ::emulator::Site::current())
 #define __builtin_amdgcn_s_barrier() ::emulator::syncthreads("s_barrier", ::emulator::Site::current())
 
 // --- The host's calls
@@ -78,10 +80,10 @@ inline hipError_t hipGetDeviceProperties(hipDeviceProp_t* properties, int) {
 }
 
 template <class... P, class... A>
-void hipLaunchKernelGGL(void (*kernel)(P...), dim3 grid, dim3 block, size_t dynamic_shared, hipStream_t stream,
-                        A&&... arguments) {
-  ::emulator::Launch launch = ::emulator::make_launch(kernel, grid, block, dynamic_shared, GPTOSS_EMULATED_WAVE,
-                                                      std::forward<A>(arguments)...);
+void hipLaunchKernelGGL(void (*kernel)(P...), dim3 grid, dim3 block, size_t dynamic_shared,
+                        hipStream_t stream, A&&... arguments) {
+  ::emulator::Launch launch = ::emulator::make_launch(kernel, grid, block, dynamic_shared,
+                                                      GPTOSS_EMULATED_WAVE, std::forward<A>(arguments)...);
   launch.shared_limit = ::emulator::kLocalDataShare;
   ::emulator::launch_kernel(std::move(launch), hipToStream(stream));
 }

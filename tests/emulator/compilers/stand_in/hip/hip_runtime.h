@@ -1,5 +1,5 @@
-// Stands in for ROCm's header where there is only a clang with the AMDGPU target: enough to compile the test kernels
-// to instructions. No build of the product uses it.
+// Stands in for ROCm's header where there is only a clang with the AMDGPU target: enough to compile the test
+// kernels to instructions. No build of the product uses it.
 #pragma once
 
 using size_t = unsigned long;
@@ -22,19 +22,20 @@ using uintptr_t = unsigned long;
 #define __align__(n) __attribute__((aligned(n)))
 
 // threadIdx.x and its kind are calls of builtins behind properties.
-#define STAND_IN_INDEX(name, read)                                                     \
-  struct name##_t {                                                                    \
-    __declspec(property(get = get_x)) unsigned x;                                      \
-    __declspec(property(get = get_y)) unsigned y;                                      \
-    __declspec(property(get = get_z)) unsigned z;                                      \
-    __device__ unsigned get_x() const { return read(x, 0); }                           \
-    __device__ unsigned get_y() const { return read(y, 1); }                           \
-    __device__ unsigned get_z() const { return read(z, 2); }                           \
-  };                                                                                   \
+#define STAND_IN_INDEX(name, read)                           \
+  struct name##_t {                                          \
+    __declspec(property(get = get_x)) unsigned x;            \
+    __declspec(property(get = get_y)) unsigned y;            \
+    __declspec(property(get = get_z)) unsigned z;            \
+    __device__ unsigned get_x() const { return read(x, 0); } \
+    __device__ unsigned get_y() const { return read(y, 1); } \
+    __device__ unsigned get_z() const { return read(z, 2); } \
+  };                                                         \
   extern const __device__ __attribute__((weak)) name##_t name;
 #define STAND_IN_THREAD(axis, i) __builtin_amdgcn_workitem_id_##axis()
 #define STAND_IN_BLOCK(axis, i) __builtin_amdgcn_workgroup_id_##axis()
-#define STAND_IN_EXTENT(type) ((const __attribute__((address_space(4))) type*)__builtin_amdgcn_implicitarg_ptr())
+#define STAND_IN_EXTENT(type) \
+  ((const __attribute__((address_space(4))) type*)__builtin_amdgcn_implicitarg_ptr())
 #define STAND_IN_BLOCK_EXTENT(axis, i) STAND_IN_EXTENT(uint16_t)[6 + i]
 #define STAND_IN_GRID_EXTENT(axis, i) STAND_IN_EXTENT(uint32_t)[i]
 STAND_IN_INDEX(threadIdx, STAND_IN_THREAD)
