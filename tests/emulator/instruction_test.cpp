@@ -133,6 +133,29 @@ double handovers() {
   return wrong_if(out.host() != std::vector<float>(32, 7.0f));
 }
 
+// --- A barrier of the whole grid, by a counter, three times.
+
+__global__ void three_rounds(float* x, float* y, unsigned* arrived) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x, count = gridDim.x * blockDim.x;
+  for (unsigned round = 0; round < 3; ++round) {
+    (round % 2 ? x : y)[i] = (round % 2 ? y : x)[(i + 32) % count] + 1;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      __threadfence();
+      atomicAdd(arrived, 1u);
+      while (atomicAdd(arrived, 0u) < (round + 1) * gridDim.x) continue;
+      __threadfence();
+    }
+    __syncthreads();
+  }
+}
+double grid_barriers() {
+  GpuVector<float> x(std::vector<float>(128, 1.0f)), y(128);
+  GpuVector<unsigned> arrived(std::vector<unsigned>(1, 0u));
+  (void)launch(three_rounds, {.grid = 4, .block = 32}, x.data(), y.data(), arrived.data());
+  return wrong_if(y.host() != std::vector<float>(128, 4.0f));
+}
+
 // --- prmt and lop3
 
 __global__ void bits(uint32_t* out) {
@@ -277,6 +300,7 @@ int main(int argc, char** argv) {
   expect_clean("handover by a volatile flag", handovers<Flag::kVolatile>);
   expect_clean("handover by acquire and release", handovers<Flag::kAcquire>);
   expect_caught("handover without a fence", {Kind::kRace}, handovers<Flag::kNoFence>, "instruction_test.cpp");
+  expect_clean("a barrier of the grid", grid_barriers);
   expect_clean("bits", all_bits, 1);
   expect_clean("ldmatrix", all_matrices);
   expect_clean("tensor copies", all_boxes);

@@ -15,7 +15,7 @@ void maybe_give_way(const void* address) {
   // Even a loop that waits for a plain store must let the one who stores come.
   constexpr uint64_t kLongRun = 20000;
   if (machine.random.chance(machine.policy.preempt) || ++machine.accesses % kLongRun == 0)
-    emulator::give_way(emulator::State::kReady, "a memory access", emulator::Site::current());
+    emulator::be_overtaken("a memory access", emulator::Site::current());
 }
 
 inline void access(const void* address, size_t bytes, Access kind, void* return_address) {

@@ -220,7 +220,7 @@ uint64_t atomic(Atomic how, Number number, void* address, size_t bytes, uint64_t
   if (how == Atomic::kLoad)
     poll(address, name, site);
   else if (machine.random.chance(0.25))
-    give_way(State::kReady, name, site);
+    be_overtaken(name, site);
   const Access access = how == Atomic::kLoad ? Access::kAtomicRead : Access::kAtomicWrite;
   check_access(address, bytes, access, Where::of(site));
   uint64_t old_bits = 0;

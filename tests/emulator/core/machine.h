@@ -60,6 +60,7 @@ struct Thread {
   State state = State::kReady;
   const char* waits_for = "";    // the operation's name, and the line, for reports
   std::string detail;            // what a polling thread found
+  bool overtaken = false;        // gave way without having got on
   const void* polled = nullptr;  // the address that it looked at last
   Site site;
   int barrier = 0;                         // of kBarrier
@@ -179,6 +180,7 @@ class Inside {
 };
 
 void give_way(State state, const char* name, Site site);  // back when the scheduler says so
+void be_overtaken(const char* name, Site site);           // others may go first; no sign of progress
 void syncthreads(const char* name, Site site);
 void named_barrier(int id, int threads, bool wait, const char* name, Site site);
 void thread_fence();

@@ -97,7 +97,8 @@ void resume(Thread& thread) {
   ++machine.steps;
   switch_context(machine.scheduler, thread.context);
   machine.current = nullptr;
-  if (thread.state != State::kPolling) ++machine.progress;
+  if (thread.state != State::kPolling && !thread.overtaken) ++machine.progress;
+  thread.overtaken = false;
 }
 
 // Runs lanes of one warp, each until it waits. Returns whether any could run.
@@ -181,6 +182,11 @@ void give_way(State state, const char* name, Site site) {
   thread.waits_for = name;
   thread.site = site;
   switch_context(thread.context, machine.scheduler);
+}
+
+void be_overtaken(const char* name, Site site) {
+  self().overtaken = true;
+  give_way(State::kReady, name, site);
 }
 
 void abandon_current() {
