@@ -1,0 +1,14 @@
+// Shared addresses, and what the other twins share.
+#pragma once
+
+#include "../cuda_runtime.h"
+
+namespace gptoss::ptx {
+
+using Site = ::emulator::Site;
+
+inline uint32_t shared_address(const void* pointer, Site site = Site::current()) {
+  return ::emulator::shared_address(pointer, 1, "__cvta_generic_to_shared", site);
+}
+
+}  // namespace gptoss::ptx
