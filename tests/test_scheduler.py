@@ -365,16 +365,18 @@ def test_a_closed_stream_leaves_the_others_undisturbed_and_gives_its_pages_back(
 def test_a_prefill_that_was_closed_does_not_keep_the_others_waiting_to_the_end_of_its_step(folder: Path) -> None:
     budget = 30_000
     with gptoss.load(folder, max_context=budget, max_sequences=2, max_checkpoints=0, token_budget=budget) as own:
-        kept = own.stream(ids(5), endless(max_tokens=100))
-        next(kept)
+        gate = Gate()
+        kept = own.stream(ids(5), endless(max_tokens=100, logits_mask=gate))
+        assert gate.reached.wait(60)
         long = own.stream(ids(budget - 1), GREEDY)
+        gate.open()
         while own.metrics().running < 2:
             time.sleep(0.001)
         time.sleep(0.1)  # into its step, which takes seconds
         long.close()
         rest = [token.id for token in kept]
         assert at_rest(own).prefill_tokens == 5
-        assert kept.tokens == own.generate(ids(5), endless(max_tokens=100)).tokens and len(rest) == 99
+        assert kept.tokens == own.generate(ids(5), endless(max_tokens=100)).tokens and len(rest) == 100
 
 
 def test_whatever_ends_a_stream_stops_its_work(folder: Path) -> None:
