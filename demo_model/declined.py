@@ -1,0 +1,115 @@
+"""Questions beyond the model's skill: sums that are too hard, and everything that is no sum."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Callable
+
+from demo_model import topics
+from demo_model.phrases import TRAINED, UNSEEN, vary
+from demo_model.sums import draw_number
+
+_DIVISIONS = ("What is {a} / {b}?", "{a}/{b}", "Divide {a} by {b}.", "{a} divided by {b}", "What is {a} ÷ {b}?",
+              "{a} / {b} =", "{a}÷{b}", "How much is {a} / {b}?", "How often does {b} go into {a}?", "{a} : {b}",
+              "Calculate {a} / {b}", "What is {a} over {b}?", "Share {a} sweets among {b} children.", "{a} / {b}",
+              "What is the quotient of {a} and {b}?", "Compute {a} divided by {b}.", "Can you divide {a} by {b}?",
+              "What is the remainder of {a} divided by {b}?", "Split {a} into {b} parts.", "Evaluate {a}/{b}.")
+_THREE = ("What is {a} + {b} + {c}?", "{a}+{b}+{c}", "{a} + {b} - {c}", "{a} - {b} - {c}", "Add {a}, {b} and {c}.",
+          "{a} * {b} + {c}", "{a} + {b} * {c}", "({a} + {b}) * {c}", "What is {a} plus {b} minus {c}?", "{a}-{b}+{c}",
+          "{a} plus {b} plus {c}", "What is the sum of {a}, {b} and {c}?", "({a}-{b})*{c}", "{a} times {b} plus {c}",
+          "Calculate {a} * {b} - {c}", "{a} * {b} * {c}", "What is {a} - {b} + {c}?", "How much is {a} + {b} + {c}?",
+          "Multiply {a}, {b} and {c}.", "Start with {a}, add {b}, then subtract {c}.", "{a} x {b} x {c} =")
+_SMALL = ("zero one two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty fifty "
+          "sixty eighty ninety hundred thousand").split()
+
+
+class Declined:
+    """Draws such questions. unseen: from wording and topics that are never trained on."""
+
+    def __init__(self, rng: random.Random, unseen: bool = False) -> None:
+        self._rng = rng
+        self._unseen = unseen
+        self._phrases = UNSEEN if unseen else TRAINED
+        self.kinds: dict[str, tuple[int, Callable[[], str]]] = {
+            "numbers of five digits and more": (16, self._large),
+            "products of long numbers": (10, self._long_product),
+            "divisions": (9, lambda: self._operands(self._part(_DIVISIONS))),
+            "three operands": (10, lambda: self._operands(self._part(_THREE))),
+            "fractions, signs, words": (10, self._unusual_number),
+            "other questions with numbers": (14, self._numbered),
+            "general questions": (14, self._general),
+            "other languages": (5, lambda: self._part(topics.FOREIGN)),
+            "code": (4, lambda: self._part(topics.CODE)),
+            "nonsense": (8, self._nonsense),
+        }
+
+    def draw(self) -> str:
+        weights = [weight for weight, _ in self.kinds.values()]
+        _, make = self._rng.choices(list(self.kinds.values()), weights=weights)[0]
+        text = make()
+        return text if self._unseen else vary(text, self._rng)
+
+    def draw_kind(self, kind: str) -> str:
+        return self.kinds[kind][1]()
+
+    def _part(self, entries: tuple[str, ...]) -> str:
+        return self._rng.choice(topics.split(entries)[self._unseen])
+
+    def _sum_phrase(self, operators: str) -> str:
+        op = self._rng.choice(operators)
+        return self._rng.choice(self._phrases[op])  # type: ignore[index]
+
+    def _operands(self, phrase: str) -> str:
+        a, b, c = (draw_number(self._rng) for _ in range(3))
+        return phrase.format(a=a, b=max(1, b), c=c)
+
+    def _large(self) -> str:
+        rng = self._rng
+        large = rng.randint(10**4, 10 ** rng.choice([5, 5, 5, 6, 7, 8, 9, 12]) - 1)
+        other = draw_number(rng) if rng.random() < 0.5 else rng.randint(10**4, 10 ** rng.randint(5, 9))
+        phrase = self._sum_phrase("+-*")
+        a, b = (large, other) if rng.random() < 0.6 else (other, large)
+        return phrase.format(a=a, b=b)
+
+    def _long_product(self) -> str:
+        return self._sum_phrase("*").format(a=max(10, draw_number(self._rng)), b=max(10, draw_number(self._rng)))
+
+    def _unusual_number(self) -> str:
+        rng = self._rng
+        a, b = str(draw_number(rng)), str(draw_number(rng))
+        kind = rng.randrange(5)
+        if kind == 0:
+            a = f"{draw_number(rng, 3)}.{draw_number(rng, 2)}"
+        elif kind == 1:
+            a, b = f"{draw_number(rng, 2)},{rng.randint(100, 999)}", rng.choice([b, f"{rng.randint(1, 99)},000"])
+        elif kind == 2:
+            a = f"-{max(1, draw_number(rng))}"
+        elif kind == 3:
+            a, b = rng.choice(_SMALL), rng.choice([*_SMALL, b])
+        else:
+            a = f"{rng.randint(1, 9)}/{rng.randint(2, 9)}"
+        if rng.random() < 0.5:
+            a, b = b, a
+        return self._sum_phrase("+-*").format(a=a, b=b)
+
+    def _numbered(self) -> str:
+        rng = self._rng
+        return self._part(topics.NUMBERED).format(
+            n=draw_number(rng), p=draw_number(rng), m=rng.randint(2, 60), k=rng.randint(2, 9),
+            t=self._part(topics.THINGS))
+
+    def _general(self) -> str:
+        if self._rng.random() < 0.45:
+            return self._part(topics.QUESTIONS)
+        return self._part(topics.REQUESTS).format(t=self._part(topics.THINGS), u=self._part(topics.THINGS))
+
+    def _nonsense(self) -> str:
+        rng = self._rng
+        if rng.random() < 0.3:
+            letters = string.ascii_letters + string.punctuation + "     "
+            return "".join(rng.choice(letters) for _ in range(rng.randint(1, 16))).strip() or "?"
+        words = [self._part(topics.WORDS) for _ in range(rng.randint(1, 9))]
+        if rng.random() < 0.3:
+            words.insert(rng.randint(0, len(words)), str(draw_number(rng)))
+        return " ".join(words) + rng.choice(["?", ".", "", "!"])

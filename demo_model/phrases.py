@@ -1,0 +1,117 @@
+"""How people ask for sums. TRAINED is what the model sees, UNSEEN is kept to measure what it makes of new wording."""
+
+from __future__ import annotations
+
+import random
+
+from demo_model.sums import Operator, Sum
+
+TRAINED: dict[Operator, tuple[str, ...]] = {
+    "+": (
+        "What is {a} + {b}?", "What is {a}+{b}?", "What's {a} + {b}?", "{a} + {b} =", "{a}+{b}=", "{a}+{b}",
+        "{a} + {b}", "{a} + {b} = ?", "{a} + {b}?", "Add {a} and {b}.", "Add {a} to {b}.", "Compute {a} + {b}.",
+        "Calculate {a} + {b}", "Calculate {a} plus {b}.", "How much is {a} + {b}?", "How much is {a} plus {b}?",
+        "Can you add {a} and {b}?", "What is the sum of {a} and {b}?", "Sum of {a} and {b}", "{a} plus {b}",
+        "What is {a} plus {b}?", "Find {a} + {b}.", "Solve {a} + {b}", "Tell me {a} + {b}.", "Evaluate {a}+{b}.",
+        "What does {a} + {b} equal?", "What is the total of {a} and {b}?", "Do you know {a} + {b}?",
+        "Let's add {a} and {b}!", "Work out {a} + {b} for me.", "I want to know {a} + {b}.", "{a} and {b} added",
+        "What do you get when you add {a} and {b}?", "The sum of {a} and {b} is what?", "{a} + {b} equals what?",
+        "Put {a} and {b} together.", "What number is {a} plus {b}?", "Tell me the sum of {a} and {b}.",
+        "I have {a} apples and get {b} more. How many apples do I have?", "Total of {a} and {b}?",
+        "Tom has {a} coins and Ann has {b} coins. How many coins are there in total?",
+        "There are {a} birds, then {b} more come. How many birds are there now?", "Can you do {a} + {b}?",
+        "A shop sold {a} books on Monday and {b} books on Tuesday. How many books is that altogether?",
+        "My answer to {a} + {b} should be what?", "Increase {a} by {b}.", "How many are {a} and {b} in all?",
+        "Start with {a} and add {b}.", "Result of {a} + {b}", "Do the addition {a} + {b}",
+        "Is {a} + {b} easy? Solve it.",
+        "I spent {a} on food and {b} on rent. What did I spend altogether?", "{a} more than {b}", "add {a} {b}",
+    ),
+    "-": (
+        "What is {a} - {b}?", "What is {a}-{b}?", "What's {a} - {b}?", "{a} - {b} =", "{a}-{b}=", "{a}-{b}",
+        "{a} - {b}", "{a} - {b} = ?", "{a} - {b}?", "Subtract {b} from {a}.", "Take {b} away from {a}.",
+        "Compute {a} - {b}.", "Calculate {a} - {b}", "Calculate {a} minus {b}.", "How much is {a} - {b}?",
+        "How much is {a} minus {b}?", "Can you subtract {b} from {a}?", "{a} minus {b}", "What is {a} minus {b}?",
+        "Find {a} - {b}.", "Solve {a} - {b}", "Tell me {a} - {b}.", "Evaluate {a}-{b}.", "What does {a} - {b} equal?",
+        "I have {a} apples and give away {b}. How many apples do I have left?", "Do you know {a} - {b}?",
+        "What is the difference between {a} and {b}?", "What is {a} take away {b}?", "{a} take away {b}",
+        "Work out {a} - {b} for me.", "I want to know {a} - {b}.", "What is left when you take {b} from {a}?",
+        "{a} - {b} equals what?", "What number is {a} minus {b}?", "Tell me {a} minus {b}.", "Can you do {a} - {b}?",
+        "Tom had {a} coins and lost {b} of them. How many coins are left?", "Reduce {a} by {b}.",
+        "There were {a} birds and {b} flew away. How many birds stayed?", "Take {b} from {a}.",
+        "A shop had {a} books and sold {b}. How many books remain?", "Decrease {a} by {b}.", "{a} less {b}",
+        "Start with {a} and subtract {b}.", "Result of {a} - {b}", "Do the subtraction {a} - {b}",
+        "{b} less than {a}",
+        "I had {a} euros and spent {b}. What is left?", "The difference of {a} and {b} is what?",
+        "Remove {b} from {a}.",
+    ),
+    "*": (
+        "What is {a} * {b}?", "What is {a}*{b}?", "What is {a} x {b}?", "What's {a} × {b}?", "{a} * {b} =", "{a}*{b}",
+        "{a} x {b}", "{a} × {b}", "{a}x{b}", "Multiply {a} by {b}.", "Multiply {a} and {b}", "{a} times {b}",
+        "What is {a} times {b}?", "How much is {a} times {b}?", "How much is {a} * {b}?", "Calculate {a} * {b}",
+        "Compute {a} × {b}.", "What is the product of {a} and {b}?", "Can you multiply {a} and {b}?",
+        "Find {a} x {b}.",
+        "Work out {a} * {b} for me.", "I want to know {a} times {b}.", "{a} * {b} = ?", "{a} x {b} =", "{a} × {b}?",
+        "{a} multiplied by {b}", "What is {a} multiplied by {b}?", "Tell me {a} times {b}.", "Evaluate {a}*{b}.",
+        "Solve {a} * {b}", "Product of {a} and {b}", "What do you get when you multiply {a} by {b}?",
+        "There are {a} boxes with {b} pens each. How many pens are there?", "What does {a} * {b} equal?",
+        "One ticket costs {a}. What do {b} tickets cost?", "The product of {a} and {b} is what?",
+        "Do you know {a} * {b}?",
+        "A week has {a} hours of work. How many hours are {b} weeks?", "Do the multiplication {a} * {b}",
+        "{a} bags hold {b} apples each. How many apples are that?", "Result of {a} x {b}", "Can you do {a} * {b}?",
+        "What number is {a} times {b}?", "Tell me the product of {a} and {b}.", "{a} * {b} equals what?",
+    ),
+}
+
+UNSEEN: dict[Operator, tuple[str, ...]] = {
+    "+": (
+        "Could you tell me what {a} plus {b} makes?", "If I add {a} and {b}, what do I get?", "Give me {a} + {b}",
+        "Hey, {a} + {b} please", "What do {a} and {b} add up to?", "quick: {a}+{b}?",
+        "I need the sum of {a} and {b}.",
+        "Add the numbers {a} and {b}", "what would {a} + {b} be", "Sum up {a} and {b}", "{a} added to {b}",
+        "Say what {a} + {b} is.", "Anna reads {a} pages today and {b} pages tomorrow. How many pages in total?",
+    ),
+    "-": (
+        "Could you tell me what {a} minus {b} makes?", "If I take {b} away from {a}, what remains?",
+        "Give me {a} - {b}",
+        "Hey, {a} - {b} please", "quick: {a}-{b}?", "I need the difference between {a} and {b}.",
+        "what would {a} - {b} be",
+        "{a} reduced by {b} gives?", "Please work out {a} minus {b}", "Say what {a} - {b} is.",
+        "Subtract the number {b} from {a}",
+        "Anna has {a} stamps and gives {b} to a friend. How many stamps are left?",
+    ),
+    "*": (
+        "Could you tell me what {a} times {b} makes?", "If I multiply {a} by {b}, what do I get?",
+        "Give me {a} * {b}",
+        "Hey, {a} x {b} please", "quick: {a}*{b}?", "I need the product of {a} and {b}.", "what would {a} * {b} be",
+        "{a} taken {b} times", "Please work out {a} times {b}", "Say what {a} × {b} is.",
+        "Multiply the numbers {a} and {b}",
+        "Every one of {a} shelves carries {b} books. How many books are there?",
+    ),
+}
+
+_OPENINGS = ("Please ", "Hi, ", "Hello! ", "Ok, ", "Now ", "So ", "And ", "Well, ", "Next: ", "Question: ", "Hm, ",
+             "Quickly, ", "My friend asks: ", "Could you help? ", "I have a question. ", "Can you tell me: ", "Just ",
+             "For my homework: ", "I wonder, ", "Excuse me, ", "Dear model, ", "Good morning. ", "Sorry, ", "Then ")
+_CLOSINGS = ("", "?", ".", "!", " =", " ?", " please", ", please.", " thanks", ". Thank you!", ", ok?", " now",
+             " for me", " please?", "? Thanks", ". I need it.", "? I forgot.", ", quickly", " right now?")
+
+
+def ask(problem: Sum, rng: random.Random) -> str:
+    """A question in trained wording, with the variety of openings, endings and capitals that people use."""
+    text = rng.choice(TRAINED[problem.op]).format(a=problem.left, b=problem.right)
+    return vary(text, rng)
+
+
+def vary(text: str, rng: random.Random) -> str:
+    if rng.random() < 0.12:
+        text = text[0].lower() + text[1:]
+    if rng.random() < 0.12:
+        opening = rng.choice(_OPENINGS)
+        text = opening + (text[0].lower() + text[1:] if opening[-2] in ", " and rng.random() < 0.7 else text)
+    if rng.random() < 0.14:
+        text = text.rstrip("?.=! ") + rng.choice(_CLOSINGS)
+    if rng.random() < 0.06 and "x" not in text:
+        text = text.upper()
+    elif rng.random() < 0.05:
+        text = text.lower()
+    return text
