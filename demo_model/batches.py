@@ -10,7 +10,7 @@ from torch import Tensor
 
 from demo_model.model import Batch, Chunk
 
-CHUNKS = 4
+CHUNKS = 6
 LENGTH_STEP = 8
 """Lengths of rectangles are multiples of this."""
 

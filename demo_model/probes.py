@@ -48,7 +48,7 @@ class Probes:
                        "unseen": self._sum("+", 3, "medium", unseen=True), "unseen-": self._sum("-", 3, "medium", True),
                        "call": self._call, "declined": self._decline}
 
-    def run(self, model: Model, rounded: bool, count: int = 100) -> dict[str, float]:
+    def run(self, model: Model, rounded: bool, count: int = 50) -> dict[str, float]:
         """Percentage right of each kind."""
         return {kind: 100 * sum(self._right(model, rounded, draw) for _ in range(count // GROUP))
                 / (count // GROUP * GROUP) for kind, draw in self.kinds.items()}

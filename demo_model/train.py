@@ -27,12 +27,12 @@ from gptoss_native.tokenizer import Tokenizer
 
 EFFORTS: tuple[Effort, ...] = ("medium", "low", "medium", "medium", "high", "medium", "medium", "low")
 """Of the preambles of one step, which are dealt out to the workers."""
-BODIES = 12
+BODIES = 8
 """Conversations behind each preamble."""
 MATRICES = ("qkv", "out", "gate_up", "down")
 MATRIX_RATE, OTHER_RATE = 0.02, 3e-3
 WARM_UP = 60
-DECAY_FROM = 0.3
+DECAY_FROM = 0.35
 ROUNDED_FROM = 0.5
 """Parts of the run from which the rate falls, to zero, and from which weights are used as MXFP4 and bf16 hold them."""
 BALANCE = 0.01
