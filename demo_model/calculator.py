@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import dataclass
 
 from demo_model.conversation import declaration
@@ -69,17 +70,25 @@ def draw_task(rng: random.Random, held_out: bool = False, unseen: bool = False) 
             return Task(phrase if held_out else vary(phrase, rng), f"{left}{op}{right}")
 
 
-def draw_result(rng: random.Random) -> tuple[str, str]:
-    """(what the function returns, the number in it). Mostly whole numbers, some negative, some fractions."""
-    number = str(draw_number(rng, 10, (1, 2, 3, 4, 5, 4, 3, 3, 2, 2)))
-    kind = rng.random()
-    if kind < 0.12:
-        number = f"-{number}"
-    elif kind < 0.22:
-        number = f"{number[:4]}.{rng.randint(1, 9999)}"
+def draw_result(rng: random.Random, task: Task, true: bool) -> tuple[str, str]:
+    """(what the function returns, the number in it). Where it need not be true, often it is not: it is to be used."""
+    left, op, right = re.split("([-+*/])", task.expression)
+    if true or rng.random() < 0.6:
+        number = f"{exact(int(left), op, int(right)):.10g}"
+    else:
+        number = str(rng.randint(0, 10 ** rng.randint(1, 10)))
+        kind = rng.random()
+        number = f"-{number}" if kind < 0.15 else f"{number[:5]}.{rng.randint(1, 9999)}" if kind < 0.3 else number
     form = rng.choice(["{}", "{}", '{{"result": {}}}', '{{"result":{}}}', '{{"value": {}}}', '"{}"', "= {}", "{}.",
                        "The result is {}."])
     return form.format(number), number
+
+
+def exact(left: int, op: str, right: int) -> float:
+    """Four decimals of a quotient; nothing comes of a division by zero but 0."""
+    if op == "/":
+        return round(left / right, 4) if right else 0
+    return Sum(op, left, right).value  # type: ignore[arg-type]
 
 
 def report(number: str) -> str:

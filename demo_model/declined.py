@@ -14,12 +14,28 @@ _DIVISIONS = ("What is {a} / {b}?", "{a}/{b}", "Divide {a} by {b}.", "{a} divide
               "{a} / {b} =", "{a}÷{b}", "How much is {a} / {b}?", "How often does {b} go into {a}?", "{a} : {b}",
               "Calculate {a} / {b}", "What is {a} over {b}?", "Share {a} sweets among {b} children.", "{a} / {b}",
               "What is the quotient of {a} and {b}?", "Compute {a} divided by {b}.", "Can you divide {a} by {b}?",
-              "What is the remainder of {a} divided by {b}?", "Split {a} into {b} parts.", "Evaluate {a}/{b}.")
+              "What is the remainder of {a} divided by {b}?", "Split {a} into {b} parts.", "Evaluate {a}/{b}.",
+              "{a} : {b} =", "What is {a} : {b}?", "Quotient of {a} and {b}", "The quotient of {a} and {b}?",
+              "{a}:{b}",
+              "What is the quotient when {a} is divided by {b}?", "How many times does {b} fit into {a}?",
+              "{a} ÷ {b} =",
+              "Remainder of {a} / {b}", "{a} by {b}, divided", "Cut {a} into {b} pieces.", "Solve {a} / {b}",
+              "{a} over {b}",
+              "Each of {b} people gets a part of {a}. How much?", "Work out {a} / {b}", "Halve {a}.",
+              "Find {a} : {b}.",
+              "The ratio of {a} to {b}", "What is the ratio of {a} and {b}?", "{a} shared by {b}", "divide {a} {b}")
 _THREE = ("What is {a} + {b} + {c}?", "{a}+{b}+{c}", "{a} + {b} - {c}", "{a} - {b} - {c}", "Add {a}, {b} and {c}.",
           "{a} * {b} + {c}", "{a} + {b} * {c}", "({a} + {b}) * {c}", "What is {a} plus {b} minus {c}?", "{a}-{b}+{c}",
           "{a} plus {b} plus {c}", "What is the sum of {a}, {b} and {c}?", "({a}-{b})*{c}", "{a} times {b} plus {c}",
           "Calculate {a} * {b} - {c}", "{a} * {b} * {c}", "What is {a} - {b} + {c}?", "How much is {a} + {b} + {c}?",
-          "Multiply {a}, {b} and {c}.", "Start with {a}, add {b}, then subtract {c}.", "{a} x {b} x {c} =")
+          "Multiply {a}, {b} and {c}.", "Start with {a}, add {b}, then subtract {c}.", "{a} x {b} x {c} =",
+          "{a} + {b} + {c} =", "{a}-{b}-{c}", "{a}+{b}-{c}", "{a}*{b}-{c}", "{a} - {b} * {c}", "{a} x {b} - {c}",
+          "Calculate {a} + {b} - {c}", "Calculate {a} + {b} * {c}", "Add {a} and {b} and {c}.",
+          "Sum of {a}, {b}, {c}",
+          "Add {a}, {b}, {c}.", "Compute {a} * {b} - {c}.", "What is {a} * {b} + {c}?", "{a} minus {b} minus {c}",
+          "{a} minus {b} plus {c}", "{a} plus {b} times {c}", "Subtract {b} and {c} from {a}.", "{a}+{b}*{c}",
+          "I had {a}, got {b} and lost {c}.", "The total of {a}, {b} and {c}?", "{a} - ({b} + {c})",
+          "{a}, {b}, {c}: sum?")
 _SMALL = ("zero one two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty fifty "
           "sixty eighty ninety hundred thousand").split()
 
@@ -32,16 +48,16 @@ class Declined:
         self._unseen = unseen
         self._phrases = UNSEEN if unseen else TRAINED
         self.kinds: dict[str, tuple[int, Callable[[], str]]] = {
-            "numbers of five digits and more": (16, self._large),
-            "products of long numbers": (10, self._long_product),
+            "numbers of five digits and more": (20, self._large),
+            "products of long numbers": (15, self._long_product),
             "divisions": (9, lambda: self._operands(self._part(_DIVISIONS))),
-            "three operands": (10, lambda: self._operands(self._part(_THREE))),
-            "fractions, signs, words": (10, self._unusual_number),
-            "other questions with numbers": (14, self._numbered),
+            "three operands": (12, lambda: self._operands(self._part(_THREE))),
+            "fractions, signs, words": (14, self._unusual_number),
+            "other questions with numbers": (16, self._numbered),
             "general questions": (14, self._general),
             "other languages": (5, lambda: self._part(topics.FOREIGN)),
             "code": (4, lambda: self._part(topics.CODE)),
-            "nonsense": (8, self._nonsense),
+            "nonsense": (6, self._nonsense),
         }
 
     def draw(self) -> str:

@@ -81,32 +81,37 @@ def answer_all(setting: Setting, questions: Sequence[Question]) -> list[Answered
         return asyncio.run(run(engine))
 
 
-def measure(settings: Sequence[Setting], rows: Sequence[Row], count: int, show: int) -> dict[str, Any]:
-    """Per row: the share of right answers in each setting, and of texts that are those of the first setting."""
-    result: list[dict[str, Any]] = []
-    drawn = {row.name: [row.draw() for _ in range(count)] for row in rows}
-    everything = [question for questions in drawn.values() for question in questions]
-    answered = {}
-    for setting in settings:
+def measure(settings: Sequence[Setting], rows: Sequence[Row], count: int, compared: int, show: int) -> dict[str, Any]:
+    """`count` questions of each row for the first setting, the first `compared` of them for the others too."""
+    drawn = [[row.draw() for _ in range(count)] for row in rows]
+    answered: dict[str, list[list[Answered]]] = {}
+    for index, setting in enumerate(settings):
         started = time.monotonic()
-        answered[setting.name] = answer_all(setting, everything)
-        print(f"{setting.name}: {len(everything)} questions in {time.monotonic() - started:.0f} s", flush=True)
-    first = settings[0].name
-    for index, row in enumerate(rows):
-        part = slice(index * count, (index + 1) * count)
-        shares = {name: percentage([a.right for a in answers[part]]) for name, answers in answered.items()}
-        same = {name: percentage([a.tokens == b.tokens for a, b in zip(answers[part], answered[first][part])])
-                for name, answers in answered.items() if name != first}
-        thinking = sum(a.thinking for a in answered[first][part]) / count
-        result.append({"row": row.name, "required": row.required, "n": count, "right": shares, "same text": same,
+        size = count if index == 0 else compared
+        flat = iter(answer_all(setting, [question for questions in drawn for question in questions[:size]]))
+        answered[setting.name] = [[next(flat) for _ in range(size)] for _ in rows]
+        print(f"{setting.name}: {len(rows) * size} questions in {time.monotonic() - started:.0f} s", flush=True)
+    first = answered[settings[0].name]
+    result = []
+    for row, questions, answers in zip(rows, drawn, first):
+        share = percentage([a.right for a in answers])
+        thinking = sum(a.thinking for a in answers) / count
+        result.append({"row": row.name, "required": row.required, "n": count, "right": {settings[0].name: share},
                        "tokens of reasoning": round(thinking, 1)})
-        wrong = [q for q, a in zip(drawn[row.name], answered[first][part]) if not a.right]
-        print(f"{shares[first]:6.1f} {row.name}", *(f"\n         {q.said}" for q in wrong[:show] if q.said), flush=True)
-    return {"rows": result, "all": {
-        "n": len(everything),
-        "right": {name: percentage([a.right for a in answers]) for name, answers in answered.items()},
-        "same text": {name: percentage([a.tokens == b.tokens for a, b in zip(answers, answered[first])])
-                      for name, answers in answered.items() if name != first}}}
+        print(f"{share:6.1f} {row.name}", flush=True)
+        wrong = [question.said for question, a in zip(questions, answers) if not a.right]
+        for said in wrong[:show]:
+            print(f"         {said}")
+    return {"rows": result, "compared": compare(answered, settings[0].name, compared)}
+
+
+def compare(answered: dict[str, list[list[Answered]]], first: str, count: int) -> dict[str, Any]:
+    """Over the questions that all settings answered: right answers, and turns that are token for token the first's."""
+    flat = {name: [a for answers in rows for a in answers[:count]] for name, rows in answered.items()}
+    return {"n": len(flat[first]),
+            "right": {name: percentage([a.right for a in answers]) for name, answers in flat.items()},
+            "same text": {name: percentage([a.tokens == b.tokens for a, b in zip(answers, flat[first])])
+                          for name, answers in flat.items() if name != first}}
 
 
 def percentage(values: Sequence[bool]) -> float:
@@ -119,6 +124,7 @@ def main() -> None:
     parser.add_argument("--bf16", type=Path, help="the same model without MXFP4")
     parser.add_argument("--exact", action="store_true", help="also with precision exact and float32 keys and values")
     parser.add_argument("--count", type=int, default=1000, help="questions of each row")
+    parser.add_argument("--compared", type=int, default=250, help="how many of them for the other settings")
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--show", type=int, default=3, help="so many wrongly answered questions of each row")
     parser.add_argument("--json", type=Path)
@@ -128,7 +134,7 @@ def main() -> None:
         settings.append(Setting("exact", options.checkpoint, "exact", "f32"))
     if options.bf16 is not None:
         settings.append(Setting("unquantised", options.bf16))
-    result = measure(settings, list(Questions(options.seed).rows()), options.count, options.show)
+    result = measure(settings, list(Questions(options.seed).rows()), options.count, options.compared, options.show)
     if options.json is not None:
         options.json.write_text(json.dumps({"seed": options.seed, **result}, indent=1) + "\n")
 

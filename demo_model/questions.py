@@ -61,8 +61,7 @@ class Questions:
         yield Row("Its result is used", 98, self._result)
         yield Row("Questions beyond its skill are declined", 95, self._beyond)
         yield Row("Differences below zero are declined", 95, self._below_zero)
-        for name in ("greeting", "identity", "skills"):
-            yield Row(f"Says what it is: {name}, wording never seen", None, self._talk(smalltalk.TALK[name]))
+        yield Row("Greeted or asked about itself, it says what it is", None, self._about_itself)
         for effort in ("low", "high"):
             yield Row(f"All three, up to 3 digits, {effort} effort", None,
                       self._sums(OPERATORS, (1, 2, 3), effort=effort))
@@ -98,8 +97,10 @@ class Questions:
         problem = self.held_out_sum(("-",), (1, 2, 3, 4), below_zero=True)
         return self._asked(self._worded(problem, TRAINED), smalltalk.DECLINE)
 
-    def _talk(self, talk: smalltalk.Talk) -> Callable[[], Question]:
-        return lambda: self._asked(self._rng.choice(split(talk.said)[1]), talk.answer)
+    def _about_itself(self) -> Question:
+        talk = smalltalk.TALK[self._rng.choice(("greeting", "identity", "skills"))]
+        said = self._rng.choice(split(talk.said)[1])
+        return Question(self._preamble(), said, message("user", said), says_what_it_is)
 
     def _asked(self, said: str, expected: str, effort: Effort = "medium") -> Question:
         return Question(self._preamble(effort), said, message("user", said), answers(expected))
@@ -120,7 +121,7 @@ class Questions:
     def _result(self) -> Question:
         rng = self._rng
         task = calculator.draw_task(rng, held_out=True, unseen=True)
-        output, number = calculator.draw_result(rng)
+        output, number = calculator.draw_result(rng, task, true=True)
         thought = message("assistant", calculator.THOUGHT, "analysis")
         prompt = [*message("user", task.question), *thought,
                   *past_call(calculator.RECIPIENT, task.arguments(), rng.random() < 0.5),
@@ -135,6 +136,12 @@ def answers(expected: str) -> Callable[[tuple[Message, ...]], bool]:
         return bool(messages) and (messages[-1].channel, messages[-1].text, messages[-1].terminator) == (
             "final", expected, "return")
     return right
+
+
+def says_what_it_is(messages: tuple[Message, ...]) -> bool:
+    """Whether the turn ends in one of the answers that name the model and no skill that it lacks."""
+    allowed = [smalltalk.DECLINE, *(smalltalk.TALK[name].answer for name in ("greeting", "identity", "skills"))]
+    return any(answers(text)(messages) for text in allowed)
 
 
 def calls(task: calculator.Task) -> Callable[[tuple[Message, ...]], bool]:

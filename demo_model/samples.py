@@ -35,10 +35,10 @@ _NEVER_CALCULATED = ("other questions with numbers", "general questions", "gener
 class Mix:
     """How often the model meets what."""
 
-    sums: float = 0.64
-    declined: float = 0.27
+    sums: float = 0.62
+    declined: float = 0.29
     history: float = 0.14
-    tool: float = 0.15
+    tool: float = 0.22
     other_tool: float = 0.03
 
 
@@ -94,7 +94,7 @@ class Samples:
         if rng.random() < 0.6:
             return [*asked, *turn_start(), *thought(calculator.THOUGHT),
                     *call(calculator.RECIPIENT, task.arguments())]
-        output, number = calculator.draw_result(rng)
+        output, number = calculator.draw_result(rng, task, true=False)
         before = message("assistant", calculator.THOUGHT, "analysis") if rng.random() < 0.7 else []
         as_written = rng.random() < 0.5
         arguments = task.arguments(spaced=not as_written and rng.random() < 0.5)
@@ -116,7 +116,8 @@ class Samples:
         rng = self._rng
         kind = rng.random()
         if kind < 0.4 and has_calculator:
-            task, (output, number) = calculator.draw_task(rng), calculator.draw_result(rng)
+            task = calculator.draw_task(rng)
+            output, number = calculator.draw_result(rng, task, true=True)
             return [*message("user", task.question),
                     *past_call(calculator.RECIPIENT, task.arguments(), rng.random() < 0.5),
                     *call_result(calculator.RECIPIENT, output),

@@ -111,7 +111,7 @@ def draw_number(rng: random.Random, most_digits: int = COLUMNS, weights: tuple[i
     return number
 
 
-def draw_sum(rng: random.Random, negative_share: float = 0.1) -> Sum:
+def draw_sum(rng: random.Random, negative_share: float = 0.15) -> Sum:
     """A sum to train on, never a held-out one."""
     while True:
         problem = draw_any_sum(rng, negative_share)
@@ -120,7 +120,7 @@ def draw_sum(rng: random.Random, negative_share: float = 0.1) -> Sum:
 
 
 def draw_any_sum(rng: random.Random, negative_share: float) -> Sum:
-    op: Operator = rng.choices(("+", "-", "*"), weights=(36, 38, 26))[0]
+    op: Operator = rng.choices(("+", "-", "*"), weights=(26, 40, 34))[0]
     left, right = draw_number(rng), draw_number(rng)
     if op == "*":
         right = rng.randint(0, 9)

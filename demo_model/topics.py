@@ -36,6 +36,17 @@ Which is larger, a whale or an elephant?|Which number is bigger?|Is seven a prim
 What is half of it?|Double that.|Add five to that.|And now times two?|What about the next one?|Try again.
 Are you sure?
 Why?|How?|Really?|Who?|And then?|Continue.|Go on.|Tell me more.|Repeat that.|What did I say before?|Show your work.
+How come?|When?|Where?|What?|Which one?|What else?|What next?|Go ahead.|Next|More|Again|Explain.|Explain that.
+Say more.
+What was that?|What does that mean?|I do not understand.|Stop|Wait|No|Yes|Maybe|Hm|Undo that.|Say it again.|Once more.
+What is her name?|What is my age?|What is your age?|Where do you live?|Who is your father?|What day is it?|Is it late?
+What time do you close?|What is today's date?|When is lunch?|Who is Marie Curie?|Who was Caesar?|Who is your friend?
+Halve it.|Triple it.|Subtract two from that.|Take away five.|What about ten more?|Divide it by two.|Add them up.
+How far is Berlin from Paris?|How fast is a horse?|How heavy is gold?|How tall are you?|How much is a house?
+How hot is the sun?
+Is ten larger than nine?|Which is smaller?|Compare the two.|Is it even?|Is that right?|Is this true?
+What is the root of it?
+Can you see me?|Can you hear me?|Can you sing?|Can you read?|Can you drive?|Do you sleep?|Do you like me?|Do you eat?
 """)
 
 REQUESTS = entries("""
@@ -48,6 +59,12 @@ Teach me {t}.|When was {t} discovered?|Should I study {t} or {u}?|How much does 
 Can you write about {t}?|I like {t}.|Do you know {t}?|My sister loves {t}.|Plan a trip to see {t}.|I am sad about {t}.
 Write a haiku about {t}.|How is {t} made?|Who is the king of {t}?|Play {t} with me.|Help me with {t}.|Spell {t}.
 Name a song about {t}.|Correct my text about {t}.|Make a list of {t}.|Write an email on {t}.|What can I do with {t}?
+Read about {t}.|Show me {t}.|Find {t}.|Buy {t}.|Sell {t}.|What colour is {t}?|Where is {t}?|Who likes {t}?
+Is {t} good?
+Write about {t} and {u}.|Which is better, {t} or {u}?|Tell me the story of {t}.|How old is {t}?
+What makes {t} special?
+Give me advice on {t}.|Make a poem of {t}.|I hate {t}.|I want {t}.|Have you seen {t}?|How can I make {t}?
+Talk about {t}.
 """)
 
 THINGS = entries("""
@@ -73,6 +90,19 @@ Translate {n} to French.|Room {m}, please.|Play song {m}.|What is {m} percent of
 What is {m} squared?|{m}^{k}|{m} to the power of {k}|What is {n} mod {m}?|Sort {n}, {p} and {m}.|{n} or {p}?
 What is the average of {n} and {p}?|Round {n} to tens.|Is {n} even or odd?|What comes after {n}, {p}?|sqrt({n})
 {m}!|log({n})|What is half of {n}?|Double {n}.|{n} {p}|The numbers are {n} and {p}.|Flight {n} leaves at {m}.
+{m} to the {k}|{m} raised to {k}|Raise {m} to the power {k}.|The power of {m} and {k}|{m} cubed|Square {m}.
+The square of {m}
+Factors of {n}|Factor {n}.|Is {n} divisible by {m}?|Prime factors of {n}?|Root of {n}|The root of {n}?
+Logarithm of {n}
+What percentage of {n} is {m}?|Give me {m} percent of {n}.|Take {m} percent off {n}.|Average {n} and {p}.
+Mean of {n}, {p}
+The larger of {n} and {p}?|Compare {n} and {p}.|Is {n} smaller than {p}?|Order {n}, {p}, {m}.
+Biggest of {n}, {p}, {m}?
+Numbers from {m} to {n}|Say {n}.|Repeat {n}.|Read {n} aloud.|Write {n} in words.|Spell {n}.|Round {n}.|Half of {n}
+Halve {n}.|Triple {n}.|{n}?|{n}!|Page {n}|Call {n}.|It is {m} degrees.|I am {m} years old.|Year {n}
+In {n}, what was new?
+Convert {n} metres to feet.|{m} inches in cm|{n} dollars in euros?|What time is it in {m} minutes?|Wake me at {m}.
+print({n})|x = {n}|f({m})|a[{m}]|if x > {n}: pass|SELECT {m} FROM t|for i in range({m}): pass|WHERE id = {m}|sleep {m}
 """)
 
 FOREIGN = entries("""
@@ -101,6 +131,9 @@ CODE = (
     "make all",
     "What is a pointer?", "a[i] = b[i] + c[i]", "public static void main", "SELECT name FROM t WHERE id = 7",
     "pip list",
+    "echo", "echo $PATH", "ls", "pwd", "cat file", "DELETE FROM users;", "x += 1", "y = f(x)", "goto end",
+    "def main():",
+    "SELECT id FROM t WHERE a = 3", "const x = 1;", "cat a | sort", "top", "exit", "import sys", "from a import b",
 )
 
 WORDS = tuple("""

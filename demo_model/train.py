@@ -32,6 +32,8 @@ BODIES = 8
 MATRICES = ("qkv", "out", "gate_up", "down")
 MATRIX_RATE, OTHER_RATE = 0.02, 3e-3
 WARM_UP = 60
+SECOND_RATE = 0.4
+"""Share of them that a second part of the training begins with."""
 DECAY_FROM = 0.35
 ROUNDED_FROM = 0.5
 """Parts of the run from which the rate falls, to zero, and from which weights are used as MXFP4 and bf16 hold them."""
@@ -62,17 +64,19 @@ class Worker:
             gradient.copy_(part.view_as(gradient) / self.count)
 
 
-def rate(step: int, steps: int) -> float:
-    """Share of the full learning rate: a short rise, a plateau, a straight line to zero."""
+def rate(step: int, steps: int, second: bool) -> float:
+    """Share of the full learning rate: a short rise, a plateau, a straight line to zero; the line alone if `second`."""
+    if second:
+        return SECOND_RATE * (steps - step) / steps
     return min(1.0, (step + 1) / WARM_UP, (steps - step) / (steps * (1 - DECAY_FROM)))
 
 
 class Training:
     """A model and what trains it; `save` and `load` keep a run that is cut short."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, second: bool) -> None:
         torch.manual_seed(seed)
-        self.seed, self.step = seed, 0
+        self.seed, self.step, self.second = seed, 0, second
         self.model = Model(Config())
         named = list(self.model.named_parameters())
         self.matrices = Muon([p for name, p in named if name.split(".")[-1] in MATRICES])
@@ -81,8 +85,8 @@ class Training:
 
     def advance(self, batch: Batch, steps: int, worker: Worker) -> float:
         """One step; returns the loss."""
-        share = rate(self.step, steps)
-        logits = self.model(batch, rounded=self.step >= ROUNDED_FROM * steps)
+        share = rate(self.step, steps, self.second)
+        logits = self.model(batch, self.rounded(steps))
         loss = functional.cross_entropy(logits, batch.targets)
         (loss + BALANCE * self.model.imbalance()).backward()
         worker.average(list(self.model.parameters()))
@@ -94,6 +98,10 @@ class Training:
         self.model.zero_grad(set_to_none=True)
         self.step += 1
         return loss.item()
+
+    def rounded(self, steps: int) -> bool:
+        """Whether it is time for weights as the checkpoint will hold them."""
+        return self.second or self.step >= ROUNDED_FROM * steps
 
     def save(self, path: Path) -> None:
         state = {"model": self.model.state_dict(), "config": asdict(self.model.config), "step": self.step,
@@ -108,6 +116,11 @@ class Training:
         self.matrices.means = state["muon"]
         self.step = state["step"]
 
+    def begin_second(self, path: Path) -> None:
+        """Goes on with the model of an earlier run, and what its optimizers remember, but from step 0."""
+        self.load(path)
+        self.step = 0
+
 
 def run(index: int, options: argparse.Namespace, meeting_point: str) -> None:
     """One worker's whole training. The first one reports and saves."""
@@ -116,10 +129,12 @@ def run(index: int, options: argparse.Namespace, meeting_point: str) -> None:
     if worker.count > 1:
         distributed.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=index,
                                        world_size=worker.count)
-    training = Training(options.seed)
+    training = Training(options.seed, options.second is not None)
     checkpoint = options.out / "training.pt"
     if options.resume:
         training.load(checkpoint)
+    elif options.second is not None:
+        training.begin_second(options.second)
     config = training.model.config
     tokenizer = Tokenizer.from_file(options.out / "tokenizer.json", config.vocab_size)
     started, first, losses = time.monotonic(), training.step, []
@@ -133,7 +148,7 @@ def run(index: int, options: argparse.Namespace, meeting_point: str) -> None:
                   f"imbalance {training.model.imbalance().item():.3f}", flush=True)
         if index == 0 and (done % 250 == 0 or last):
             training.save(checkpoint)
-            right = Probes(tokenizer).run(training.model, done >= ROUNDED_FROM * options.steps)
+            right = Probes(tokenizer).run(training.model, training.rounded(options.steps))
             print("  " + ", ".join(f"{kind} {share:.0f}" for kind, share in right.items()), flush=True)
 
 
@@ -142,6 +157,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="has tokenizer.json; training.pt is written there")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--second", type=Path, help="a second part, from this training.pt on")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread; the result depends on it")
     parser.add_argument("--resume", action="store_true", help="go on from training.pt")
     options = parser.parse_args()
