@@ -38,7 +38,7 @@ class Mix:
     sums: float = 0.62
     declined: float = 0.29
     history: float = 0.14
-    tool: float = 0.22
+    tool: float = 0.27
     other_tool: float = 0.03
 
 

@@ -1,7 +1,8 @@
 """Sums, which of them are held out, and the column by column working that the model is taught to write.
 
 All workings have four columns, whatever the size of the numbers, so that each token that is needed lies at a
-fixed distance: `0027 + 0058. 7+8+0=15 2+5+1=08 0+0+0=00 0+0+0=00. So 00085.`
+fixed distance: `0027 + 0058. 7+8+0=15 2+5+1=08 0+0+0=00 0+0+0=00. So 00085.` In a difference the digit after `=` says
+whether ten was borrowed: `2-7-0=15`. It comes last in the line because all that it depends on then stands before it.
 """
 
 from __future__ import annotations
@@ -67,11 +68,10 @@ def columns(problem: Sum) -> Iterator[Column]:
         if problem.op == "-":
             carry, digit = divmod(a - b - before, 10)
             carry = -carry
-            text = f"{carry}{a}-{b}-{before}={digit}"
         else:
             carry, digit = divmod((a * b if problem.op == "*" else a + b) + before, 10)
-            text = f"{a}{problem.op}{b}+{before}={carry}{digit}"
-        yield Column(text, digit, carry)
+        then = "-" if problem.op == "-" else "+"
+        yield Column(f"{a}{problem.op}{b}{then}{before}={carry}{digit}", digit, carry)
 
 
 def aligned(problem: Sum) -> tuple[int, int]:
