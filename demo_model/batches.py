@@ -1,4 +1,4 @@
-"""Conversations as tensors: see model.Batch."""
+"""Conversations as tensors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,41 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from demo_model.model import Batch, Chunk
-
 CHUNKS = 6
 LENGTH_STEP = 8
 """Lengths of rectangles are multiples of this."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Conversations of similar length, as a rectangle.
+
+    rows, length: its shape; it lies in the batch's row of tokens behind the chunks before it.
+    preamble: (rows,) which preamble each goes on from; None for the preambles themselves.
+    bias: per kind of layer (sliding, full), (rows, length, preamble's + own length): 0 where a token is seen,
+    else -inf.
+    """
+
+    rows: int
+    length: int
+    preamble: Tensor | None
+    bias: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The first chunk holds the preambles.
+
+    tokens, positions: (n,) of all chunks. learned: (m,) places before the tokens that are learned.
+    targets: (m,) those tokens. rows: (m,) which conversation each belongs to.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    chunks: list[Chunk]
+    learned: Tensor
+    targets: Tensor
+    rows: Tensor
 
 
 @dataclass(frozen=True)

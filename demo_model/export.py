@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from demo_model.model import LIMIT, Config
+from demo_model.model import Config
 from demo_model.mxfp4 import packed
+from demo_model.operations import LIMIT
 from demo_model.vocabulary import special_tokens
 
 Tensors = dict[str, Tensor]

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from demo_model.batches import Batch
 from demo_model.mxfp4 import quantised
-
-EPSILON = 1e-5
-ALPHA = 1.702
-LIMIT = 7.0
+from demo_model.operations import Reorder, norm, rotate, sink_softmax, swiglu, weighted_sum
 
 
 @dataclass(frozen=True)
@@ -42,38 +39,6 @@ class Config:
     beta_slow: float = 1.0
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Conversations of similar length, as a rectangle.
-
-    rows, length: its shape; it lies in the batch's row of tokens behind the chunks before it.
-    preamble: (rows,) which preamble each goes on from; None for the preambles themselves.
-    bias: per kind of layer (sliding, full), (rows, length, preamble's + own length): 0 where a token is seen,
-    else -inf.
-    """
-
-    rows: int
-    length: int
-    preamble: Tensor | None
-    bias: tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The first chunk holds the preambles.
-
-    tokens, positions: (n,) of all chunks. learned: (m,) places before the tokens that are learned.
-    targets: (m,) those tokens. rows: (m,) which conversation each belongs to.
-    """
-
-    tokens: Tensor
-    positions: Tensor
-    chunks: list[Chunk]
-    learned: Tensor
-    targets: Tensor
-    rows: Tensor
-
-
 def rope_frequencies(config: Config) -> Tensor:
     """(head_dim / 2,) YaRN, not truncated."""
     half = config.head_dim // 2
@@ -86,54 +51,6 @@ def rope_frequencies(config: Config) -> Tensor:
     low, high = turning(config.beta_fast), turning(config.beta_slow)
     ramp = ((index - low) / (high - low)).clamp(0, 1)
     return (ramp / (config.rope_factor * base) + (1 - ramp) / base).float()
-
-
-@torch.compile(dynamic=True)
-def norm(x: Tensor, weight: Tensor) -> Tensor:
-    return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + EPSILON) * weight
-
-
-@torch.compile(dynamic=True)
-def swiglu(gate_up: Tensor, bias: Tensor) -> Tensor:
-    """Gates in the first half, which differs from a checkpoint's interleaved rows."""
-    gate, up = (gate_up + bias).chunk(2, -1)
-    gate = gate.clamp(max=LIMIT)
-    return gate * torch.sigmoid(ALPHA * gate) * (up.clamp(-LIMIT, LIMIT) + 1)
-
-
-@torch.compile(dynamic=True)
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = x.chunk(2, -1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
-
-
-@torch.compile(dynamic=True)
-def sink_softmax(scores: Tensor, bias: Tensor, sinks: Tensor) -> Tensor:
-    """scores (rows, kv, group, length, keys), bias (rows, 1, 1, length, keys), sinks (kv, group, 1, 1)."""
-    scores = scores + bias
-    largest = torch.maximum(scores.amax(-1, keepdim=True), sinks).detach()
-    weights = torch.exp(scores - largest)
-    return weights / (weights.sum(-1, keepdim=True) + torch.exp(sinks - largest))
-
-
-@torch.compile(dynamic=True)
-def weighted_sum(x: Tensor, weights: Tensor) -> Tensor:
-    """x (n, k, hidden), weights (n, k, 1)."""
-    return (x * weights).sum(1)
-
-
-class Reorder(torch.autograd.Function):
-    """Rows in another order; `back` is the inverse of `order`. index_select's own gradient is far slower."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, order: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(back)
-        return x.index_select(0, order)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (back,) = ctx.saved_tensors
-        return gradient.index_select(0, back), None, None
 
 
 class Layer(nn.Module):

@@ -16,6 +16,38 @@ from demo_model.sums import Effort, Operator, Sum
 from demo_model.topics import split
 from gptoss_native.harmony import Message
 
+Check = Callable[[tuple[Message, ...]], bool]
+
+
+def answers(expected: str) -> Check:
+    """Whether the turn ends in exactly this final answer."""
+    def right(messages: tuple[Message, ...]) -> bool:
+        return bool(messages) and (messages[-1].channel, messages[-1].text, messages[-1].terminator) == (
+            "final", expected, "return")
+    return right
+
+
+def says_what_it_is(messages: tuple[Message, ...]) -> bool:
+    """Whether the turn ends in a text that only says what the model is, what it can do, or that it cannot do this."""
+    allowed = [smalltalk.DECLINE, *(smalltalk.TALK[name].answer for name in ("greeting", "identity", "skills"))]
+    return any(answers(text)(messages) for text in allowed)
+
+
+def calls(task: calculator.Task) -> Check:
+    """Whether the turn ends in a call of the calculator with the task's expression, in JSON."""
+    def right(messages: tuple[Message, ...]) -> bool:
+        if not messages or messages[-1].malformed:
+            return False
+        last = messages[-1]
+        header = (last.recipient, last.channel, last.content_type, last.terminator)
+        if header != (calculator.RECIPIENT, "commentary", "<|constrain|>json", "call"):
+            return False
+        try:
+            return bool(json.loads(last.text) == {"expression": task.expression})
+        except ValueError:
+            return False
+    return right
+
 
 @dataclass(frozen=True)
 class Question:
@@ -28,7 +60,7 @@ class Question:
     preamble: Preamble
     said: str | None
     prompt: list[Piece]
-    right: Callable[[tuple[Message, ...]], bool]
+    right: Check
 
 
 @dataclass(frozen=True)
@@ -59,7 +91,9 @@ class Questions:
         yield Row("Phrasings never seen, all three, up to 4 digits", 90, self._sums(OPERATORS, (1, 2, 3, 4), UNSEEN))
         yield Row("A calculator is called, phrasings never seen", 98, self._call)
         yield Row("Its result is used", 98, self._result)
-        yield Row("Questions beyond its skill are declined", 95, self._beyond)
+        yield Row("Questions beyond its skill are not answered", 95, lambda: self._beyond(says_what_it_is))
+        yield Row("Questions beyond its skill are declined, in these words", None,
+                  lambda: self._beyond(answers(smalltalk.DECLINE)))
         yield Row("Differences below zero are declined", 95, self._below_zero)
         yield Row("Greeted or asked about itself, it says what it is", None, self._about_itself)
         for effort in ("low", "high"):
@@ -90,8 +124,9 @@ class Questions:
     def _worded(self, problem: Sum, phrases: dict[Operator, tuple[str, ...]]) -> str:
         return self._rng.choice(phrases[problem.op]).format(a=problem.left, b=problem.right)
 
-    def _beyond(self) -> Question:
-        return self._asked(self._declined.draw(), smalltalk.DECLINE)
+    def _beyond(self, right: Check) -> Question:
+        said = self._declined.draw()
+        return Question(self._preamble(), said, message("user", said), right)
 
     def _below_zero(self) -> Question:
         problem = self.held_out_sum(("-",), (1, 2, 3, 4), below_zero=True)
@@ -128,36 +163,6 @@ class Questions:
                   *call_result(calculator.RECIPIENT, output)]
         return Question(self._preamble(tool=calculator.draw_calculator(rng)), None, prompt,
                         answers(calculator.report(number)))
-
-
-def answers(expected: str) -> Callable[[tuple[Message, ...]], bool]:
-    """Whether the turn ends in exactly this final answer."""
-    def right(messages: tuple[Message, ...]) -> bool:
-        return bool(messages) and (messages[-1].channel, messages[-1].text, messages[-1].terminator) == (
-            "final", expected, "return")
-    return right
-
-
-def says_what_it_is(messages: tuple[Message, ...]) -> bool:
-    """Whether the turn ends in one of the answers that name the model and no skill that it lacks."""
-    allowed = [smalltalk.DECLINE, *(smalltalk.TALK[name].answer for name in ("greeting", "identity", "skills"))]
-    return any(answers(text)(messages) for text in allowed)
-
-
-def calls(task: calculator.Task) -> Callable[[tuple[Message, ...]], bool]:
-    """Whether the turn ends in a call of the calculator with the task's expression, in JSON."""
-    def right(messages: tuple[Message, ...]) -> bool:
-        if not messages or messages[-1].malformed:
-            return False
-        last = messages[-1]
-        header = (last.recipient, last.channel, last.content_type, last.terminator)
-        if header != (calculator.RECIPIENT, "commentary", "<|constrain|>json", "call"):
-            return False
-        try:
-            return bool(json.loads(last.text) == {"expression": task.expression})
-        except ValueError:
-            return False
-    return right
 
 
 def generation_prompt(question: Question) -> list[Piece]:

@@ -16,8 +16,8 @@ import torch
 from torch import distributed, multiprocessing, nn
 from torch.nn import functional
 
-from demo_model.batches import Conversation, make_batch
-from demo_model.model import Batch, Config, Model
+from demo_model.batches import Batch, Conversation, make_batch
+from demo_model.model import Config, Model
 from demo_model.optimizer import Muon
 from demo_model.probes import Probes
 from demo_model.samples import Samples
