@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from demo_model.conversation import declaration
-from demo_model.phrases import TRAINED, UNSEEN, vary
+from demo_model.phrases import UNSEEN, template, vary
 from demo_model.sums import Sum, draw_number
 
 RECIPIENT = "functions.calculator"
@@ -66,7 +66,8 @@ def draw_task(rng: random.Random, held_out: bool = False, unseen: bool = False) 
             return Task(vary(rng.choice(_DIVISION_TRAINED).format(a=left, b=right), rng), f"{left}/{right}")
         problem = Sum(op, left, right)  # type: ignore[arg-type]
         if problem.held_out == held_out:
-            phrase = rng.choice((UNSEEN if unseen else TRAINED)[problem.op]).format(a=left, b=right)
+            phrase = rng.choice(UNSEEN[problem.op]) if unseen else template(problem.op, rng)
+            phrase = phrase.format(a=left, b=right)
             return Task(phrase if held_out else vary(phrase, rng), f"{left}{op}{right}")
 
 

@@ -7,8 +7,8 @@ import string
 from collections.abc import Callable
 
 from demo_model import topics
-from demo_model.phrases import TRAINED, UNSEEN, vary
-from demo_model.sums import draw_number
+from demo_model.phrases import UNSEEN, in_frame, template, vary
+from demo_model.sums import OPERATORS, Operator, draw_number
 
 _DIVISIONS = ("What is {a} / {b}?", "{a}/{b}", "Divide {a} by {b}.", "{a} divided by {b}", "What is {a} ÷ {b}?",
               "{a} / {b} =", "{a}÷{b}", "How much is {a} / {b}?", "How often does {b} go into {a}?", "{a} : {b}",
@@ -46,12 +46,11 @@ class Declined:
     def __init__(self, rng: random.Random, unseen: bool = False) -> None:
         self._rng = rng
         self._unseen = unseen
-        self._phrases = UNSEEN if unseen else TRAINED
         self.kinds: dict[str, tuple[int, Callable[[], str]]] = {
             "numbers of five digits and more": (20, self._large),
             "products of long numbers": (15, self._long_product),
-            "divisions": (9, lambda: self._operands(self._part(_DIVISIONS))),
-            "three operands": (12, lambda: self._operands(self._part(_THREE))),
+            "divisions": (9, lambda: self._operands(_DIVISIONS, self._quotient)),
+            "three operands": (12, lambda: self._operands(_THREE, self._chain)),
             "fractions, signs, words": (14, self._unusual_number),
             "other questions with numbers": (16, self._numbered),
             "general questions": (14, self._general),
@@ -72,24 +71,44 @@ class Declined:
     def _part(self, entries: tuple[str, ...]) -> str:
         return self._rng.choice(topics.split(entries)[self._unseen])
 
-    def _sum_phrase(self, operators: str) -> str:
+    def _sum_phrase(self, operators: tuple[Operator, ...] = OPERATORS) -> str:
         op = self._rng.choice(operators)
-        return self._rng.choice(self._phrases[op])  # type: ignore[index]
+        return self._rng.choice(UNSEEN[op]) if self._unseen else template(op, self._rng)
 
-    def _operands(self, phrase: str) -> str:
+    def _operands(self, listed: tuple[str, ...], compose: Callable[[], str]) -> str:
+        """Numbers in one of the `listed` phrases, or in training often in a composed one."""
+        phrase = self._part(listed)
+        if not self._unseen and self._rng.random() < 0.5:
+            composed = in_frame(compose(), self._rng)
+            phrase = phrase if composed in topics.split(listed)[1] else composed
         a, b, c = (draw_number(self._rng) for _ in range(3))
         return phrase.format(a=a, b=max(1, b), c=c)
+
+    def _quotient(self) -> str:
+        return self._rng.choice(("{a} / {b}", "{a}/{b}", "{a} ÷ {b}", "{a}÷{b}", "{a} : {b}", "{a}:{b}", "{a} over {b}",
+                                 "{a} divided by {b}", "the quotient of {a} and {b}", "the ratio of {a} to {b}",
+                                 "the remainder of {a} by {b}", "{a} mod {b}", "{a} shared among {b}"))
+
+    def _chain(self) -> str:
+        """Three operands and two operators."""
+        rng = self._rng
+        space = rng.choice(("", " "))
+        signs = [rng.choice("+-*x×/+-") for _ in range(2)]
+        if rng.random() < 0.25:
+            space, signs = " ", [rng.choice(("plus", "minus", "times", "divided by")) for _ in range(2)]
+        first, second = (f"{space}{sign}{space}" for sign in signs)
+        return rng.choice(("{a}%s{b}%s{c}", "{a}%s{b}%s{c}", "({a}%s{b})%s{c}", "{a}%s({b}%s{c})")) % (first, second)
 
     def _large(self) -> str:
         rng = self._rng
         large = rng.randint(10**4, 10 ** rng.choice([5, 5, 5, 6, 7, 8, 9, 12]) - 1)
         other = draw_number(rng) if rng.random() < 0.5 else rng.randint(10**4, 10 ** rng.randint(5, 9))
-        phrase = self._sum_phrase("+-*")
+        phrase = self._sum_phrase()
         a, b = (large, other) if rng.random() < 0.6 else (other, large)
         return phrase.format(a=a, b=b)
 
     def _long_product(self) -> str:
-        return self._sum_phrase("*").format(a=max(10, draw_number(self._rng)), b=max(10, draw_number(self._rng)))
+        return self._sum_phrase(("*",)).format(a=max(10, draw_number(self._rng)), b=max(10, draw_number(self._rng)))
 
     def _unusual_number(self) -> str:
         rng = self._rng
@@ -107,7 +126,7 @@ class Declined:
             a = f"{rng.randint(1, 9)}/{rng.randint(2, 9)}"
         if rng.random() < 0.5:
             a, b = b, a
-        return self._sum_phrase("+-*").format(a=a, b=b)
+        return self._sum_phrase().format(a=a, b=b)
 
     def _numbered(self) -> str:
         rng = self._rng

@@ -117,6 +117,29 @@ UNSEEN: dict[Operator, tuple[str, ...]] = {
     ),
 }
 
+CORES: dict[Operator, tuple[str, ...]] = {
+    "+": ("{a} + {b}", "{a}+{b}", "{a} plus {b}", "the sum of {a} and {b}", "the total of {a} and {b}",
+          "{a} and {b} added together", "{b} more than {a}"),
+    "-": ("{a} - {b}", "{a}-{b}", "{a} minus {b}", "the difference between {a} and {b}", "{a} take away {b}",
+          "the difference of {a} and {b}", "{b} subtracted from {a}", "{b} less than {a}", "{a} less {b}"),
+    "*": ("{a} * {b}", "{a}*{b}", "{a} x {b}", "{a} × {b}", "{a} times {b}", "{a} multiplied by {b}",
+          "the product of {a} and {b}"),
+}
+FRAMES = (
+    "{x}", "{x}?", "{x} =", "{x} = ?", "What is {x}?", "What's {x}?", "Calculate {x}.", "Compute {x}", "Find {x}.",
+    "How much is {x}?", "Solve {x}.", "Tell me {x}.", "Evaluate {x}", "Work out {x}.", "Can you tell me {x}?",
+    "Could you work out {x}?", "Do you know {x}?", "I want {x}.", "I would like to know {x}.", "Let me know {x}.",
+    "What number is {x}?", "What does {x} equal?", "What does {x} come to?", "What do you get for {x}?",
+    "Show me {x}.",
+    "What is the result of {x}?", "The answer to {x}?", "My homework says {x}.", "Write down {x}.",
+    "Help me with {x}.",
+    "Would you compute {x} for me?", "{x} is what?", "{x} comes to what?", "{x} is how much?", "I have to find {x}.",
+    "Is there an answer to {x}?", "Answer this: {x}", "Try {x}.", "Can you find {x}?", "How many is {x}?", "Do {x}.",
+)
+"""How one asks for a result, whatever it is of."""
+COMPOSED = 0.4
+"""The share of questions that are a core in a frame, and not from TRAINED."""
+
 _OPENINGS = ("Please ", "Hi, ", "Hello! ", "Ok, ", "Now ", "So ", "And ", "Well, ", "Next: ", "Question: ", "Hm, ",
              "Quickly, ", "My friend asks: ", "Could you help? ", "I have a question. ", "Can you tell me: ", "Just ",
              "For my homework: ", "I wonder, ", "Excuse me, ", "Dear model, ", "Good morning. ", "Sorry, ", "Then ")
@@ -124,10 +147,30 @@ _CLOSINGS = ("", "?", ".", "!", " =", " ?", " please", ", please.", " thanks", "
              " for me", " please?", "? Thanks", ". I need it.", "? I forgot.", ", quickly", " right now?")
 
 
+def template(op: Operator, rng: random.Random) -> str:
+    """A wording that is trained on, with {a} and {b} for the operands."""
+    while rng.random() < COMPOSED:
+        composed = in_frame(rng.choice(CORES[op]), rng)
+        if _plain(composed) not in _UNSEEN:
+            return composed
+    return rng.choice(TRAINED[op])
+
+
+def in_frame(core: str, rng: random.Random) -> str:
+    text = rng.choice(FRAMES).replace("{x}", core)
+    return text[0].upper() + text[1:]
+
+
 def ask(problem: Sum, rng: random.Random) -> str:
     """A question in trained wording, with the variety of openings, endings and capitals that people use."""
-    text = rng.choice(TRAINED[problem.op]).format(a=problem.left, b=problem.right)
-    return vary(text, rng)
+    return vary(template(problem.op, rng).format(a=problem.left, b=problem.right), rng)
+
+
+def _plain(text: str) -> str:
+    return text.lower().rstrip("?.=! ")
+
+
+_UNSEEN = {_plain(text) for texts in UNSEEN.values() for text in texts}
 
 
 def vary(text: str, rng: random.Random) -> str:

@@ -12,7 +12,7 @@ from demo_model.conversation import Piece, Preamble, call_result, message, past_
 from demo_model.declined import Declined
 from demo_model.phrases import TRAINED, UNSEEN
 from demo_model.samples import INSTRUCTIONS
-from demo_model.sums import Effort, Operator, Sum
+from demo_model.sums import OPERATORS, Effort, Operator, Sum
 from demo_model.topics import split
 from gptoss_native.harmony import Message
 
@@ -72,7 +72,6 @@ class Row:
     draw: Callable[[], Question]
 
 
-OPERATORS: tuple[Operator, ...] = ("+", "-", "*")
 NAMES = {"+": "Additions", "-": "Subtractions", "*": "Products with one digit"}
 
 

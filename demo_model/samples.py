@@ -18,8 +18,8 @@ from demo_model.conversation import (
     turn_start,
 )
 from demo_model.declined import Declined
-from demo_model.phrases import TRAINED, ask, vary
-from demo_model.sums import Effort, draw_number, draw_sum, working
+from demo_model.phrases import ask, template, vary
+from demo_model.sums import OPERATORS, Effort, draw_number, draw_sum, working
 
 INSTRUCTIONS = ("You are a helpful assistant.", "Be brief.", "Answer politely.", "You are a math tutor.", "Be kind.",
                 "Always answer in English.", "Talk like a friend.", "Help the user with sums.", "Never swear.",
@@ -35,8 +35,8 @@ _NEVER_CALCULATED = ("other questions with numbers", "general questions", "gener
 class Mix:
     """How often the model meets what."""
 
-    sums: float = 0.62
-    declined: float = 0.29
+    sums: float = 0.56
+    declined: float = 0.35
     history: float = 0.14
     tool: float = 0.27
     other_tool: float = 0.03
@@ -107,7 +107,7 @@ class Samples:
         if rng.random() < 0.25:
             numbers = [rng.randint(10**6, 10 ** rng.randint(7, 12)), draw_number(rng)]
             rng.shuffle(numbers)
-            phrase = rng.choice(TRAINED[rng.choice(("+", "-", "*"))])
+            phrase = template(rng.choice(OPERATORS), rng)
             return vary(phrase.format(a=numbers[0], b=numbers[1]), rng)
         return vary(self._declined.draw_kind(rng.choice(_NEVER_CALCULATED)), rng)
 

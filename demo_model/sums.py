@@ -16,6 +16,7 @@ from typing import Literal
 Operator = Literal["+", "-", "*"]
 Effort = Literal["low", "medium", "high"]
 
+OPERATORS: tuple[Operator, ...] = ("+", "-", "*")
 COLUMNS = 4
 LARGEST = 10**COLUMNS - 1
 HELD_OUT_SHARE = 16

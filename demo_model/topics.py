@@ -103,6 +103,15 @@ Halve {n}.|Triple {n}.|{n}?|{n}!|Page {n}|Call {n}.|It is {m} degrees.|I am {m} 
 In {n}, what was new?
 Convert {n} metres to feet.|{m} inches in cm|{n} dollars in euros?|What time is it in {m} minutes?|Wake me at {m}.
 print({n})|x = {n}|f({m})|a[{m}]|if x > {n}: pass|SELECT {m} FROM t|for i in range({m}): pass|WHERE id = {m}|sleep {m}
+What is the larger of {n} and {p}?|Which one is larger, {n} or {p}?|The smaller of {n} and {p}
+The bigger one of {n} and {p}
+Find the larger number: {n}, {p}|{n} euros in dollars|Convert {n} dollars.|How many euros are {n} dollars?
+{n} pounds in kilos?
+Calculate {m} percent of {n}|What is {n} plus {m} percent?|{m} % of {n} =|How much is {m}% of {n}?|{n} times itself
+The cube of {m}|What is {m} cubed?|Log of {n}|ln({n})|sin({m})|cos {m}|exp({m})|abs({n})|max({n}, {p})|min({n}, {p})
+Is {n} prime?|Is {n} a multiple of {m}?|Does {m} divide {n}?|The digits of {n}|Reverse {n}.|How many digits has {n}?
+What is {n}?|What about {n}?|And {n}?|Why {n}?|{n} please|Number {n}|Add {n}.|Subtract {n}.|Multiply by {m}.|{n} +
+- {n}
 """)
 
 FOREIGN = entries("""
@@ -115,6 +124,12 @@ Schreibe ein Gedicht.|Que penses-tu de la vie?|Warum ist der Himmel blau?|Pourqu
 Ich habe Hunger.|J'aime le chocolat.|Me gusta el sol.|Mi piace la pasta.|Danke schön|Merci beaucoup|Muchas gracias
 Hvad hedder du?|Wat is dit?|Jak się masz?|Nasılsın?|Vad heter du?|Mitä kuuluu?|Ce faci?|Kolik je hodin?|Τι κάνεις;
 Wieviel kostet das Brot?|Combien coûte le pain?|¿Cuánto cuesta el pan?|Bitte hilf mir.|Aidez-moi, s'il vous plaît.
+Salut|Hallo|Buongiorno|Bom dia|Namaste|Konnichiwa|Salam|Shalom|Ahoj|Servus|Moin|Hei|Aloha|Здравствуйте|你好吗
+السلام عليكم
+Come va?|Wie geht's?|Ça va?|Qué tal?|Come ti chiami?|Wie heißt du?|Comment t'appelles-tu?|¿Cómo te llamas?|Что это?
+Где ты?
+Wie spät ist es?|Che ore sono?|¿Qué hora es?|Dove sei?|Où es-tu?|Wo bist du?|Parli italiano?|Sprichst du Deutsch?
+Je t'aime
 """)
 
 CODE = (
