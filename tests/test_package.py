@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(gptoss_native.__file__).parent
 SHIPPED = re.compile(
     r"gptoss_native/([a-z_]+/)*([a-z_]+\.py|_core\.pyi|py\.typed)"
+    r"|gptoss_native/demo/(config\.json|generation_config\.json|model\.safetensors|tokenizer\.json)"
     r"|gptoss_native/_core\.[^/]+\.so"
     r"|gptoss_native/devices/gptoss_device_[a-z]+\.so"
     r"|gptoss_native-[^/]+\.dist-info/.+"
@@ -60,7 +61,7 @@ def test_the_sdist_holds_every_source_file(sdist: Path) -> None:
         paths = (path.relative_to(tree).as_posix() for path in (tree / folder).rglob("*") if path.is_file())
         return {path for path in paths if not re.search(ignored, path)}
 
-    for folder in ("csrc", "cmake", "cuda", "hip", "metal", "python", "tests", "bench"):
+    for folder in ("csrc", "cmake", "cuda", "hip", "metal", "python", "tests", "bench", "demo_model"):
         assert files(sdist, folder) == files(ROOT, folder)
     for name in ("pyproject.toml", "CMakeLists.txt", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"):
         assert (sdist / name).read_bytes() == (ROOT / name).read_bytes()
