@@ -1,0 +1,27 @@
+// Integer instructions that C++ has no word for.
+#pragma once
+
+#include "shared.cuh"
+
+#if defined(GPTOSS_EMULATOR)
+#include <emulated/bits.cuh>
+#else
+namespace gptoss::ptx {
+
+// Four of the eight bytes of high:low, one for each nibble of the selector (bit 3 of it repeats the byte's sign).
+GPTOSS_PTX uint32_t prmt(uint32_t low, uint32_t high, uint32_t selector) {
+  uint32_t result;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
+}
+
+// Any function of three bits, bitwise: kTable is that function of 0xf0, 0xcc and 0xaa.
+template <int kTable>
+GPTOSS_PTX uint32_t lop3(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, %4;" : "=r"(result) : "r"(a), "r"(b), "r"(c), "n"(kTable));
+  return result;
+}
+
+}  // namespace gptoss::ptx
+#endif

@@ -1,0 +1,2 @@
+// Empty: the stand-in of hip_runtime.h has the types.
+#pragma once

@@ -1,0 +1,24 @@
+// The emulator's twins of ptx/wgmma.cuh: see wgmma.cpp.
+#pragma once
+
+namespace gptoss::ptx {
+
+void wgmma_fence(Site site = Site::current());
+void wgmma_commit_group(Site site = Site::current());
+void wgmma_wait_group(int pending, Site site);
+template <int kPending>
+void wgmma_wait_group(Site site = Site::current()) {
+  wgmma_wait_group(kPending, site);
+}
+
+void wgmma_m64k16_bf16(int n, float* d, const uint32_t* a_registers, uint64_t a, uint64_t b, Site site);
+template <int kN>
+void wgmma_m64k16_bf16(float (&d)[kN / 2], uint64_t a, uint64_t b, Site site = Site::current()) {
+  wgmma_m64k16_bf16(kN, d, nullptr, a, b, site);
+}
+template <int kN>
+void wgmma_m64k16_bf16(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b, Site site = Site::current()) {
+  wgmma_m64k16_bf16(kN, d, a, 0, b, site);
+}
+
+}  // namespace gptoss::ptx

@@ -1,0 +1,98 @@
+// ldmatrix and mma.sync: the fragments are as the PTX manual draws them.
+#include "../core/access.h"
+#include "../core/collective.h"
+#include "../core/fault.h"
+#include "cuda_runtime.h"
+
+#include <cstring>
+
+#include "emulated/shared.cuh"
+#include "emulated/matrix.cuh"
+
+namespace gptoss::ptx {
+namespace {
+
+using namespace ::emulator;
+
+float widen(uint32_t pair, int half) { return std::bit_cast<float>((pair >> (16 * half)) << 16); }
+
+// --- ldmatrix
+
+struct LoadOperand {
+  const uint16_t* row;  // of lanes below 8 times the number of matrices
+  uint32_t* fragment;
+  int matrices;
+  bool transposed;
+};
+
+void apply_load(Participants& warp) {
+  const int matrices = warp.operand<LoadOperand>(0).matrices;
+  for (int m = 0; m < matrices; ++m) {
+    uint16_t matrix[8][8];
+    for (int r = 0; r < 8; ++r) std::memcpy(matrix[r], warp.operand<LoadOperand>(8 * m + r).row, sizeof matrix[r]);
+    for (int lane = 0; lane < 32; ++lane) {
+      const LoadOperand& operand = warp.operand<LoadOperand>(lane);
+      const int row = lane / 4, column = lane % 4 * 2;
+      const uint16_t low = operand.transposed ? matrix[column][row] : matrix[row][column];
+      const uint16_t high = operand.transposed ? matrix[column + 1][row] : matrix[row][column + 1];
+      operand.fragment[m] = low | static_cast<uint32_t>(high) << 16;
+    }
+  }
+}
+
+void load(uint32_t* fragment, int matrices, bool transposed, const void* row, Site site) {
+  const Inside inside;
+  static const Collective kLoad{"ldmatrix", Scope::kWarp, apply_load};
+  if (self().lane < 8 * matrices) {
+    if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
+      fault(Kind::kMisaligned, Where::of(site), "ldmatrix: the address of a row is not a multiple of 16");
+    ::emulator::shared_address(row, 16, "ldmatrix", site);
+    check_access(row, 16, Access::kRead, Where::of(site));
+  }
+  LoadOperand operand{static_cast<const uint16_t*>(row), fragment, matrices, transposed};
+  collect(kLoad, 0, &operand, site);
+}
+
+// --- mma.sync
+
+struct ProductOperand {
+  float* d;
+  const uint32_t *a, *b;
+};
+
+void apply_product(Participants& warp) {
+  float a[16][16], b[8][16];
+  for (int lane = 0; lane < 32; ++lane) {
+    const ProductOperand& operand = warp.operand<ProductOperand>(lane);
+    const int g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; ++i)
+      for (int half = 0; half < 2; ++half) a[g + i % 2 * 8][2 * t + half + i / 2 * 8] = widen(operand.a[i], half);
+    for (int i = 0; i < 2; ++i)
+      for (int half = 0; half < 2; ++half) b[g][2 * t + half + i * 8] = widen(operand.b[i], half);
+  }
+  for (int lane = 0; lane < 32; ++lane) {
+    float* d = warp.operand<ProductOperand>(lane).d;
+    for (int i = 0; i < 4; ++i) {
+      const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+      float sum = 0;
+      for (int k = 0; k < 16; ++k) sum += a[row][k] * b[column][k];
+      d[i] += sum;
+    }
+  }
+}
+
+}  // namespace
+
+void ldmatrix_x4(uint32_t (&fragment)[4], const void* row, Site site) { load(fragment, 4, false, row, site); }
+void ldmatrix_x2(uint32_t (&fragment)[2], const void* row, Site site) { load(fragment, 2, false, row, site); }
+void ldmatrix_x4_trans(uint32_t (&fragment)[4], const void* row, Site site) { load(fragment, 4, true, row, site); }
+void ldmatrix_x2_trans(uint32_t (&fragment)[2], const void* row, Site site) { load(fragment, 2, true, row, site); }
+
+void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site site) {
+  const Inside inside;
+  static const Collective kProduct{"mma.sync", Scope::kWarp, apply_product};
+  ProductOperand operand{d, a, b};
+  collect(kProduct, 0, &operand, site);
+}
+
+}  // namespace gptoss::ptx

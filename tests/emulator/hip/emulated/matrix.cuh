@@ -1,0 +1,12 @@
+// The emulator's twins of amdgcn/matrix.cuh: see matrix.cpp.
+#pragma once
+
+namespace gptoss::amdgcn {
+
+using Site = ::emulator::Site;
+
+void mfma_16x16x16_bf16(Float4& d, const Bf16x4& a, const Bf16x4& b, Site site = Site::current());
+void mfma_32x32x8_bf16(Float16& d, const Bf16x4& a, const Bf16x4& b, Site site = Site::current());
+void wmma_16x16x16_bf16(Float8& d, const Bf16x16& a, const Bf16x16& b, Site site = Site::current());
+
+}  // namespace gptoss::amdgcn

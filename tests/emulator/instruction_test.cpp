@@ -1,0 +1,284 @@
+// Single instructions and small idioms against their definitions, each over many schedules.
+#include "gemm_case.h"
+#include "gpu_vector.h"
+#include "ptx/bits.cuh"
+#include "ptx/matrix.cuh"
+#include "ptx/memory.cuh"
+#include "ptx/tensor_copy.cuh"
+#include "ptx/wgmma.cuh"
+#include "tensor_map.h"
+
+namespace {
+
+using namespace gptoss;
+using emulator::Kind;
+using harness::expect_caught;
+using harness::expect_clean;
+using harness::GpuVector;
+using simt::launch;
+
+double wrong_if(bool wrong) { return wrong ? 2 : 0; }
+
+// --- Shuffles: every way, width and distance.
+
+__global__ void shuffles(int* out, int width, int distance) {
+  const int lane = threadIdx.x, value = 100 + lane;
+  out[lane] = __shfl_sync(0xffffffffu, value, distance, width);
+  out[32 + lane] = __shfl_up_sync(0xffffffffu, value, distance, width);
+  out[64 + lane] = __shfl_down_sync(0xffffffffu, value, distance, width);
+  out[96 + lane] = __shfl_xor_sync(0xffffffffu, value, distance, width);
+}
+
+double all_shuffles() {
+  for (int width = 1; width <= 32; width *= 2)
+    for (int distance = 0; distance < 32; distance += 5) {
+      GpuVector<int> out(128);
+      (void)launch(shuffles, {.grid = 1, .block = 32}, out.data(), width, distance);
+      const std::vector<int> got = out.host();
+      for (int lane = 0; lane < 32; ++lane) {
+        const int base = lane / width * width, place = lane % width;
+        const int up = place >= distance ? lane - distance : lane;
+        const int down = place + distance < width ? lane + distance : lane;
+        const int across = (lane ^ distance) < base + width ? lane ^ distance : lane;
+        if (got[lane] != 100 + base + distance % width || got[32 + lane] != 100 + up ||
+            got[64 + lane] != 100 + down || got[96 + lane] != 100 + across)
+          return 2;
+      }
+    }
+  return 0;
+}
+
+// --- Votes, matches, reductions, and a barrier that counts.
+
+__global__ void votes(unsigned* out) {
+  const unsigned lane = threadIdx.x % 32;
+  unsigned* mine = out + threadIdx.x * 6;
+  mine[0] = __ballot_sync(0xffffffffu, lane % 3 == 0);
+  mine[1] = __any_sync(0xffffffffu, lane == 7) + 2 * __all_sync(0xffffffffu, lane < 31);
+  mine[2] = __match_any_sync(0xffffffffu, lane / 5);
+  mine[3] = __reduce_add_sync(0xffffffffu, lane);
+  mine[4] = static_cast<unsigned>(__reduce_min_sync(0xffffffffu, static_cast<int>(lane) - 10));
+  mine[5] = static_cast<unsigned>(__syncthreads_count(threadIdx.x % 7 == 0));
+}
+
+double all_votes() {
+  GpuVector<unsigned> out(64 * 6);
+  (void)launch(votes, {.grid = 1, .block = 64}, out.data());
+  const std::vector<unsigned> got = out.host();
+  for (unsigned thread = 0; thread < 64; ++thread) {
+    const unsigned lane = thread % 32, first = lane / 5 * 5, last = std::min(first + 5, 32u);
+    unsigned ballot = 0, match = 0;
+    for (unsigned i = 0; i < 32; ++i) ballot |= unsigned{i % 3 == 0} << i;
+    for (unsigned i = first; i < last; ++i) match |= 1u << i;
+    const unsigned expected[] = {ballot, 1, match, 496, static_cast<unsigned>(-10), 10};
+    if (!std::equal(expected, expected + 6, got.begin() + thread * 6)) return 2;
+  }
+  return 0;
+}
+
+// --- Atomics: counts, extremes, and a lock.
+
+__global__ void atomics(unsigned* counts, int* extremes, unsigned* lock, float* guarded) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  atomicAdd(&counts[i % 3], 1u);
+  atomicMax(&extremes[0], i);
+  atomicMin(&extremes[1], -i);
+  if (threadIdx.x % 32 != 0) return;
+  while (atomicCAS(lock, 0u, 1u) != 0u) continue;
+  __threadfence();
+  *guarded = *guarded + 1;  // plain: the lock is what protects it
+  __threadfence();
+  atomicExch(lock, 0u);
+}
+
+double all_atomics() {
+  GpuVector<unsigned> counts(std::vector<unsigned>(3, 0u)), lock(std::vector<unsigned>(1, 0u));
+  GpuVector<int> extremes(std::vector<int>(2, 0));
+  GpuVector<float> guarded(std::vector<float>(1, 0.0f));
+  (void)launch(atomics, {.grid = 3, .block = 64}, counts.data(), extremes.data(), lock.data(), guarded.data());
+  return wrong_if(counts.host() != std::vector<unsigned>{64, 64, 64} || extremes.host() != std::vector<int>{191, -191} ||
+                  guarded.host()[0] != 6);
+}
+
+// --- A block that waits for another one's flag, in three ways.
+
+enum class Flag { kVolatile, kAcquire, kNoFence };
+template <Flag kFlag>
+__global__ void handover(float* data, uint32_t* flag, float* out) {
+  if (blockIdx.x == 1) {
+    data[threadIdx.x] = 7;
+    if (kFlag != Flag::kNoFence) __threadfence();
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    if (kFlag == Flag::kAcquire) ptx::store_release(flag, 1);
+    else *const_cast<volatile uint32_t*>(flag) = 1;
+  } else {
+    if (kFlag == Flag::kAcquire) {
+      while (ptx::load_acquire(flag) == 0) continue;
+    } else {
+      while (*const_cast<volatile uint32_t*>(flag) == 0) continue;
+      __threadfence();
+    }
+    out[threadIdx.x] = data[threadIdx.x];
+  }
+}
+template <Flag kFlag>
+double handovers() {
+  GpuVector<float> data(32), out(32);
+  GpuVector<uint32_t> flag(std::vector<uint32_t>(1, 0u));
+  (void)launch(handover<kFlag>, {.grid = 2, .block = 32}, data.data(), flag.data(), out.data());
+  return wrong_if(out.host() != std::vector<float>(32, 7.0f));
+}
+
+// --- prmt and lop3
+
+__global__ void bits(uint32_t* out) {
+  out[0] = ptx::prmt(0x83828180u, 0x07060504u, 0x7531u);
+  out[1] = ptx::prmt(0x83827f80u, 0x07060504u, 0xc198u);  // signs of bytes 4, 9 - 8 = 1 and 0; byte 1
+  out[2] = ptx::lop3<(0xf0 & 0xcc) ^ 0xaa>(0x12345678u, 0xff00ff00u, 0x0f0f0f0fu);
+}
+double all_bits() {
+  GpuVector<uint32_t> out(3);
+  (void)launch(bits, {.grid = 1, .block = 1}, out.data());
+  return wrong_if(out.host() != std::vector<uint32_t>{0x07058381u, 0x007f00ffu,
+                                                      (0x12345678u & 0xff00ff00u) ^ 0x0f0f0f0fu});
+}
+
+// --- ldmatrix: matrix i has element 1000 i + 10 row + column.
+
+__global__ void load_matrices(uint32_t* out) {
+  alignas(16) __shared__ uint16_t matrices[4][8][8];
+  const int lane = threadIdx.x;
+  for (int i = lane; i < 256; i += 32) matrices[i / 64][i / 8 % 8][i % 8] = 1000 * (i / 64) + 10 * (i / 8 % 8) + i % 8;
+  __syncwarp();
+  uint32_t four[4], four_transposed[4], two[2], two_transposed[2];
+  const void* row = matrices[lane / 8][lane % 8];
+  ptx::ldmatrix_x4(four, row);
+  ptx::ldmatrix_x4_trans(four_transposed, row);
+  ptx::ldmatrix_x2(two, row);
+  ptx::ldmatrix_x2_trans(two_transposed, row);
+  for (int i = 0; i < 4; ++i) {
+    out[(4 * lane + i) * 4] = four[i];
+    out[(4 * lane + i) * 4 + 1] = four_transposed[i];
+    out[(4 * lane + i) * 4 + 2] = two[i % 2];
+    out[(4 * lane + i) * 4 + 3] = two_transposed[i % 2];
+  }
+}
+double all_matrices() {
+  GpuVector<uint32_t> out(512);
+  (void)launch(load_matrices, {.grid = 1, .block = 32}, out.data());
+  const std::vector<uint32_t> got = out.host();
+  for (int lane = 0; lane < 32; ++lane)
+    for (int i = 0; i < 4; ++i) {
+      const auto at = [](int m, int r, int c) { return static_cast<uint32_t>(1000 * m + 10 * r + c); };
+      const int row = lane / 4, column = lane % 4 * 2;
+      const auto plain = [&](int m) { return at(m, row, column) | at(m, row, column + 1) << 16; };
+      const auto transposed = [&](int m) { return at(m, column, row) | at(m, column + 1, row) << 16; };
+      const uint32_t expected[] = {plain(i), transposed(i), plain(i % 2), transposed(i % 2)};
+      if (!std::equal(expected, expected + 4, got.begin() + (4 * lane + i) * 4)) return 2;
+    }
+  return 0;
+}
+
+// --- Tensor copies: the swizzle, and zeros outside the tensor, on all sides.
+
+constexpr int kBoxBytes = 16 * 128;
+__global__ void copy_box(const __grid_constant__ CUtensorMap map, int x, int y, uint16_t* out) {
+  GPTOSS_DYNAMIC_SHARED(unsigned char, shared);
+  uint64_t* barrier = reinterpret_cast<uint64_t*>(shared + kBoxBytes);
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(barrier, 1);
+    ptx::fence_mbarrier_init();
+    ptx::prefetch_tensor_map(&map);
+    ptx::mbarrier_arrive_expect_tx(barrier, kBoxBytes);
+    ptx::tensor_load_2d(shared, &map, x, y, barrier);
+  }
+  __syncthreads();
+  while (!ptx::mbarrier_try_wait_parity(barrier, 0)) continue;
+  const uint16_t* box = reinterpret_cast<const uint16_t*>(shared);
+  for (int i = threadIdx.x; i < kBoxBytes / 2; i += 32) out[i] = box[i];
+}
+double all_boxes() {
+  constexpr int kRows = 20, kColumns = 72;
+  std::vector<uint16_t> matrix(kRows * kColumns);
+  for (int i = 0; i < kRows * kColumns; ++i) matrix[i] = static_cast<uint16_t>(i + 1);
+  GpuVector<uint16_t> data(matrix), out(kBoxBytes / 2);
+  CUtensorMap map;
+  if (!cuda::make_tensor_map(&map, data.data(), kRows, kColumns, kColumns, 16, 64)) return 1e30;
+  for (const auto& [x, y] : {std::pair{0, 0}, {8, 4}, {40, 10}, {-5, -3}, {100, 0}}) {
+    (void)launch(copy_box, {.grid = 1, .block = 32, .dynamic_shared = kBoxBytes + 8}, map, x, y, out.data());
+    const std::vector<uint16_t> got = out.host();
+    for (int r = 0; r < 16; ++r)
+      for (int c = 0; c < 64; ++c) {
+        const bool inside = y + r >= 0 && y + r < kRows && x + c >= 0 && x + c < kColumns;
+        const uint16_t expected = inside ? matrix[(y + r) * kColumns + x + c] : 0;
+        if (got[r * 64 + ((c / 8) ^ (r % 8)) * 8 + c % 8] != expected) return 2;
+      }
+  }
+  return 0;
+}
+
+// --- wgmma in all sizes: tiles that threads wrote, a in shared memory and in registers.
+
+template <int kN>
+__global__ void one_product(const uint16_t* a, const uint16_t* b, float* c) {
+  GPTOSS_DYNAMIC_SHARED(unsigned char, shared);
+  unsigned char *a_tile = shared, *b_tile = shared + 64 * 128;
+  const auto place = [](unsigned char* tile, int row, int unit) {
+    return reinterpret_cast<uint4*>(tile + row * 128 + (unit ^ row % 8) * 16);
+  };
+  const int thread = threadIdx.x, g = thread % 32 / 4, t = thread % 4;
+  for (int i = thread; i < 64 * 8; i += 128) *place(a_tile, i / 8, i % 8) = reinterpret_cast<const uint4*>(a)[i];
+  for (int i = thread; i < kN * 8; i += 128) *place(b_tile, i / 8, i % 8) = reinterpret_cast<const uint4*>(b)[i];
+  ptx::fence_proxy_async();
+  __syncthreads();
+  uint32_t fragments[4][4];
+  for (int k = 0; k < 4; ++k)
+    for (int i = 0; i < 4; ++i)
+      fragments[k][i] = *reinterpret_cast<const uint32_t*>(
+          a + (thread / 32 * 16 + g + i % 2 * 8) * 64 + 16 * k + 2 * t + i / 2 * 8);
+  float sums[kN / 2] = {};
+  ptx::wgmma_fence();
+  for (int k = 0; k < 4; ++k) {
+    const uint64_t b_descriptor = ptx::wgmma_descriptor_128b(b_tile + 32 * k);
+    if (k % 2 == 0)
+      ptx::wgmma_m64k16_bf16<kN>(sums, ptx::wgmma_descriptor_128b(a_tile + 32 * k), b_descriptor);
+    else
+      ptx::wgmma_m64k16_bf16<kN>(sums, fragments[k], b_descriptor);
+  }
+  ptx::wgmma_commit_group();
+  ptx::wgmma_wait_group<0>();
+  for (int i = 0; i < kN / 2; ++i)
+    c[(thread / 32 * 16 + g + i / 2 % 2 * 8) * kN + i / 4 * 8 + 2 * t + i % 2] = sums[i];
+}
+template <int kN>
+double product() {
+  static const harness::GemmCase problem(64, kN, 64);
+  GpuVector<uint16_t> a(problem.a), b(problem.b);
+  GpuVector<float> c(problem.expected.size());
+  (void)launch(one_product<kN>, {.grid = 1, .block = 128, .dynamic_shared = size_t{64 + kN} * 128}, a.data(), b.data(),
+               c.data());
+  return harness::worst(c.host(), problem.expected, problem.tolerance());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  harness::start(argc, argv);
+  expect_clean("shuffles", all_shuffles, 4);
+  expect_clean("votes", all_votes);
+  expect_clean("atomics", all_atomics);
+  expect_clean("handover by a volatile flag", handovers<Flag::kVolatile>);
+  expect_clean("handover by acquire and release", handovers<Flag::kAcquire>);
+  expect_caught("handover without a fence", {Kind::kRace}, handovers<Flag::kNoFence>, "instruction_test.cpp");
+  expect_clean("bits", all_bits, 1);
+  expect_clean("ldmatrix", all_matrices);
+  expect_clean("tensor copies", all_boxes);
+  expect_clean("wgmma, n = 8", product<8>, 4);
+  expect_clean("wgmma, n = 16", product<16>, 4);
+  expect_clean("wgmma, n = 32", product<32>, 4);
+  expect_clean("wgmma, n = 64", product<64>, 4);
+  expect_clean("wgmma, n = 128", product<128>, 2);
+  expect_clean("wgmma, n = 256", product<256>, 1);
+  return harness::finish("instruction_test");
+}
