@@ -1,7 +1,9 @@
 # GPTOSS_EMULATOR_TESTS: the emulator of tests/emulator and its tests, for CTest. No GPU, no toolkit.
+# GPTOSS_EMULATED_DEVICE: the GPU device of csrc/simt over the emulator's runtime, as the plug-in `emulated`.
 
 option(GPTOSS_EMULATOR_TESTS "Build the GPU emulator and its tests, for CTest" OFF)
-if(NOT GPTOSS_EMULATOR_TESTS)
+option(GPTOSS_EMULATED_DEVICE "Build the GPU device over the emulator, a plug-in for tests" OFF)
+if(NOT GPTOSS_EMULATOR_TESTS AND NOT GPTOSS_EMULATED_DEVICE)
   return()
 endif()
 if(GPTOSS_SANITIZE STREQUAL "thread")
@@ -49,6 +51,24 @@ function(gptoss_add_emulator_test name language)
   add_test(NAME ${name} COMMAND ${name})
 endfunction()
 
+# The GPU device's sources with one world's headers, checks included.
+set(simt_sources gpu_backend gpu_state gpu_weights runtime stages)
+list(TRANSFORM simt_sources PREPEND ${PROJECT_SOURCE_DIR}/csrc/simt/)
+list(TRANSFORM simt_sources APPEND .cpp)
+function(gptoss_emulate target language)
+  target_include_directories(${target} PRIVATE ${emulator}/${language} ${emulator} ${PROJECT_SOURCE_DIR}/csrc)
+  target_compile_options(${target} PRIVATE -g -O1 -Wno-unknown-pragmas -ftrivial-auto-var-init=pattern ${emulator_checks})
+  target_link_libraries(${target} PRIVATE gptoss_emulator)
+endfunction()
+
+if(GPTOSS_EMULATED_DEVICE)
+  gptoss_add_device(emulated ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${simt_sources})
+  gptoss_emulate(gptoss_device_emulated cuda)
+endif()
+if(NOT GPTOSS_EMULATOR_TESTS)
+  return()
+endif()
+
 foreach(name simt_test tensor_core_test hopper_test host_test instruction_test)
   gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp)
 endforeach()
@@ -58,3 +78,12 @@ foreach(wave 64 32)
   gptoss_add_emulator_test(wave${wave}_test hip ${emulator}/wave_test.cpp)
   target_compile_definitions(wave${wave}_test PRIVATE GPTOSS_EMULATED_WAVE=${wave})
 endforeach()
+
+# The GPU backend in either world: its results against the CPU device's, and graphs against eager steps.
+function(gptoss_add_backend_test name language)
+  gptoss_add_emulator_test(${name} ${language} ${emulator}/gpu_backend_test.cpp ${simt_sources})
+  target_link_libraries(${name} PRIVATE gptoss_engine)
+endfunction()
+gptoss_add_backend_test(gpu_backend_test cuda)
+gptoss_add_backend_test(gpu_backend_wave64_test hip)
+target_compile_definitions(gpu_backend_wave64_test PRIVATE GPTOSS_EMULATED_WAVE=64)

@@ -70,6 +70,15 @@ def test_the_list_of_planted_faults_is_long(programs: Path) -> None:
 
 
 @needs("cmake", "ninja", "c++")
+@pytest.mark.parametrize("name", ["gpu_backend_test", "gpu_backend_wave64_test"])
+def test_the_gpu_backend_against_the_cpu(programs: Path, name: str) -> None:
+    """Eager steps, captured and replayed ones, with CUDA's headers and with HIP's and a wave of 64."""
+    build(programs, name)
+    result = run(programs / name)
+    assert result.returncode == 0 and "passed" in result.stdout, result.stdout + result.stderr
+
+
+@needs("cmake", "ninja", "c++")
 def test_the_same_seed_makes_the_same_report(programs: Path) -> None:
     outputs = {run("setarch", "-R", programs / "tensor_core_test").stdout for _ in range(2)}
     assert len(outputs) == 1
@@ -103,6 +112,13 @@ def test_nvcc_compiles_the_same_kernels(source: str, architecture: str, tmp_path
     result = run("nvcc", "-std=c++20", "-Werror", "all-warnings", "-gencode",
                  f"arch=compute_{architecture},code=sm_{architecture}", "-I", ROOT / "csrc", "-I", ROOT / "cuda", "-I",
                  EMULATOR, "-c", EMULATOR / "compilers" / source, "-o", tmp_path / "kernels.o")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@needs("nvcc")
+def test_nvcc_compiles_the_kernels_of_the_device(tmp_path: Path) -> None:
+    result = run("nvcc", "-std=c++20", "-Werror", "all-warnings", "--fmad=false", "-gencode", "arch=compute_80,code=sm_80",
+                 "-x", "cu", "-I", ROOT / "csrc", "-c", ROOT / "csrc/simt/stages.cpp", "-o", tmp_path / "stages.o")
     assert result.returncode == 0, result.stdout + result.stderr
 
 

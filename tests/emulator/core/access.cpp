@@ -6,9 +6,7 @@
 
 #include "device_memory.h"
 #include "fault.h"
-
-extern "C" const char __executable_start;  // of the program, from the linker
-extern "C" const char _end;
+#include "object.h"
 
 namespace emulator {
 namespace {
@@ -162,7 +160,7 @@ void check_byte(Cell& cell, const char* address, Access access, Where where) {
   cell.generic = true;
 }
 
-bool in_program(const char* p) { return p >= &__executable_start && p < &_end; }
+bool in_program(const char* p) { return p >= own_object().begin && p < own_object().end; }
 
 bool own_stack(const Thread& thread, const char* p) {
   return p >= thread.context.stack && p < thread.context.stack + StackPool::kUsable;

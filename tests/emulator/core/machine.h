@@ -193,6 +193,7 @@ void dependency_wait(Site site);  // griddepcontrol.wait
 
 // --- Shared memory
 
+void find_static_shared();  // before a grid runs
 size_t static_shared_bytes();
 char* static_shared_begin();
 void place_static_shared(Block& block);

@@ -224,6 +224,7 @@ void run(Grid& grid, Goal goal) {
     m.scheduler = main_context();
     start_watchdog();
   }
+  find_static_shared();
   m.policy = draw_policy(m.random);
   uint64_t progress = m.progress;
   unsigned idle = 0;

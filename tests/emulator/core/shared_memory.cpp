@@ -1,16 +1,18 @@
 // Shared memory: __shared__ variables and the dynamic part, both poisoned with 0xff (NaN in every float
 // format).
 //
-// A __shared__ variable is a thread_local one, so the linker collects them all in the program's TLS segment,
-// and nothing else is there. Blocks run on one thread of the operating system and take turns: the segment's
-// contents are changed with the block.
-#include <link.h>
-
+// A __shared__ variable is a thread_local one, so the linker collects them all in the program's TLS segment, and
+// nothing else is there. Blocks run on one thread of the operating system and take turns: the segment's contents
+// are changed with the block. In a shared object that was opened later the segment may be missing on a thread until it
+// is first used: kernels there have dynamic shared memory only.
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "access.h"
 #include "fault.h"
 #include "machine.h"
+#include "object.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -22,29 +24,8 @@
 namespace emulator {
 namespace {
 
-struct Segment {
-  char* begin = nullptr;
-  size_t bytes = 0;
-};
-
-Segment find_segment() {
-  Segment segment;
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void* result) {
-        for (int i = 0; i < info->dlpi_phnum; ++i)
-          if (info->dlpi_phdr[i].p_type == PT_TLS)
-            *static_cast<Segment*>(result) = {static_cast<char*>(info->dlpi_tls_data),
-                                              info->dlpi_phdr[i].p_memsz};
-        return 1;  // the first entry is the program
-      },
-      &segment);
-  return segment;
-}
-
-const Segment& segment() {
-  static const Segment found = find_segment();
-  return found;
-}
+char* static_begin = nullptr;  // on the thread of the operating system that runs the grid
+size_t static_bytes = 0;
 
 constexpr unsigned kAlignment = 1024;  // what the largest swizzle pattern needs
 // The window that descriptors address: 1 KiB that the hardware keeps, static variables, dynamic memory.
@@ -69,8 +50,16 @@ void release(char* memory, size_t bytes) {
 
 }  // namespace
 
-char* static_shared_begin() { return segment().begin; }
-size_t static_shared_bytes() { return segment().bytes; }
+char* static_shared_begin() { return static_begin; }
+size_t static_shared_bytes() { return static_bytes; }
+
+void find_static_shared() {
+  static_bytes = own_object().tls_bytes;
+  static_begin = own_tls();
+  if (static_bytes == 0 || static_begin != nullptr) return;
+  std::fprintf(stderr, "emulator: a kernel in a shared object has static shared memory: make it dynamic\n");
+  std::abort();
+}
 
 Block::Block(Grid& owner, unsigned linear)
     : grid(&owner),

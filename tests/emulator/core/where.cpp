@@ -1,30 +1,17 @@
 #include "where.h"
 
-#include <link.h>
-#include <unistd.h>
-
 #include <cstdio>
 #include <cstring>
 #include <map>
 #include <sstream>
 #include <vector>
 
+#include "object.h"
+
 namespace emulator {
 namespace {
 
 std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
-
-// Where the program was loaded: addr2line wants addresses as they are in the file.
-uintptr_t load_address() {
-  uintptr_t base = 0;
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void* result) {
-        *static_cast<uintptr_t*>(result) = info->dlpi_addr;
-        return 1;  // the first entry is the program
-      },
-      &base);
-  return base;
-}
 
 #if defined(__aarch64__)
 constexpr const char* kAddr2Line[] = {"aarch64-linux-gnu-addr2line", "addr2line"};
@@ -32,17 +19,12 @@ constexpr const char* kAddr2Line[] = {"aarch64-linux-gnu-addr2line", "addr2line"
 constexpr const char* kAddr2Line[] = {"addr2line"};
 #endif
 
-// The lines that addr2line prints for an address of the program.
+// The lines that addr2line prints for an address of the program, or of the shared object that this is part of.
 std::vector<std::string> ask_addr2line(const char* options, uintptr_t address) {
-  char program[4096];
-  const ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-  if (length <= 0) return {};
-  program[length] = 0;
   std::vector<std::string> lines;
   for (const char* tool : kAddr2Line) {
     std::ostringstream command;
-    command << tool << " " << options << " -e '" << program << "' 0x" << std::hex << address
-            << " 2>/dev/null";
+    command << tool << " " << options << " -e '" << own_object().path << "' 0x" << std::hex << address << " 2>/dev/null";
     FILE* pipe = popen(command.str().c_str(), "r");
     if (pipe == nullptr) continue;
     for (char line[4096]; std::fgets(line, sizeof line, pipe) != nullptr;) {
@@ -92,7 +74,7 @@ std::string Where::text() const {
     return base_name(reinterpret_cast<const char*>(bits_ & ~kIsSite)) + ":" + std::to_string(line_);
   static std::map<uintptr_t, std::string> known_lines;
   // The call instruction ends one byte before the address that it returns to.
-  const uintptr_t address = static_cast<uintptr_t>(bits_) - 1 - load_address();
+  const uintptr_t address = static_cast<uintptr_t>(bits_) - 1 - own_object().load_address;
   std::string& text = known_lines[address];
   if (text.empty()) text = source_lines(address);
   if (text.empty()) text = hexadecimal(address);
@@ -103,7 +85,7 @@ std::string kernel_name(const void* code) {
   static std::map<const void*, std::string> names;
   std::string& name = names[code];
   if (!name.empty()) return name;
-  const uintptr_t address = reinterpret_cast<uintptr_t>(code) - load_address();
+  const uintptr_t address = reinterpret_cast<uintptr_t>(code) - own_object().load_address;
   const std::vector<std::string> lines = ask_addr2line("-f -C", address);
   if (!lines.empty() && lines[0][0] != '?') name = without_parameters(lines[0]);
   if (name.empty()) name = hexadecimal(address);

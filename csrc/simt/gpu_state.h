@@ -1,0 +1,121 @@
+// What a GPU device holds: weights in one block a layer, activations and the KV pool in one block each.
+#pragma once
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "../args.h"
+#include "../backend.h"
+#include "runtime.h"
+
+namespace gptoss::simt {
+
+struct GpuLayer : Layer {
+  uint64_t id = 0;  // of all weights that this process ever loaded: addresses are used again, ids are not
+  DeviceMemory memory;
+  uint16_t *qkv = nullptr, *o = nullptr, *router = nullptr;  // bf16 (rows, k); q, k and v are one matrix
+  float *qkv_bias = nullptr, *o_bias = nullptr, *router_bias = nullptr;
+  float *input_layernorm = nullptr, *post_attention_layernorm = nullptr, *sinks = nullptr;
+  ExpertArgs gate_up{}, down{};
+};
+
+struct GpuEnds : Ends {
+  uint64_t id = 0;
+  DeviceMemory memory;
+  uint16_t *embed_tokens = nullptr, *lm_head = nullptr;
+  float* norm = nullptr;
+};
+
+enum class Stage : uint8_t {
+  embed, attn_qkv, attn, attn_out, moe_route, moe_up, moe_down, unembed, sample, keep,
+};
+const char* name(Stage stage);
+
+// One call of the contract, written down by submit() before anything runs.
+struct Call {
+  Stage stage;
+  const Layer* layer = nullptr;
+  const Ends* ends = nullptr;
+  uint64_t weights = 0;  // their id
+  Batch grid{};          // counts that the grids are made for: buckets, not the live ones
+  Field field{};         // of keep()
+  int index = 0;         // of keep(): the layer; and
+  int kept = 0;          // the tokens
+};
+// Whether both put the same work into a stream.
+bool same(const std::vector<Call>& a, const std::vector<Call>& b);
+
+struct RecordedStep {
+  std::vector<Call> calls;
+  bool captured = false;
+  Graph graph{};
+};
+
+// Shapes, and where everything is.
+struct Buffers {
+  Config config;
+  Limits limits;
+  int splits = 0;          // of a whole context
+  size_t mask_words = 0;
+  size_t page_bytes = 0, page_layer_bytes = 0, page_head_bytes = 0;
+
+  // Inputs and results; see Field.
+  LiveCounts* live = nullptr;
+  int32_t *token = nullptr, *position = nullptr, *sequence = nullptr;
+  int32_t *full_pages = nullptr, *window_pages = nullptr, *row = nullptr;
+  SampleParams* sampling = nullptr;
+  TokenEdit* edits = nullptr;
+  uint32_t* masks = nullptr;
+  int32_t* next_token = nullptr;
+  float* logprob = nullptr;
+  int32_t* top_token = nullptr;
+  float* top_logprob = nullptr;
+  float *residual = nullptr, *attn = nullptr, *lse = nullptr, *router_logits = nullptr, *router_weight = nullptr;
+  int32_t* router_choice = nullptr;
+  float* logits = nullptr;
+
+  // Between stages.
+  float *inv_freq = nullptr, *rope_cos = nullptr, *rope_sin = nullptr;
+  double concentration = 1;
+  float* operand = nullptr;  // what the next product multiplies: (tokens or rows, hidden_size or q_size)
+  float* qkv = nullptr;      // (tokens, q_size + 2 kv_size)
+  float* partial = nullptr;  // (split tokens, heads, splits, 2 + head_dim)
+  int32_t* pairs = nullptr;  // see GroupArgs
+  ExpertTile* tiles = nullptr;
+  int32_t* tile_count = nullptr;
+  float* expert_h = nullptr;  // (pairs, intermediate_size)
+  float* expert_y = nullptr;  // (pairs, hidden_size)
+  uint8_t* kept = nullptr;    // (layers, fields that can be kept, max_kept tokens)
+};
+
+struct GpuState : State, Buffers {
+  DeviceMemory activations_memory, logits_memory, kv, kept_memory;
+
+  // The step that is being written down, and earlier ones that may be replayed; the newest last.
+  std::vector<Call> calls;
+  std::deque<RecordedStep> steps;
+  Ticket ticket = 0;
+  Stream stream;
+  Event chunk[2];  // ends of the pieces of an eager step
+  Event end;
+};
+
+struct Place {
+  void* data;
+  size_t bytes;
+};
+Place place(const Buffers& s, Field field);
+
+// Sets shapes, and points into `activations` and `logits`, or counts what they need.
+void arrange(Buffers& s, const Config& config, const Limits& limits, Arena& activations, Arena& logits);
+size_t kept_bytes(const Config& config, const Limits& limits);
+size_t token_bytes(const Config& config, Field field);
+uint8_t* kept_slot(const Buffers& s, Field field, int layer);
+
+// Steps of up to this many tokens are replayed from graphs and have their attention split; buckets are
+// powers of two.
+inline constexpr int kDecodeTokens = 64;
+int bucket(int count);
+
+}  // namespace gptoss::simt

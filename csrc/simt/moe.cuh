@@ -1,0 +1,89 @@
+// h (pairs, intermediate_size) = swiglu(gate_up_e t + bias); y (pairs, hidden_size) = down_e h + bias; then
+// residual += sum over rank of weight y; experts e in MXFP4 or bf16, gate and up rows interleaved
+//
+// A warp per row (up: a gate and its up row) and tile of up to four pairs of one expert; tiles along grid.y.
+// Bound by reading the experts, 3 * hidden * intermediate * 17 / 32 bytes each (13.2 MB of the 20b), once a tile.
+// Every element is one warp's sum in a fixed order, ranks are added in order; grouping decides only who reads.
+// Tested by test_emulated_device.py (all codes, many experts, bf16 experts) and gpu_backend_test.cpp.
+#pragma once
+
+#include "../args.h"
+#include "mxfp4.cuh"
+#include "dot.cuh"
+
+namespace gptoss::simt {
+
+GPTOSS_DEVICE Mxfp4Row row_of(const ExpertArgs& e, Mxfp4Row*, size_t row) {
+  return {e.blocks + row * (e.k / 8), e.scales + row * (e.k / 32)};
+}
+GPTOSS_DEVICE Bf16Row row_of(const ExpertArgs& e, Bf16Row*, size_t row) { return {e.dense + row * e.k}; }
+
+// u = row `row` of the tile's expert times its activations, bias included.
+template <class Row>
+GPTOSS_DEVICE void expert_row(const ExpertArgs& e, const ExpertTile& tile, int row,
+                              const float* const (&x)[kTileTokens], float (&u)[kTileTokens]) {
+  const size_t at = static_cast<size_t>(tile.expert) * e.rows + row;
+  dot(row_of(e, static_cast<Row*>(nullptr), at), e.k, x, tile.count, u);
+#pragma unroll
+  for (int t = 0; t < kTileTokens; ++t) u[t] += e.bias[at];
+}
+
+GPTOSS_DEVICE float swiglu(float gate, float up, float limit, float alpha) {
+  gate = fminf(gate, limit);
+  up = fmaxf(-limit, fminf(up, limit));
+  return gate * (1.0f / (1.0f + expf(-alpha * gate))) * (up + 1.0f);
+}
+
+template <class Row>
+__global__ void __launch_bounds__(kBlockThreads) moe_up(MoeArgs a) {
+  const int neuron = global_warp(), neurons = a.experts.rows / 2;
+  if (static_cast<int>(blockIdx.y) >= *a.tile_count || neuron >= neurons) return;
+  const ExpertTile tile = a.tiles[blockIdx.y];
+  const float* x[kTileTokens];
+#pragma unroll
+  for (int t = 0; t < kTileTokens; ++t)
+    x[t] = a.x + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)] / a.chosen) * a.experts.k;
+
+  float gate[kTileTokens], up[kTileTokens];
+  expert_row<Row>(a.experts, tile, 2 * neuron, x, gate);
+  expert_row<Row>(a.experts, tile, 2 * neuron + 1, x, up);
+  if (lane() != 0) return;
+#pragma unroll
+  for (int t = 0; t < kTileTokens; ++t) {
+    if (t >= tile.count) continue;
+    const float h = swiglu(gate[t], up[t], a.limit, a.alpha);
+    a.y[static_cast<size_t>(a.pairs[tile.first + t]) * neurons + neuron] = a.round ? round_to_bf16(h) : h;
+  }
+}
+
+template <class Row>
+__global__ void __launch_bounds__(kBlockThreads) moe_down(MoeArgs a) {
+  const int row = global_warp();
+  if (static_cast<int>(blockIdx.y) >= *a.tile_count || row >= a.experts.rows) return;
+  const ExpertTile tile = a.tiles[blockIdx.y];
+  const float* x[kTileTokens];
+#pragma unroll
+  for (int t = 0; t < kTileTokens; ++t)
+    x[t] = a.x + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)]) * a.experts.k;
+
+  float y[kTileTokens];
+  expert_row<Row>(a.experts, tile, row, x, y);
+  if (lane() != 0) return;
+#pragma unroll
+  for (int t = 0; t < kTileTokens; ++t)
+    if (t < tile.count) a.y[static_cast<size_t>(a.pairs[tile.first + t]) * a.experts.rows + row] = y[t];
+}
+
+__global__ void __launch_bounds__(kBlockThreads) moe_combine(CombineArgs a) {
+  const int token = global_warp();
+  if (token >= a.live->tokens) return;
+  const float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
+  for (int i = lane(); i < a.size; i += kWarp) {
+    const float* y = a.y + static_cast<size_t>(token) * a.chosen * a.size + i;
+    float sum = weight[0] * y[0];
+    for (int rank = 1; rank < a.chosen; ++rank) sum = sum + weight[rank] * y[static_cast<size_t>(rank) * a.size];
+    a.residual[static_cast<size_t>(token) * a.size + i] += sum;
+  }
+}
+
+}  // namespace gptoss::simt

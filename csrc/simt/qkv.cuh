@@ -1,0 +1,49 @@
+// q = rope(q), in place; key page = rope(k), value page = v; of qkv (tokens, heads + 2 kv_heads, head_dim)
+//
+// A warp per token and head, a lane per pair (j, j + head_dim / 2); four warps to a block.
+// Bound by latency: 4 bytes read and 2 or 4 written for each element (20 KB a token of the 20b).
+// No sums; every element has one writer.
+// Tested by test_emulated_device.py and gpu_backend_test.cpp.
+#pragma once
+
+#include "dot.cuh"
+#include "kv.cuh"
+
+namespace gptoss::simt {
+
+template <class Kv>
+__global__ void __launch_bounds__(kBlockThreads) rotate_append(AppendArgs a) {
+  const int all_heads = a.heads + 2 * a.kv_heads;
+  const int token = global_warp() / all_heads, head = global_warp() % all_heads;
+  if (token >= a.live->tokens) return;
+  const int half = a.head_dim / 2, position = a.position[token], slot = position % kPageSlots;
+  float* x = a.qkv + (static_cast<size_t>(token) * all_heads + head) * a.head_dim;
+  const bool is_query = head < a.heads, is_value = head >= a.heads + a.kv_heads;
+  PageHead<Kv> page{};
+  if (!is_query)
+    page = page_head<Kv>(a.kv, a.sequence[token], position / kPageSlots, (head - a.heads) % a.kv_heads,
+                         a.head_dim);
+
+  for (int j = lane(); j < half; j += kWarp) {
+    float first = x[j], second = x[j + half];
+    if (is_value) {
+      store(page.values + slot * a.head_dim + j, first);
+      store(page.values + slot * a.head_dim + j + half, second);
+      continue;
+    }
+    const float c = a.rope_cos[static_cast<size_t>(token) * half + j];
+    const float s = a.rope_sin[static_cast<size_t>(token) * half + j];
+    const float turned = first * c - second * s;
+    second = second * c + first * s;
+    first = turned;
+    if (is_query) {
+      x[j] = a.round_q ? round_to_bf16(first) : first;
+      x[j + half] = a.round_q ? round_to_bf16(second) : second;
+    } else {
+      store(page.keys + j * kPageSlots + slot, first);
+      store(page.keys + (j + half) * kPageSlots + slot, second);
+    }
+  }
+}
+
+}  // namespace gptoss::simt

@@ -1,0 +1,85 @@
+// choice, weight (tokens, chosen) = the largest router logits, lowest id on ties, and their softmax; then
+// pairs (tokens * chosen) of token and rank, grouped by expert and cut into tiles {expert, first, count}
+//
+// choose: a warp per token, a lane for every kWarp-th expert. group: one block, a thread per expert.
+// Bound by latency; group reads tokens * chosen * 4 bytes once for each expert, from cache.
+// Sums in order of rank; the grouping is a stable sort by counts and needs no atomics.
+// Tested by test_emulated_device.py and gpu_backend_test.cpp.
+#pragma once
+
+#include "../args.h"
+#include "dot.cuh"
+
+namespace gptoss::simt {
+
+// Ascending keys: largest value first, lowest id on ties. Not-a-number has a place, too: a choice is an expert.
+GPTOSS_DEVICE uint64_t sort_key(float value, uint32_t id) {
+  return static_cast<uint64_t>(~sampling::ordered(value)) << 32 | id;
+}
+
+__global__ void __launch_bounds__(kBlockThreads) choose(RouteArgs a) {
+  const int token = global_warp();
+  if (token >= a.live->tokens) return;
+  const float* logits = a.logits + static_cast<size_t>(token) * a.experts;
+  int32_t* choice = a.choice + static_cast<size_t>(token) * a.chosen;
+  float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
+
+  uint64_t taken = 0;  // keys up to this one are chosen already
+  float largest = 0, sum = 0;
+  for (int rank = 0; rank < a.chosen; ++rank) {
+    uint64_t best = ~uint64_t{0};
+    for (int e = lane(); e < a.experts; e += kWarp) {
+      const uint64_t key = sort_key(logits[e], static_cast<uint32_t>(e));
+      if (key < best && (rank == 0 || key > taken)) best = key;
+    }
+#pragma unroll
+    for (int mask = kWarp / 2; mask > 0; mask /= 2) {
+      const uint64_t other = shuffle_xor(best, mask);
+      best = other < best ? other : best;
+    }
+    taken = best;
+    const int expert = static_cast<int>(static_cast<uint32_t>(best));
+    if (rank == 0) largest = logits[expert];
+    const float unscaled = expf(logits[expert] - largest);
+    sum += unscaled;
+    if (lane() == 0) choice[rank] = expert, weight[rank] = unscaled;
+  }
+  if (lane() == 0)
+    for (int rank = 0; rank < a.chosen; ++rank) weight[rank] /= sum;
+}
+
+inline size_t group_shared(int experts) { return 2 * static_cast<size_t>(experts) * sizeof(int32_t); }
+
+__global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
+  GPTOSS_DYNAMIC_SHARED(int32_t, shared);
+  int32_t *first = shared, *first_tile = shared + a.experts;
+  const int pairs = a.live->tokens * a.chosen;
+
+  for (int e = threadIdx.x; e < a.experts; e += blockDim.x) {
+    int count = 0;
+    for (int p = 0; p < pairs; ++p) count += a.choice[p] == e;
+    first[e] = count;
+  }
+  __syncthreads();  // all counts are there
+  if (threadIdx.x == 0) {
+    int pair = 0, tile = 0;
+    for (int e = 0; e < a.experts; ++e) {
+      const int count = first[e];
+      first[e] = pair;
+      first_tile[e] = tile;
+      pair += count;
+      tile += (count + kTileTokens - 1) / kTileTokens;
+    }
+    *a.tile_count = tile;
+  }
+  __syncthreads();  // counts have become places
+  for (int e = threadIdx.x; e < a.experts; e += blockDim.x) {
+    int at = first[e];
+    for (int p = 0; p < pairs; ++p)
+      if (a.choice[p] == e) a.pairs[at++] = p;
+    for (int from = first[e], tile = first_tile[e]; from < at; from += kTileTokens, ++tile)
+      a.tiles[tile] = {e, from, min(kTileTokens, at - from)};
+  }
+}
+
+}  // namespace gptoss::simt

@@ -1,0 +1,75 @@
+#include "runtime.h"
+
+#include <stdexcept>
+
+namespace gptoss::simt {
+
+void check(GPU(Error_t) status, const std::string& what) {
+  if (status == GPU(Success)) return;
+  (void)GPU(GetLastError)();  // so that the next call does not report it again
+  throw std::runtime_error(what + ": " + GPU(GetErrorString)(status));
+}
+
+DeviceMemory::DeviceMemory(size_t bytes, const char* what) : bytes_(bytes) {
+  if (bytes == 0) return;
+  const GPU(Error_t) status = GPU(Malloc)(&data_, bytes);
+  if (status == GPU(Success)) return;
+  size_t free = 0, total = 0;
+  (void)GPU(GetLastError)();
+  (void)GPU(MemGetInfo)(&free, &total);
+  data_ = nullptr;
+  throw std::runtime_error("out of memory: the device refused " + std::to_string(bytes) + " bytes for the " + what +
+                           " (" + std::to_string(free) + " of " + std::to_string(total) +
+                           " are free): " + GPU(GetErrorString)(status));
+}
+
+DeviceMemory::~DeviceMemory() {
+  if (data_) (void)GPU(Free)(data_);
+}
+
+Stream::Stream() { check(GPU(StreamCreateWithFlags)(&stream_, GPU(StreamNonBlocking)), "creating a stream"); }
+Stream::~Stream() {
+  (void)GPU(StreamSynchronize)(stream_);
+  (void)GPU(StreamDestroy)(stream_);
+}
+void Stream::wait() const { check(GPU(StreamSynchronize)(stream_), "waiting for the device"); }
+
+Event::Event() { check(GPU(EventCreateWithFlags)(&event_, GPU(EventDisableTiming)), "creating an event"); }
+Event::~Event() { (void)GPU(EventDestroy)(event_); }
+void Event::record(GPU(Stream_t) stream) { check(GPU(EventRecord)(event_, stream), "recording an event"); }
+bool Event::done() const {
+  const GPU(Error_t) status = GPU(EventQuery)(event_);
+  if (status == GPU(ErrorNotReady)) {
+    (void)GPU(GetLastError)();
+    return false;
+  }
+  check(status, "running on the device");
+  return true;
+}
+
+Graph::~Graph() {
+  if (executable_) (void)GPU(GraphExecDestroy)(executable_);
+}
+// Thread-local: what other threads do at the same time, with other engines, is none of this capture's
+// business.
+void Graph::begin(GPU(Stream_t) stream) {
+  check(GPU(StreamBeginCapture)(stream, GPU(StreamCaptureModeThreadLocal)), "beginning to capture a graph");
+}
+void Graph::abandon(GPU(Stream_t) stream) {
+  GPU(Graph_t) graph = nullptr;
+  (void)GPU(StreamEndCapture)(stream, &graph);
+  if (graph) (void)GPU(GraphDestroy)(graph);
+  (void)GPU(GetLastError)();
+}
+Graph Graph::end(GPU(Stream_t) stream) {
+  GPU(Graph_t) graph = nullptr;
+  check(GPU(StreamEndCapture)(stream, &graph), "capturing a graph");
+  Graph result;
+  const GPU(Error_t) status = GPU(GraphInstantiateWithFlags)(&result.executable_, graph, 0);
+  (void)GPU(GraphDestroy)(graph);
+  check(status, "making a graph executable");
+  return result;
+}
+void Graph::launch(GPU(Stream_t) stream) const { check(GPU(GraphLaunch)(executable_, stream), "launching a graph"); }
+
+}  // namespace gptoss::simt

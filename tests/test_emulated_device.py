@@ -1,0 +1,299 @@
+"""The GPU device of csrc/simt without a GPU: its sources over the emulator, as a plug-in beside the CPU.
+
+The emulator looks at every access of every kernel and reports races, bounds and divergence as a failed launch, so a
+test that passes also says that the kernels were silent. Shapes are small: it is some thousand times slower than a GPU.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import gptoss_native as gptoss
+import tolerances
+from conftest import CaseMaker
+from engines import all_logits, chunks, ids
+from gptoss_native import _core
+from make_checkpoint import hf_config, make_tensors, write_bf16
+from native_build import ROOT
+from shapes import FULL, SLIDING, Shape
+from test_device_plugin import FIELDS, generate, open_on
+from test_sampling import KINDS, VOCAB, random_params
+from test_sampling import SHAPE as SAMPLING_SHAPE
+
+pytestmark = pytest.mark.slow
+
+SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 32, "head_dim": 16, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "num_local_experts": 6, "num_experts_per_tok": 2, "vocab_size": 101}
+
+
+def small(name: str, *, prompt: int, random_nibbles: bool = False, **fields: Any) -> Shape:
+    return Shape(name, SMALL | fields, prompt, random_nibbles)
+
+
+DEFAULT = small("emulated", prompt=72)
+SHAPES = [
+    DEFAULT,
+    small("emulated_window", sliding_window=128, prompt=131, num_hidden_layers=1, layer_types=[SLIDING]),
+    small("emulated_nibbles", random_nibbles=True, hidden_size=64, intermediate_size=96, prompt=7),
+    small("emulated_window_of_one", sliding_window=1, prompt=20),
+    small("emulated_head_dim_24", head_dim=24, num_attention_heads=6, num_key_value_heads=3, prompt=20),
+    small("emulated_head_dim_128", head_dim=128, num_attention_heads=2, num_key_value_heads=1, prompt=20),
+    small("emulated_top_one", num_local_experts=7, num_experts_per_tok=1, prompt=20),
+    small("emulated_many_experts", num_local_experts=130, num_experts_per_tok=8, prompt=20, num_hidden_layers=1),
+]
+EXACT = {"max_context": 256, "max_tokens": 160, "max_outputs": 160, "threads": 2}
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name under which the emulated device is registered."""
+    missing = [tool for tool in ("cmake", "ninja", "c++") if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    build_type, _, sanitizer = _core.info()["build_type"].partition(" (")
+    if sanitizer:
+        pytest.skip("the emulator's detector is its own, and no sanitizer's")
+    folder = tmp_path_factory.mktemp("emulated")
+    settings = {"CMAKE_BUILD_TYPE": build_type, "GPTOSS_PYTHON_MODULE": "OFF", "GPTOSS_EMULATED_DEVICE": "ON",
+                "GPTOSS_CUDA": "OFF", "GPTOSS_HIP": "OFF", "GPTOSS_METAL": "OFF"}
+    defines = [f"-D{name}={value}" for name, value in settings.items()]
+    for command in (["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *defines],
+                    ["ninja", "-C", str(folder), "gptoss_device_emulated"]):
+        result = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        assert result.returncode == 0, result.stdout + result.stderr
+    if _core.info()["compiler"] not in (folder / "generated/build_info.h").read_text():
+        pytest.skip("the module was built by another compiler than the one here")
+    _core.register_device("emulated", str(folder / "devices/gptoss_device_emulated.so"))
+    return "emulated"
+
+
+@pytest.fixture(autouse=True)
+def silent(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """A fault that nobody noticed in the numbers is still a fault."""
+    yield
+    assert "emulator:" not in capfd.readouterr().err
+
+
+def reset_seed(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setenv("GPTOSS_EMULATOR_SEED", str(seed))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_exact_logits_are_those_of_the_reference(case_of: CaseMaker, device: str, shape: Shape) -> None:
+    case = case_of(shape)
+    engine = open_on(device, case.folder, **EXACT)
+    got = all_logits(engine, case.tokens)
+    engine.close()
+    assert np.abs(got - case.trace.logits).max() <= tolerances.LOGITS
+
+
+def test_chunks_token_by_token_and_another_schedule_change_no_bit(
+    case_of: CaseMaker, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also: a step alone is the same eagerly, captured, and replayed."""
+    case = case_of(DEFAULT)
+    tokens = case.tokens[:66]
+    engine = open_on(device, case.folder, **EXACT)
+    whole = all_logits(engine, tokens)
+    for sizes in ([1], [63, 1, 2]):
+        assert np.array_equal(all_logits(engine, tokens, sizes), whole), sizes
+    engine.close()
+    for seed in (1, 2):
+        reset_seed(monkeypatch, seed)
+        engine = open_on(device, case.folder, **EXACT)
+        assert np.array_equal(all_logits(engine, tokens, [40]), whole)
+        engine.close()
+
+
+@pytest.mark.parametrize("length", [127, 128, 129])
+def test_a_window_of_128(case_of: CaseMaker, device: str, length: int) -> None:
+    """The last token, decoded after a prefill of all others, at each side of the window's edge."""
+    case = case_of(SHAPES[1])
+    engine = open_on(device, case.folder, **EXACT)
+    session = engine.session()
+    engine.step([_core.Work(session, ids(case.tokens[:length]))])
+    [output] = engine.step([_core.Work(session, ids(case.tokens[length:length + 1]), rows=ids([0]))])
+    engine.close()
+    assert np.abs(output.logits[0] - case.trace.logits[length]).max() <= tolerances.LOGITS
+
+
+def test_two_sequences_in_one_step_are_two_alone(case_of: CaseMaker, device: str) -> None:
+    case = case_of(DEFAULT)
+    engine = open_on(device, case.folder, **EXACT)
+    prompts = [case.tokens[:24], case.tokens[30:54][::-1].copy()]
+    alone = [all_logits(engine, prompt) for prompt in prompts]
+    sessions = [engine.session() for _ in prompts]
+    parts: list[list[npt.NDArray[np.float32]]] = [[], []]
+    for pieces in zip(*(chunks(prompt, [11, 1]) for prompt in prompts), strict=True):
+        work = [_core.Work(session, ids(piece), rows=ids(range(len(piece))))
+                for session, piece in zip(sessions, pieces, strict=True)]
+        for part, output in zip(parts, engine.step(work), strict=True):
+            part.append(output.logits)
+    engine.close()
+    for part, want in zip(parts, alone, strict=True):
+        assert np.array_equal(np.concatenate(part), want)
+
+
+def test_a_long_context_in_splits(case_of: CaseMaker, device: str) -> None:
+    """A prefill sums the splits of a query in one warp, a decode step each of them in its own: the same bits."""
+    shape = small("emulated_splits", num_hidden_layers=1, layer_types=[FULL], num_attention_heads=1,
+                  num_key_value_heads=1, prompt=1026)
+    case = case_of(shape)
+    engine = open_on(device, case.folder, max_context=2048, max_tokens=1100, max_outputs=8)
+    session = engine.session()
+    [whole] = engine.step([_core.Work(session, case.tokens, rows=ids([1025]))])
+    assert session.truncate(1025) == 1025
+    [decoded] = engine.step([_core.Work(session, case.tokens[1025:], rows=ids([0]))])
+    engine.close()
+    assert np.array_equal(decoded.logits, whole.logits)
+    assert np.abs(whole.logits[0] - case.trace.logits[1025]).max() <= tolerances.LOGITS
+
+
+@pytest.mark.parametrize("sampling", [
+    {}, {"temperature": 1.0}, {"temperature": 0.7, "top_p": 0.9, "seed": 2**63 + 5}], ids=str)
+def test_generated_tokens_are_those_of_the_cpu(case_of: CaseMaker, device: str, sampling: dict[str, Any]) -> None:
+    case = case_of(DEFAULT)
+    cpu, other = (open_on(name, case.folder, **EXACT) for name in ("cpu", device))
+    assert generate(cpu, case.tokens[:5], 20, **sampling) == generate(other, case.tokens[:5], 20, **sampling)
+    other.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_draws_from_the_same_logits(case_of: CaseMaker, device: str, kind: str) -> None:
+    """The very same token, not only nearly always: sampling is exact arithmetic on every device."""
+    rng = np.random.default_rng(list(KINDS).index(kind))
+    case = case_of(SAMPLING_SHAPE)
+    cpu, other = (open_on(name, case.folder, max_sequences=3, max_context=2048, max_tokens=8, max_outputs=8)
+                  for name in ("cpu", device))
+    for _ in range(2):
+        logits = np.asarray(KINDS[kind](rng, (3, VOCAB)), dtype=np.float32)
+        params = [random_params(rng) for _ in range(3)]
+        results = []
+        for engine in (cpu, other):
+            work = [_core.Work(engine.session(), ids([0]), sampling=_core.Sampling(**p)) for p in params]
+            results.append(engine.run_stages(["sample"], 0, work, {"logits": logits},
+                                             ["next_token", "logprob", "top_token", "top_logprob"]))
+        ours, theirs = results
+        assert np.array_equal(ours["next_token"], theirs["next_token"])
+        for i, p in enumerate(params):
+            if ours["next_token"][i] >= 0 and p["logprobs"] >= 0:
+                top = slice(0, p["logprobs"])
+                assert np.array_equal(ours["top_token"][i, top], theirs["top_token"][i, top])
+                np.testing.assert_allclose(ours["logprob"][i], theirs["logprob"][i], rtol=2**-22)
+                np.testing.assert_allclose(ours["top_logprob"][i, top], theirs["top_logprob"][i, top], rtol=2**-22)
+    other.close()
+
+
+def layer_fields(device: str, folder: Path, layer: int, **settings: Any) -> dict[str, npt.NDArray[Any]]:
+    """FIELDS after all stages of a layer, of 20 tokens and the same residual on every device."""
+    residual = np.random.default_rng(4).normal(0, 2, (20, 32)).astype(np.float32)
+    stages = ["attn_qkv", "attn", "attn_out", "moe_route", "moe_up", "moe_down"]
+    engine = open_on(device, folder, **(EXACT | settings))
+    fields = engine.run_stages(stages, layer, [_core.Work(engine.session(), ids(range(20)))], {"residual": residual}, FIELDS)
+    engine.close()
+    return fields
+
+
+@pytest.mark.parametrize("layer", [0, 1], ids=["sliding", "full"])
+def test_every_field_of_a_layer(case_of: CaseMaker, device: str, layer: int) -> None:
+    cpu, other = (layer_fields(name, case_of(DEFAULT).folder, layer) for name in ("cpu", device))
+    assert np.array_equal(cpu.pop("router_choice"), other.pop("router_choice"))
+    for field in cpu:
+        assert tolerances.error(cpu[field], other[field].astype(np.float64))[1] <= 2e-5, field
+
+
+@pytest.mark.parametrize(("precision", "kv_dtype"), [("exact", "bf16"), ("fast", "f32"), ("fast", "bf16")])
+def test_both_round_the_same_operands(case_of: CaseMaker, device: str, precision: str, kv_dtype: str) -> None:
+    """They are nearer to each other than to exact arithmetic."""
+    folder = case_of(DEFAULT).folder
+    exact = layer_fields("cpu", folder, 1)
+    cpu, other = (layer_fields(name, folder, 1, precision=precision, kv_dtype=kv_dtype) for name in ("cpu", device))
+    for field in ("attn", "lse", "router_logits", "residual"):
+        effect = tolerances.error(other[field], exact[field].astype(np.float64))[0]
+        assert effect > 1e-5, field
+        assert tolerances.error(cpu[field], other[field].astype(np.float64))[0] < 0.5 * effect, field
+
+
+def test_observed_values_are_those_of_the_cpu(case_of: CaseMaker, device: str) -> None:
+    case = case_of(DEFAULT)
+    seen = []
+    for name in ("cpu", device):
+        engine = open_on(name, case.folder, max_observed=40, **EXACT)
+        work = [_core.Work(engine.session(), ids(case.tokens[:9])),
+                _core.Work(engine.session(), ids(case.tokens[:20]), rows=ids([19]))]
+        output, fields = engine.observe(work, FIELDS)
+        seen.append(fields)
+        assert np.array_equal(output[1].logits, all_logits(engine, case.tokens[:20])[19:]), "observing changes no bit"
+        engine.close()
+    cpu, other = seen
+    assert np.array_equal(cpu.pop("router_choice"), other.pop("router_choice"))
+    for field in cpu:
+        assert tolerances.error(cpu[field], other[field].astype(np.float64))[1] <= 1e-4, field
+
+
+def test_sequences_that_share_a_prefix_part_ways(case_of: CaseMaker, device: str) -> None:
+    """Inside a page, which each of them copies before it writes."""
+    case = case_of(DEFAULT)
+    engine = open_on(device, case.folder, **EXACT)
+    other = np.concatenate([case.tokens[:30], case.tokens[:6]])
+    want = [all_logits(engine, tokens) for tokens in (case.tokens[:36], other)]
+    first = engine.session()
+    engine.step([_core.Work(first, ids(case.tokens[:30]), checkpoints=[30])])
+    second = engine.session(other)
+    assert second.length == 30
+    for session, tokens, logits in ((second, other, want[1]), (first, case.tokens[:36], want[0])):
+        assert np.array_equal(all_logits(engine, tokens[30:], session=session), logits[30:])
+    engine.close()
+
+
+def test_experts_in_bf16(tmp_path: Path, device: str) -> None:
+    config = hf_config(**(SMALL | {"num_hidden_layers": 1}))
+    write_bf16(tmp_path, config, make_tensors(config, 7), tokenizer=False)
+    cpu, other = (open_on(name, tmp_path, **EXACT) for name in ("cpu", device))
+    tokens = np.arange(10)
+    assert np.abs(all_logits(cpu, tokens) - all_logits(other, tokens)).max() <= tolerances.LOGITS
+    other.close()
+
+
+def test_an_interrupted_step_leaves_no_trace(case_of: CaseMaker, device: str) -> None:
+    case = case_of(DEFAULT)
+    engine = open_on(device, case.folder, **EXACT)
+    session, free = engine.session(), engine.free_pages
+    tokens = np.resize(case.tokens, 150)
+    with pytest.raises(InterruptedError, match="nothing was added"):
+        engine.step([_core.Work(session, ids(tokens))], interrupted=lambda: True)
+
+    def complain() -> bool:
+        raise LookupError("the caller's own")
+
+    with pytest.raises(LookupError, match="the caller's own"):
+        engine.step([_core.Work(session, ids(tokens))], interrupted=complain)
+    assert session.length == 0 and engine.free_pages == free
+    got = all_logits(engine, case.tokens[:20], session=session)
+    assert np.array_equal(got, all_logits(engine, case.tokens[:20]))
+    engine.close()
+
+
+def test_a_model_that_does_not_fit_is_refused_with_figures(case_of: CaseMaker, device: str) -> None:
+    """The emulated card has 1 GiB."""
+    with pytest.raises(RuntimeError, match=r"out of memory: the KV cache \(\d+ bytes\).* of device emulated, \d+ of"):
+        open_on(device, case_of(DEFAULT).folder, max_context=131072, max_sequences=64)
+
+
+def test_the_package_uses_it_like_any_other(case_of: CaseMaker, device: str) -> None:
+    params = gptoss.SamplingParams(temperature=0.8, top_p=0.95, seed=11, max_tokens=8)
+    results = {}
+    for name in ("cpu", device):
+        with gptoss.load(case_of(DEFAULT).folder, device=name, max_context=128, max_sequences=1, precision="exact",
+                         kv_dtype="f32") as engine:
+            assert engine.device.name == name
+            results[name] = engine.generate([1, 2, 3], params).tokens
+    assert results["cpu"] == results[device]
