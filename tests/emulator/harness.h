@@ -89,7 +89,8 @@ inline void expect_caught(const char* name, const std::vector<emulator::Kind>& k
   };
   const bool ends_program = may_be(emulator::Kind::kOutOfBounds) || may_be(emulator::Kind::kHostMemory) ||
                             may_be(emulator::Kind::kMisaligned);
-  const bool needs_hooks = may_be(emulator::Kind::kRace) || may_be(emulator::Kind::kInFlight);
+  const bool needs_hooks = may_be(emulator::Kind::kRace) || may_be(emulator::Kind::kInFlight) ||
+                           may_be(emulator::Kind::kProxyFence);
   if (!kHooked && only.empty() && ends_program) {
     ++not_looked_at;
     return;
