@@ -1,1 +1,1 @@
-"""Stages, whole steps and the start of gptoss_native, each beside the ceiling of the machine it ran on."""
+"""What developers measure beside `gptoss-native bench`: other engines, and the parser."""

@@ -1,4 +1,4 @@
-"""The bench: its form, on a tiny checkpoint, and its bytes, against the published sizes. No time is judged."""
+"""The bench: its form, on tiny checkpoints, and its bytes and FLOPs, against the published sizes. No time is judged."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import gptoss_native
 from gptoss_native import Config
+from gptoss_native.bench.costs import Cost, Model
+from gptoss_native.bench.measure import Ceilings, Row, Spread, compare
+from gptoss_native.bench.regressions import compare_results
+from gptoss_native.bench.report import read_json, write_json
+from gptoss_native.cli import main
 from make_checkpoint import PRESETS, hf_config
 from shapes import DEFAULT
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from bench.costs import Cost, Model  # noqa: E402
-from bench.measure import Ceilings, Spread, compare  # noqa: E402
 
 QUICK = ("--rounds", "2", "--tokens", "1,8", "--prefill", "16", "--contexts", "0,40", "--batches", "1,3", "--probe-megabytes", "4",
          "--probe-seconds", "0.001")
 
 
-def model(preset: str) -> Model:
-    return Model(Config.from_hf(hf_config(**PRESETS[preset]), "a preset"))
+def model(preset: str, **formats: str) -> Model:
+    return Model(Config.from_hf(hf_config(**PRESETS[preset]), "a preset"), **formats)
 
 
 @pytest.mark.parametrize("preset, published", [("20b", 3_708_089_088), ("120b", 5_002_907_904)])
@@ -38,6 +39,15 @@ def test_a_decoded_token_reads_the_published_bytes(preset: str, published: int) 
     layers = PRESETS[preset]["num_hidden_layers"]
     assert at_start.bytes == published + kv_per_layer * layers  # the token's own key and value
     assert cached.bytes == published + kv_per_layer * layers // 2 * (8192 + 128)
+
+
+@pytest.mark.parametrize("dense, gigabytes", [("bf16", 3.71), ("int8", 2.57)])
+def test_a_decoded_token_of_the_20b_reads_the_known_gigabytes(dense: str, gigabytes: float) -> None:
+    assert round(model("20b", dense=dense).step(1).bytes / 1e9, 2) == gigabytes
+
+
+def test_a_token_of_a_prompt_of_the_20b_takes_the_known_flops() -> None:
+    assert round(model("20b").step(512).flops / 512 / 1e9, 2) == 6.13
 
 
 def test_a_batch_reads_each_weight_once_and_every_cache() -> None:
@@ -62,37 +72,148 @@ def test_a_percentage_is_taken_round_by_round_of_the_nearer_ceiling() -> None:
     assert row.seconds == Spread(median=2, low=1.5, high=3, rounds=3)
 
 
+def test_a_matrix_unit_is_the_ceiling_of_arithmetic_where_there_is_one() -> None:
+    ceilings = Ceilings(read=100, fma=1000, matrix=8000)
+    assert ceilings.nearer(Cost(bytes=100, flops=7999)) == "read"
+    assert ceilings.nearer(Cost(bytes=100, flops=16000)) == "matrix" and ceilings.seconds(Cost(100, 16000)) == 2
+    assert Ceilings(read=100, fma=1000).nearer(Cost(bytes=100, flops=1001)) == "fma"
+
+
+# Results and their comparison
+
+
+def measured(name: str, seconds: list[float], read: float = 100, **settings: Any) -> Row:
+    """Rounds of something that reads 100 bytes, beside a read bandwidth."""
+    return compare("decode", name, {"threads": 2, "precision": "fast", **settings}, Cost(100, 10), seconds,
+                   [Ceilings(read, 1000)] * len(seconds), tokens_per_second=1.0)
+
+
+STEADY = [2.0, 2.1, 2.2]
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
+    rows = [measured("a", STEADY), replace(measured("b", STEADY), ceilings=Ceilings(1, 2, 3), facts={"tokens_per_second": 4.5}),
+            Row("start", "import", {}, Spread.of([1.0]), Cost(), "", None, None)]
+    write_json(tmp_path / "result.json", {"cpu": "one"}, rows)
+    assert read_json(tmp_path / "result.json") == ({"cpu": "one"}, rows)
+    (tmp_path / "other.json").write_text('{"schema": 99}')
+    with pytest.raises(ValueError, match="schema 1, found 99"):
+        read_json(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize("name", ["2026-11-21-epyc-zen5-2-cores", "2026-11-26-xeon-emerald-rapids-2-cores"])
+def test_committed_results_can_be_read(name: str) -> None:
+    machine, rows = read_json(Path(__file__).parents[1] / "bench" / "results" / f"{name}.json")
+    assert machine["cpu"] and rows
+
+
+@pytest.mark.parametrize("after, verdict", [
+    (measured("a", [2.05, 2.15, 2.25]), ""),            # within the spread
+    (measured("a", [1.0, 2.1, 9.0]), ""),               # a wider spread about the same median
+    (measured("a", [2.21, 2.22, 2.23]), "slower"),
+    (measured("a", [2.16, 2.17, 2.18]), ""),            # beyond the quartiles, but by less than a regression is
+    (measured("a", [1.0, 1.1, 1.2]), "faster"),
+    (measured("a", [4.0, 4.2, 4.4], read=50), ""),      # the machine reads half as fast, and the engine keeps up
+    (measured("a", [2.5, 2.6, 2.7], read=100, isa="other"), "slower"),
+])  # fmt: skip
+def test_only_what_is_slower_beyond_the_spread_is_a_regression(after: Row, verdict: str) -> None:
+    comparison = compare_results([measured("a", STEADY), measured("gone", STEADY)], [after, measured("new", STEADY)])
+    assert [change.verdict for change in comparison.changes] == [verdict]
+    assert (comparison.only_before, comparison.only_after) == (1, 1)
+
+
+def test_results_of_other_settings_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="no row in common"):
+        compare_results([measured("a", STEADY)], [measured("a", STEADY, dense="int8")])
+    assert compare_results([measured("a", STEADY)], [measured("a", STEADY, dense="bf16")]).changes
+
+
+def test_compare_says_what_became_slower_with_its_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    write_json(before, {"commit": "old"}, [measured("a", STEADY), measured("b", STEADY)])
+    write_json(after, {"commit": "new"}, [measured("a", STEADY), measured("b", [s * 1.5 for s in STEADY])])
+    assert main(["bench", "--compare", str(before), str(before)]) == 0
+    assert "0 regressions in 2 rows" in capsys.readouterr().out
+    assert main(["bench", "--compare", str(before), str(after)]) == 1
+    out = capsys.readouterr().out
+    assert "1 regression in 2 rows" in out and "- commit: old -> new" in out
+    assert [line.split("|")[1].strip() for line in out.splitlines() if line.endswith("| slower |")] == ["b"]
+    assert main(["bench", "--compare", str(before), str(after), "--tolerance", "60"]) == 0
+    assert main(["bench", "decode", "--compare", str(before), str(after)]) == 2
+
+
+# The command
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), *sys.path]))}
-    return subprocess.run([sys.executable, "-m", "bench", *arguments], cwd=ROOT, text=True,
-                          capture_output=True, env=environment, timeout=300)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(gptoss_native.__file__).parents[1]), *sys.path])}
+    return subprocess.run([sys.executable, "-m", "gptoss_native", "bench", *arguments], text=True, capture_output=True,
+                          env=environment, timeout=300)
 
 
 def test_all_of_it_on_a_tiny_checkpoint(case_of: Any, tmp_path: Path) -> None:
     case = case_of(DEFAULT)
     target = tmp_path / "result.json"
-    done = run("all", "--model", str(case.folder), "--threads", "1,2", "--precision", "fast,exact", "--json", str(target), *QUICK)
+    done = run("--model", str(case.folder), "--threads", "1,2", "--precision", "fast,exact", "--json", str(target), *QUICK)
     assert done.returncode == 0, done.stderr
     result = json.loads(target.read_text())
     assert {"cpu", "usable_cores", "cpu_isa", "date", "commit", "gptoss_native"} <= result["machine"].keys()
+    assert str(tmp_path) not in result["machine"]["command"] and str(case.folder) not in result["machine"]["command"]
 
     identities = [(row["bench"], row["name"], *sorted(row["settings"].items())) for row in result["rows"]]
     assert len(set(identities)) == len(identities)
     for row in result["rows"]:
         assert 0 < row["seconds"]["low"] <= row["seconds"]["median"] <= row["seconds"]["high"]
+        assert {"threads", "isa", "precision", "kv_dtype", "dense"} <= row["settings"].keys()
         if row["bench"] not in ("start", "cancel"):
-            assert row["nearer"] in ("read", "fma") and row["percent"]["median"] > 0 and row["ceilings"]["read"] > 0
-            assert {"threads", "precision", "kv_dtype"} <= row["settings"].keys()
+            assert row["nearer"] in ("read", "fma", "matrix") and row["percent"]["median"] > 0 and row["ceilings"]["read"] > 0
     counts = {bench: sum(row["bench"] == bench for row in result["rows"]) for bench in ("stage", "prefill", "decode", "batch", "cancel")}
     assert counts == {"stage": 4 * 15, "prefill": 4, "decode": 8, "batch": 8, "cancel": 8}
     assert [row["name"] for row in result["rows"] if row["bench"] == "start"][-1] == "second token"
     for heading in ("stage", "prefill", "decode", "decode of", "from close()", "from the start of the process"):
         assert f"| {heading}" in done.stdout
 
-    shown = run("show", str(target))
+    shown = run("--show", str(target))
     assert [line for line in shown.stdout.splitlines() if line] == [line for line in done.stdout.splitlines() if line]
 
 
-def test_a_folder_without_a_checkpoint_is_one_line(tmp_path: Path) -> None:
-    done = run("stages", "--model", str(tmp_path), *QUICK)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(tmp_path) in done.stderr
+def test_without_a_model_the_demonstration_model_is_measured(tmp_path: Path) -> None:
+    done = run("stages", "decode", "--quick", *QUICK, "--json", str(tmp_path / "result.json"))
+    assert done.returncode == 0 and "the demonstration model is measured" in done.stderr
+    machine, rows = read_json(tmp_path / "result.json")
+    assert machine["model"].startswith("4 layers, 8 experts, hidden 128")
+    assert {row.bench for row in rows} == {"stage", "decode"}
+
+
+def test_a_plot_is_drawn_of_a_result(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rows = [measured("a", STEADY), replace(measured("b", STEADY), ceilings=Ceilings(100, 1000, 5000))]
+    write_json(tmp_path / "result.json", {"cpu": "one"}, rows)
+    for ending, magic in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+        assert main(["bench", "--show", str(tmp_path / "result.json"), "--plot", str(tmp_path / f"plot.{ending}")]) == 0
+        assert (tmp_path / f"plot.{ending}").read_bytes().startswith(magic)
+
+
+def test_a_plot_without_matplotlib_is_refused_before_anything_is_measured(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["bench", "--plot", str(tmp_path / "plot.png")]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "pip install 'gptoss-native[bench]'" in err
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["nothing"], "there is no part 'nothing'; there are stages, prefill"),
+    (["--threads", "0"], "expected integers from 1"),
+    (["--precision", "half"], "expected fast, exact or both"),
+    (["--rounds", "1,2"], "expected one integer"),
+])  # fmt: skip
+def test_wrong_arguments_are_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_without_a_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--model", str(tmp_path), *QUICK]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and str(tmp_path) in err

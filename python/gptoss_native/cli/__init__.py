@@ -1,4 +1,4 @@
-"""The command line: gptoss-native generate | chat | info | plan."""
+"""The command line: gptoss-native generate | chat | tokens | info | plan | bench."""
 
 from gptoss_native.cli.main import main
 

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import CLOCK_MONOTONIC, clock_gettime
 
-from gptoss_native import open_checkpoint
-
-from .costs import Cost
-from .measure import Row, Spread
+from gptoss_native.bench.costs import Cost
+from gptoss_native.bench.measure import Row, Spread
+from gptoss_native.bench.setup import Setup
 
 CHILD = """
 import json, sys
@@ -24,7 +23,7 @@ at("python")
 import gptoss_native
 at("import")
 folder, prompt, options = json.loads(sys.argv[1])
-engine = gptoss_native.load(folder, device="cpu", **options)
+engine = gptoss_native.load(folder, **options)
 at("load")
 if isinstance(prompt, str):
     prompt = engine.tokenizer.encode(prompt)
@@ -40,19 +39,18 @@ print(json.dumps([times, 1024 * int(anonymous[0]) if anonymous else None]))
 PROMPT = "Why is the sky blue?"
 
 
-def bench_startup(folder: Path, *, precision: str, kv_dtype: str, threads: int, rounds: int) -> Iterator[Row]:
+def bench_startup(setup: Setup, *, rounds: int) -> Iterator[Row]:
     """A row for every phase, counted from the start of the process."""
-    checkpoint = open_checkpoint(folder)
+    checkpoint = setup.checkpoint()
     read_files(checkpoint.files)
     prompt = PROMPT if checkpoint.tokenizer_path else list(range(6))
-    options = {"precision": precision, "kv_dtype": kv_dtype, "threads": threads or None}
-    argument = json.dumps([str(folder), prompt, options])
+    argument = json.dumps([str(setup.folder), prompt, setup.options])
     runs = [run_child(argument) for _ in range(rounds)]
     private = [memory for _, memory in runs if memory is not None]
     for phase in runs[0][0]:
         facts = {"private_bytes": max(private)} if phase == "second token" and private else {}
         seconds = Spread.of([times[phase] for times, _ in runs])
-        yield Row("start", phase, options, seconds, Cost(), "", None, None, facts)
+        yield Row("start", phase, setup.settings, seconds, Cost(), "", None, None, facts)
 
 
 def run_child(argument: str) -> tuple[dict[str, float], int | None]:

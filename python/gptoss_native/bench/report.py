@@ -8,16 +8,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from .measure import Row, Spread
+from gptoss_native.bench.measure import Row, Spread
+from gptoss_native.bench.regressions import Change, Comparison
 
 SCHEMA = 1
 """Of the JSON file: raised when a field changes its meaning."""
 
 HEADINGS = {
     "stage": ["stage", "tokens", "time", "MB", "GFLOP", "GB/s", "GFLOP/s", "of the ceiling", ""],
-    "prefill": ["prefill", "tokens/s", "time", "GFLOP/s", "of the ceiling", ""],
-    "decode": ["decode", "tokens/s", "time", "GB a token", "GB/s", "of the ceiling", ""],
-    "batch": ["decode of", "tokens/s", "time of a step", "GB a step", "GB/s", "of the ceiling", ""],
+    "prefill": ["prefill", "tokens/s", "time", "GB/s", "GFLOP/s", "of the ceiling", ""],
+    "decode": ["decode", "tokens/s", "time", "GB a token", "GB/s", "GFLOP/s", "of the ceiling", ""],
+    "batch": ["decode of", "tokens/s", "time of a step", "GB a step", "GB/s", "GFLOP/s", "of the ceiling", ""],
     "cancel": ["from close() to an idle engine", "time", "worst"],
     "start": ["from the start of the process to", "time", ""],
 }
@@ -42,7 +43,7 @@ def machine_list(machine: dict[str, Any]) -> str:
 def rows_table(rows: Iterable[Row]) -> str:
     """One table for each run of rows of one kind that were measured alike."""
     parts = []
-    for (bench, alike), group in groupby(rows, key=lambda row: (row.bench, _alike(row))):
+    for (bench, alike), group in groupby(rows, key=lambda row: (row.bench, setup_label(row))):
         members = list(group)
         ceiling = _ceilings(members)
         heading = f"### {bench}: {alike}" + (f"\n\n{ceiling}" if ceiling else "")
@@ -62,38 +63,64 @@ def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(headings), rule, *map(line, lines)])
 
 
-def _alike(row: Row) -> str:
+def setup_label(row: Row) -> str:
+    """How the model was run: threads 2, isa avx512, and so on."""
     return ", ".join(f"{key} {value}" for key, value in row.settings.items()
                      if key not in ("tokens", "context", "sequences"))
+
+
+def row_label(row: Row) -> str:
+    """What was measured: moe_up of 64 tokens."""
+    if row.bench == "stage":
+        return f"{row.name} of {row.settings['tokens']}"
+    return {"batch": f"decode of {row.name}", "cancel": f"cancel {row.name}", "start": f"start to {row.name}"}.get(
+        row.bench, row.name)
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """Every row that both results have, the changed ones marked."""
+    groups = groupby(comparison.changes, key=lambda change: setup_label(change.after))
+    headings = ["", "before", "after", "time", "of the ceiling before", "after", ""]
+    return "\n\n".join(f"### {alike}\n\n{table(headings, [_change_cells(change) for change in group])}"
+                       for alike, group in groups)
+
+
+def _change_cells(change: Change) -> list[str]:
+    before, after = change.before, change.after
+    return [row_label(after), _time(before.seconds), _time(after.seconds), f"{100 * (change.ratio - 1):+.0f} %",
+            _percent(before.percent), _percent(after.percent), change.verdict]
 
 
 def _ceilings(rows: Sequence[Row]) -> str:
     found = [row.ceilings for row in rows if row.ceilings]
     if not found:
         return ""
-    read, fma = sorted(c.read / 1e9 for c in found), sorted(c.fma / 1e9 for c in found)
-    return (f"Ceilings measured in between: read {_range(read)} GB/s, f32 FMA {_range(fma)} GFLOP/s.")
+    matrix = [c.matrix for c in found if c.matrix is not None]
+    return (f"Ceilings measured in between: read {_range(c.read for c in found)} GB/s, "
+            f"f32 multiply-add {_range(c.fma for c in found)} GFLOP/s"
+            + (f", bf16 matrix unit {_range(matrix)} GFLOP/s." if matrix else "."))
 
 
-def _range(values: Sequence[float]) -> str:
-    low, high = f"{values[0]:.0f}", f"{values[-1]:.0f}"
+def _range(values: Iterable[float]) -> str:
+    found = [value / 1e9 for value in values]
+    low, high = f"{min(found):.0f}", f"{max(found):.0f}"
     return low if low == high else f"{low}-{high}"
 
 
 def _cells(row: Row) -> list[str]:
     seconds, cost = row.seconds.median, row.cost
-    rate = {"GB/s": f"{cost.bytes / seconds / 1e9:.1f}", "GFLOP/s": f"{cost.flops / seconds / 1e9:.0f}"}
+    rate = [f"{cost.bytes / seconds / 1e9:.1f}", f"{cost.flops / seconds / 1e9:.0f}"]
     share = [_percent(row.percent), row.nearer]
     if row.bench == "stage":
         return [row.name, str(row.settings["tokens"]), _time(row.seconds), f"{cost.bytes / 1e6:.1f}",
-                f"{cost.flops / 1e9:.2f}", rate["GB/s"], rate["GFLOP/s"], *share]
+                f"{cost.flops / 1e9:.2f}", *rate, *share]
     if row.bench == "prefill":
-        return [row.name, f"{row.facts['tokens_per_second']:.1f}", _time(row.seconds), rate["GFLOP/s"], *share]
+        return [row.name, f"{row.facts['tokens_per_second']:.1f}", _time(row.seconds), *rate, *share]
     if row.bench == "cancel":
         return [row.name, _time(row.seconds), f"{1000 * row.facts['worst_seconds']:.0f} ms"]
     if row.bench in ("decode", "batch"):
         return [row.name, f"{row.facts['tokens_per_second']:.2f}", _time(row.seconds), f"{cost.bytes / 1e9:.2f}",
-                rate["GB/s"], *share]
+                *rate, *share]
     private = row.facts.get("private_bytes")
     return [row.name, _time(row.seconds), f"{private / 1e6:.0f} MB private memory" if private else ""]
 

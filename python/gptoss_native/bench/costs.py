@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gptoss_native import Config
+from gptoss_native.config.config import Config
 
 LAYER_STAGES = ("attn_qkv", "attn", "attn_out", "moe_route", "moe_up", "moe_down")
 
 BF16 = 2
 KV_BYTES = {"bf16": 2, "f32": 4}
+DENSE_BYTES = {"bf16": 2.0, "int8": 34 / 32}
+"""Bytes of one weight of attention and unembedding: 8-bit ones have a scale of 16 bits for 32 of them."""
 EXPERT_BYTES = {"mxfp4": 17 / 32, "bf16": 2.0}
 """Bytes of one expert weight: 4-bit codes and an 8-bit scale for 32 of them."""
 
@@ -34,6 +36,7 @@ class Model:
     config: Config
     expert_format: str = "mxfp4"
     kv_dtype: str = "bf16"
+    dense: str = "bf16"
 
     def stage(self, stage: str, tokens: int, *, layer: int = 0, context: int = 0, experts: float = 0,
               rows: int = 1) -> Cost:
@@ -49,19 +52,20 @@ class Model:
         if stage == "embed":
             return Cost(BF16 * hidden * tokens)
         if stage == "attn_qkv":
-            return Cost(BF16 * hidden) + _dense(hidden, q + 2 * kv, tokens)
+            return Cost(BF16 * hidden) + self._dense(hidden, q + 2 * kv, tokens)
         if stage == "attn":
             return Cost(BF16 * c.num_attention_heads) + self._attention(layer, tokens, context)
         if stage == "attn_out":
-            return _dense(q, hidden, tokens)
+            return self._dense(q, hidden, tokens)
         if stage == "moe_route":
-            return Cost(BF16 * hidden) + _dense(hidden, c.num_local_experts, tokens)
+            return Cost(BF16 * hidden) + _product(hidden, c.num_local_experts, tokens, BF16)
         if stage == "moe_up":
             return self._experts(hidden, 2 * inter, experts, pairs)
         if stage == "moe_down":
             return self._experts(inter, hidden, experts, pairs)
         if stage == "unembed":
-            return Cost(BF16 * hidden + BF16 * hidden * c.vocab_size, 2 * hidden * c.vocab_size * rows)
+            weights = round(DENSE_BYTES[self.dense] * hidden * c.vocab_size)
+            return Cost(BF16 * hidden + weights, 2 * hidden * c.vocab_size * rows)
         if stage == "sample":
             return Cost(4 * c.vocab_size * rows)
         raise ValueError(f"no stage is named {stage!r}")
@@ -87,6 +91,9 @@ class Model:
         experts, chosen = self.config.num_local_experts, self.config.num_experts_per_tok
         return experts * (1 - (1 - chosen / experts) ** tokens)
 
+    def _dense(self, k: int, rows: int, tokens: int) -> Cost:
+        return _product(k, rows, tokens, DENSE_BYTES[self.dense])
+
     def _experts(self, k: int, rows: int, experts: float, pairs: int) -> Cost:
         one = k * rows * EXPERT_BYTES[self.expert_format] + BF16 * rows
         return Cost(round(experts * one), 2 * k * rows * pairs)
@@ -106,6 +113,6 @@ def total(costs: Iterable[Cost]) -> Cost:
     return sum(costs, Cost())
 
 
-def _dense(k: int, rows: int, tokens: int) -> Cost:
-    """y = W x + b with W (rows, k) in bf16."""
-    return Cost(BF16 * (k + 1) * rows, 2 * k * rows * tokens)
+def _product(k: int, rows: int, tokens: int, weight_bytes: float) -> Cost:
+    """y = W x + b with W (rows, k), and b in bf16."""
+    return Cost(round(weight_bytes * k * rows) + BF16 * rows, 2 * k * rows * tokens)

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median, quantiles
 from typing import Any
 
-from gptoss_native import _core
-
-from .costs import Cost
+from gptoss_native.bench.costs import Cost
+from gptoss_native.native import _core
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,26 @@ class Spread:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the machine does at best: bytes per second of a plain read, float32 FLOP per second of its FMA."""
+    """What the machine does at best: bytes per second of a plain read, float32 FLOP per second of its FMA, and bf16
+    FLOP per second of the matrix unit, where the instruction set in use has one."""
 
     read: float
     fma: float
+    matrix: float | None = None
 
     def seconds(self, cost: Cost) -> float:
         """The time below which `cost` cannot be: that of the nearer ceiling."""
-        return max(cost.bytes / self.read, cost.flops / self.fma)
+        return max(cost.bytes / self.read, cost.flops / self.compute)
 
     def nearer(self, cost: Cost) -> str:
-        return "read" if cost.bytes / self.read >= cost.flops / self.fma else "fma"
+        if cost.bytes / self.read >= cost.flops / self.compute:
+            return "read"
+        return "fma" if self.matrix is None else "matrix"
+
+    @property
+    def compute(self) -> float:
+        """FLOP per second of the faster unit."""
+        return max(self.fma, self.matrix or 0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,8 @@ class Probe:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a result. `bench`, `name` and `settings` identify it, also between two results."""
+    """One line of a result. `bench`, `name` and `settings`, but for the instruction set, identify it, also between two
+    results."""
 
     bench: str
     name: str
@@ -69,7 +78,7 @@ class Row:
     seconds: Spread
     cost: Cost
     nearer: str
-    """The ceiling that `percent` is a percentage of: "read" or "fma"; "" where none was measured."""
+    """The ceiling that `percent` is a percentage of: "read", "fma" or "matrix"; "" where none was measured."""
     percent: Spread | None
     ceilings: Ceilings | None
     facts: dict[str, Any] = field(default_factory=dict)
@@ -88,7 +97,9 @@ class Row:
 def compare(bench: str, name: str, settings: dict[str, Any], cost: Cost, seconds: Sequence[float],
             ceilings: Sequence[Ceilings], **facts: Any) -> Row:
     """A row from what each round measured: `seconds` of the thing, and the ceilings just before it."""
-    middle = Ceilings(median(c.read for c in ceilings), median(c.fma for c in ceilings))
+    matrix = [c.matrix for c in ceilings if c.matrix is not None]
+    middle = Ceilings(median(c.read for c in ceilings), median(c.fma for c in ceilings),
+                      median(matrix) if matrix else None)
     percents = [100 * c.seconds(cost) / s for c, s in zip(ceilings, seconds, strict=True)]
     return Row(bench, name, settings, Spread.of(seconds), cost, middle.nearer(cost), Spread.of(percents), middle, facts)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gptoss_native import info
+from gptoss_native.native import info
 
 
 def machine_facts() -> dict[str, Any]:
@@ -31,7 +31,7 @@ def machine_facts() -> dict[str, Any]:
         "build_type": native["build_type"],
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "command": " ".join(["python -m bench", *sys.argv[1:]]),
+        "command": " ".join(["gptoss-native", *map(_last_part, sys.argv[1:])]),
     }
 
 
@@ -46,12 +46,18 @@ def _cpu_model() -> str:
     return f"{cpu.get('model name', platform.machine())}{' (' + ', '.join(numbers) + ')' if numbers else ''}"
 
 
+def _last_part(argument: str) -> str:
+    """Of a path: where somebody keeps his files is nobody's business."""
+    return Path(argument).name if "/" in argument else argument
+
+
 def _commit() -> str:
     """Of the sources that this file lies in, "+" behind it where they were changed; "" outside a checkout."""
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True,
                               check=True).stdout.strip()
     try:
+        git("ls-files", "--error-unmatch", __file__)  # an installed package may lie inside somebody's checkout
         return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import numpy.typing as npt
 
-import gptoss_native as gptoss
-
-from .costs import Model
-from .measure import Probe, Row, alternate, compare
+from gptoss_native.bench.measure import Probe, Row, alternate, compare
+from gptoss_native.bench.setup import Setup
+from gptoss_native.engine.engine import Engine
+from gptoss_native.engine.loading import load
+from gptoss_native.sampling.params import SamplingParams
 
 ROUND_TOKENS = 4
 """Tokens that are decoded between two measurements of the ceilings."""
-LONG = 512
-"""A prefill of more tokens than this is measured once: it takes long enough to be its own average."""
+LONG_SECONDS = 20
+"""A prefill that takes longer is measured once: it is its own average."""
 
 
-def bench_steps(folder: Path, *, precision: str, kv_dtype: str, threads: int, prefill: Sequence[int],
-                contexts: Sequence[int], rounds: int, probe: Probe) -> Iterator[Row]:
+def bench_steps(setup: Setup, *, prefill: Sequence[int], contexts: Sequence[int], rounds: int,
+                probe: Probe) -> Iterator[Row]:
     """contexts: tokens in the cache before the first decode."""
-    checkpoint = gptoss.open_checkpoint(folder)
-    model = Model(checkpoint.config, checkpoint.expert_format, kv_dtype)
     decoded = (rounds + 1) * (1 + ROUND_TOKENS)
-    max_context = min(max([*prefill, *contexts]) + decoded + 2, model.config.max_position_embeddings)
-    with gptoss.load(folder, device="cpu", precision=precision, kv_dtype=kv_dtype, threads=threads or None,
-                     max_context=max_context) as engine:
-        steps = Steps(engine, model, rounds, probe)
+    most = setup.checkpoint().config.max_position_embeddings
+    max_context = min(max([*prefill, *contexts]) + decoded + 2, most)
+    with load(setup.folder, **setup.options, max_context=max_context) as engine:
+        steps = Steps(engine, setup, rounds, probe)
         for tokens in prefill:
             yield steps.prefill(tokens)
         for context in sorted(contexts):
@@ -37,13 +35,12 @@ def bench_steps(folder: Path, *, precision: str, kv_dtype: str, threads: int, pr
 
 
 class Steps:
-    def __init__(self, engine: gptoss.Engine, model: Model, rounds: int, probe: Probe) -> None:
-        self.engine, self.model, self.rounds, self.probe = engine, model, rounds, probe
+    def __init__(self, engine: Engine, setup: Setup, rounds: int, probe: Probe) -> None:
+        self.engine, self.rounds, self.probe = engine, rounds, probe
+        self.model, self.settings = setup.model(), setup.settings
         self.random = np.random.default_rng(0)
         self.cached = self.ids(engine.max_context)  # contexts are prefixes of each other: each is filled once
         engine.generate(self.ids(2), greedy(1))  # reads the tokenizer, starts the threads
-        device = engine.device
-        self.settings = {"threads": device.threads, "precision": device.precision, "kv_dtype": device.kv_dtype}
 
     def ids(self, count: int) -> npt.NDArray[np.int32]:
         return self.random.integers(0, self.model.config.vocab_size, count).astype(np.int32)
@@ -53,8 +50,10 @@ class Steps:
         def once() -> float:
             return self.engine.generate(self.ids(tokens), greedy(1)).prefill_seconds
 
-        rounds = 1 if tokens > LONG else max(self.rounds // 2, 1)
-        seconds, ceilings = alternate(self.probe, once, rounds)
+        seconds, ceilings = alternate(self.probe, once, 1)
+        if seconds[0] < LONG_SECONDS:
+            more, their_ceilings = alternate(self.probe, once, (self.rounds - 1) // 2)
+            seconds, ceilings = seconds + more, ceilings + their_ceilings
         return compare("prefill", f"prefill {tokens}", self.settings | {"tokens": tokens}, self.model.step(tokens),
                        seconds, ceilings, tokens_per_second=tokens / median(seconds))
 
@@ -64,7 +63,7 @@ class Steps:
 
         def some() -> float:
             nonlocal prompt
-            completion = self.engine.generate(prompt, greedy(1 + ROUND_TOKENS))
+            completion = self.engine.stream(prompt, greedy(1 + ROUND_TOKENS)).run()
             prompt = np.append(prompt, np.array(completion.tokens, np.int32))
             return completion.decode_seconds / ROUND_TOKENS
 
@@ -75,6 +74,6 @@ class Steps:
                        self.model.step(1, context=middle), seconds, ceilings, tokens_per_second=1 / median(seconds))
 
 
-def greedy(tokens: int) -> gptoss.SamplingParams:
+def greedy(tokens: int) -> SamplingParams:
     """So many tokens, whether the model would stop or not."""
-    return gptoss.SamplingParams(temperature=0, min_tokens=tokens, max_tokens=tokens)
+    return SamplingParams(temperature=0, min_tokens=tokens, max_tokens=tokens)

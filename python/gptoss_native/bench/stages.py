@@ -7,16 +7,15 @@ step would not find there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from gptoss_native import Checkpoint, _core, open_checkpoint
-
-from .costs import LAYER_STAGES, Cost, Model
-from .measure import Ceilings, Probe, Row, compare
+from gptoss_native.bench.costs import LAYER_STAGES, Cost, Model
+from gptoss_native.bench.measure import Ceilings, Probe, Row, compare
+from gptoss_native.bench.setup import Setup
+from gptoss_native.native import _core
 
 LAYERS = 8
 """How many layers take turns, at most."""
@@ -24,22 +23,20 @@ MAX_ROWS = 64
 """Rows of logits that unembed is asked for, at most."""
 
 
-def bench_stages(folder: Path, *, precision: str, kv_dtype: str, threads: int, tokens: Sequence[int], rounds: int,
-                 probe: Probe) -> Iterator[Row]:
-    checkpoint = open_checkpoint(folder)
-    engine = open_native(checkpoint, precision, kv_dtype, threads, max(tokens))
-    model = Model(checkpoint.config, checkpoint.expert_format, kv_dtype)
+def bench_stages(setup: Setup, *, tokens: Sequence[int], rounds: int, probe: Probe) -> Iterator[Row]:
+    engine = open_native(setup, max(tokens))
     for count in tokens:
-        settings = {"tokens": count, "threads": engine.device["threads"], "precision": precision, "kv_dtype": kv_dtype}
-        yield from Stages(engine, model, count).rows(settings, rounds, probe)
+        settings = {"tokens": count} | setup.settings
+        yield from Stages(engine, setup.model(), count).rows(settings, rounds, probe)
     engine.close()
 
 
-def open_native(checkpoint: Checkpoint, precision: str, kv_dtype: str, threads: int, max_tokens: int) -> _core.Engine:
+def open_native(setup: Setup, max_tokens: int) -> _core.Engine:
+    checkpoint = setup.checkpoint()
     config = checkpoint.config
     engine = _core.Engine(
-        config.to_dict(), device="cpu", precision=precision, kv_dtype=kv_dtype, threads=threads, max_context=max_tokens,
-        max_sequences=1, max_tokens=max_tokens, max_outputs=min(MAX_ROWS, max_tokens))
+        config.to_dict(), **setup.options, max_context=max_tokens, max_sequences=1, max_tokens=max_tokens,
+        max_outputs=min(MAX_ROWS, max_tokens))
     for layer in range(config.num_hidden_layers):
         engine.load_layer(layer, checkpoint.layer(layer))
     engine.load_ends(checkpoint.ends())
