@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--experts", choices=("mxfp4", "bf16"), default="mxfp4")
     options = parser.parse_args()
-    saved = torch.load(options.trained / "training.pt")
+    saved = torch.load(options.trained / "training.pt", map_location="cpu")
     config = Config(**saved["config"])
     write(options.out, tensors(saved["model"], config, options.experts), config, options.experts)
     shutil.copyfile(options.trained / "tokenizer.json", options.out / "tokenizer.json")

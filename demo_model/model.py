@@ -70,11 +70,13 @@ class Layer(nn.Module):
         self.down, self.down_bias = _normal(experts, hidden, inner, scale=depth), _zeros(experts, hidden)
         self.imbalance = torch.zeros(())
 
-    def forward(self, x: Tensor, batch: Batch, cos: Tensor, sin: Tensor, rounded: bool) -> Tensor:
-        x = x + self._attention(norm(x, _bf16(self.attention_norm, rounded)), batch, cos, sin, rounded)
+    def forward(self, x: Tensor, batch: Batch, biases: list[tuple[Tensor, Tensor]], cos: Tensor, sin: Tensor,
+                rounded: bool) -> Tensor:
+        x = x + self._attention(norm(x, _bf16(self.attention_norm, rounded)), batch, biases, cos, sin, rounded)
         return x + self._experts(norm(x, _bf16(self.expert_norm, rounded)), rounded)
 
-    def _attention(self, x: Tensor, batch: Batch, cos: Tensor, sin: Tensor, rounded: bool) -> Tensor:
+    def _attention(self, x: Tensor, batch: Batch, biases: list[tuple[Tensor, Tensor]], cos: Tensor, sin: Tensor,
+                   rounded: bool) -> Tensor:
         config = self.config
         heads, kv, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
         qkv = functional.linear(x, _bf16(self.qkv, rounded), _bf16(self.qkv_bias, rounded))
@@ -83,7 +85,7 @@ class Layer(nn.Module):
         sinks = _bf16(self.sinks, rounded).view(kv, -1, 1, 1)
         sizes = [chunk.rows * chunk.length for chunk in batch.chunks]
         mixed, shared = [], None
-        for chunk, *parts in zip(batch.chunks, q.split(sizes), k.split(sizes), v.split(sizes)):
+        for chunk, bias, *parts in zip(batch.chunks, biases, q.split(sizes), k.split(sizes), v.split(sizes)):
             cq, ck, cv = (part.view(chunk.rows, chunk.length, -1, size).transpose(1, 2) for part in parts)
             if shared is None or chunk.preamble is None:
                 shared = ck, cv
@@ -93,7 +95,7 @@ class Layer(nn.Module):
             cq = cq.reshape(chunk.rows, kv, -1, size)
             scores = torch.matmul(cq * size**-0.5, ck.transpose(2, 3))
             scores = scores.view(chunk.rows, kv, -1, chunk.length, ck.shape[2])
-            weights = sink_softmax(scores, chunk.bias[self.full][:, None, None], sinks)
+            weights = sink_softmax(scores, bias[self.full][:, None, None], sinks)
             seen = torch.matmul(weights.view(chunk.rows, kv, -1, ck.shape[2]), cv)
             seen = seen.view(chunk.rows, heads, chunk.length, size).transpose(1, 2)
             mixed.append(seen.reshape(-1, heads * size))
@@ -105,7 +107,7 @@ class Layer(nn.Module):
         top, chosen = logits.topk(per_token, -1)
         order = chosen.flatten().argsort(stable=True)
         back = torch.empty_like(order)
-        back[order] = torch.arange(len(order))
+        back[order] = torch.arange(len(order), device=x.device)
         load = torch.bincount(chosen.flatten(), minlength=count)
         self.imbalance = count * (logits.softmax(-1).mean(0) * (load / load.sum())).sum()
         gate_up, down = (quantised(w) if rounded else w for w in (self.gate_up, self.down))
@@ -127,7 +129,8 @@ class Model(nn.Module):
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
         self.final_norm = _ones(config.hidden_size)
         self.unembedding = _normal(config.vocab_size, config.hidden_size, scale=0.5)
-        self.frequencies = rope_frequencies(config)
+        self.frequencies: Tensor
+        self.register_buffer("frequencies", rope_frequencies(config), persistent=False)
         self.concentration = 0.1 * math.log(config.rope_factor) + 1
 
     def forward(self, batch: Batch, rounded: bool) -> Tensor:
@@ -135,8 +138,9 @@ class Model(nn.Module):
         angles = batch.positions[:, None].float() * self.frequencies
         cos, sin = ((f(angles) * self.concentration)[:, None] for f in (torch.cos, torch.sin))
         x = functional.embedding(batch.tokens, _bf16(self.embedding, rounded))
+        biases = [chunk.bias(self.config.sliding_window) for chunk in batch.chunks]
         for layer in self.layers:
-            x = layer(x, batch, cos, sin, rounded)
+            x = layer(x, batch, biases, cos, sin, rounded)
         x = norm(x.index_select(0, batch.learned), _bf16(self.final_norm, rounded))
         return functional.linear(x, _bf16(self.unembedding, rounded))
 

@@ -59,7 +59,7 @@ class Probes:
             preamble, body = draw()
             preambles.append(encode(preamble.pieces(), self._tokenizer)[0])
             conversations.append(Conversation(i, *encode(body, self._tokenizer)))
-        batch = make_batch(preambles, conversations, model.config.sliding_window)
+        batch = make_batch(preambles, conversations).to(model.frequencies.device)
         with torch.no_grad():
             wrong = model(batch, rounded).argmax(-1) != batch.targets
         return GROUP - len(set(batch.rows[wrong].tolist()))

@@ -38,7 +38,7 @@ class Mix:
     sums: float = 0.56
     declined: float = 0.35
     history: float = 0.14
-    tool: float = 0.27
+    tool: float = 0.33
     other_tool: float = 0.03
 
 

@@ -1,6 +1,7 @@
 """Trains the model. Everything follows from the seed and the number of steps.
 
     python -m demo_model.vocabulary OUT && python -m demo_model.train --out OUT --steps 5000
+    ... --device cuda --workers 1 --bodies 24          # on a GPU
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 
 from demo_model.batches import Batch, Conversation, make_batch
 from demo_model.model import Config, Model
@@ -27,8 +30,6 @@ from gptoss_native.tokenizer import Tokenizer
 
 EFFORTS: tuple[Effort, ...] = ("medium", "low", "medium", "medium", "high", "medium", "medium", "low")
 """Of the preambles of one step, which are dealt out to the workers."""
-BODIES = 8
-"""Conversations behind each preamble."""
 MATRICES = ("qkv", "out", "gate_up", "down")
 MATRIX_RATE, OTHER_RATE = 0.02, 3e-3
 WARM_UP = 60
@@ -42,17 +43,10 @@ BALANCE = 0.01
 
 @dataclass(frozen=True)
 class Worker:
-    """One of `count` processes of one thread each. They draw parts of a batch, and average their gradients."""
+    """One of `count` processes. Each takes a part of every batch; they average their gradients."""
 
     index: int
     count: int
-
-    def draw(self, seed: int, step: int, tokenizer: Tokenizer, window: int) -> Batch:
-        samples = Samples((seed * 1_000_003 + step) * len(EFFORTS) + self.index)
-        preambles = [samples.preamble(effort) for effort in EFFORTS[self.index :: self.count]]
-        conversations = [Conversation(i, *encode(samples.body(preamble), tokenizer))
-                         for i, preamble in enumerate(preambles) for _ in range(BODIES)]
-        return make_batch([encode(preamble.pieces(), tokenizer)[0] for preamble in preambles], conversations, window)
 
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
         if self.count == 1:
@@ -62,6 +56,33 @@ class Worker:
         distributed.all_reduce(flat)
         for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):
             gradient.copy_(part.view_as(gradient) / self.count)
+
+
+@dataclass(frozen=True)
+class Draws(Dataset[Batch]):
+    """One worker's part of the batch of each step, which follows from the seed and the step.
+
+    bodies: conversations behind each preamble.
+    """
+
+    worker: Worker
+    seed: int
+    bodies: int
+    vocabulary: Path
+    config: Config
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Made by the process that draws: it cannot be sent to another."""
+        return Tokenizer.from_file(self.vocabulary, self.config.vocab_size)
+
+    def __getitem__(self, step: int) -> Batch:
+        samples = Samples((self.seed * 1_000_003 + step) * len(EFFORTS) + self.worker.index)
+        preambles = [samples.preamble(effort) for effort in EFFORTS[self.worker.index :: self.worker.count]]
+        conversations = [Conversation(i, *encode(samples.body(preamble), self.tokenizer))
+                         for i, preamble in enumerate(preambles) for _ in range(self.bodies)]
+        prompts = [encode(preamble.pieces(), self.tokenizer)[0] for preamble in preambles]
+        return make_batch(prompts, conversations)
 
 
 def rate(step: int, steps: int, second: bool) -> float:
@@ -74,18 +95,19 @@ def rate(step: int, steps: int, second: bool) -> float:
 class Training:
     """A model and what trains it; `save` and `load` keep a run that is cut short."""
 
-    def __init__(self, seed: int, second: bool) -> None:
+    def __init__(self, seed: int, second: bool, device: torch.device) -> None:
         torch.manual_seed(seed)
-        self.seed, self.step, self.second = seed, 0, second
-        self.model = Model(Config())
+        self.seed, self.step, self.second, self.device = seed, 0, second, device
+        self.model = Model(Config()).to(device)
         named = list(self.model.named_parameters())
         self.matrices = Muon([p for name, p in named if name.split(".")[-1] in MATRICES])
         self.others = [p for name, p in named if name.split(".")[-1] not in MATRICES]
         self.adam = torch.optim.AdamW(self.others, lr=OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
-    def advance(self, batch: Batch, steps: int, worker: Worker) -> float:
+    def advance(self, batch: Batch, steps: int, worker: Worker) -> Tensor:
         """One step; returns the loss."""
         share = rate(self.step, steps, self.second)
+        batch = batch.to(self.device)
         logits = self.model(batch, self.rounded(steps))
         loss = functional.cross_entropy(logits, batch.targets)
         (loss + BALANCE * self.model.imbalance()).backward()
@@ -97,7 +119,7 @@ class Training:
         self.matrices.step(MATRIX_RATE * share)
         self.model.zero_grad(set_to_none=True)
         self.step += 1
-        return loss.item()
+        return loss.detach()
 
     def rounded(self, steps: int) -> bool:
         """Whether it is time for weights as the checkpoint will hold them."""
@@ -110,7 +132,7 @@ class Training:
         path.with_suffix(".part").replace(path)
 
     def load(self, path: Path) -> None:
-        state = torch.load(path)
+        state = torch.load(path, map_location=self.device)
         self.model.load_state_dict(state["model"])
         self.adam.load_state_dict(state["adam"])
         self.matrices.means = state["muon"]
@@ -129,26 +151,25 @@ def run(index: int, options: argparse.Namespace, meeting_point: str) -> None:
     if worker.count > 1:
         distributed.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=index,
                                        world_size=worker.count)
-    training = Training(options.seed, options.second is not None)
+    training = Training(options.seed, options.second is not None, torch.device(options.device))
     checkpoint = options.out / "training.pt"
     if options.resume:
         training.load(checkpoint)
     elif options.second is not None:
         training.begin_second(options.second)
-    config = training.model.config
-    tokenizer = Tokenizer.from_file(options.out / "tokenizer.json", config.vocab_size)
+    draws = Draws(worker, options.seed, options.bodies, options.out / "tokenizer.json", training.model.config)
+    probes = Probes(Tokenizer.from_file(draws.vocabulary, draws.config.vocab_size))
     started, first, losses = time.monotonic(), training.step, []
-    while training.step < options.steps:
-        batch = worker.draw(options.seed, training.step, tokenizer, config.sliding_window)
+    for batch in DataLoader(draws, batch_size=None, sampler=range(first, options.steps), num_workers=options.drawers):
         losses.append(training.advance(batch, options.steps, worker))
         done, last = training.step, training.step == options.steps
         if index == 0 and (done in (5, 10, 20) or done % 50 == 0 or last):
             print(f"step {done}, {(time.monotonic() - started) / (done - first):.3f} s each, "
-                  f"loss {sum(losses[-50:]) / len(losses[-50:]):.4f}, "
+                  f"loss {torch.stack(losses[-50:]).mean().item():.4f}, "
                   f"imbalance {training.model.imbalance().item():.3f}", flush=True)
         if index == 0 and (done % 250 == 0 or last):
             training.save(checkpoint)
-            right = Probes(tokenizer).run(training.model, training.rounded(options.steps))
+            right = probes.run(training.model, training.rounded(options.steps))
             print("  " + ", ".join(f"{kind} {share:.0f}" for kind, share in right.items()), flush=True)
 
 
@@ -158,7 +179,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--second", type=Path, help="a second part, from this training.pt on")
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU such as cuda")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread; the result depends on it")
+    parser.add_argument("--bodies", type=int, default=8, help="conversations behind each of a step's 8 preambles")
+    parser.add_argument("--drawers", type=int, default=0, help="processes that draw batches ahead; for a GPU")
     parser.add_argument("--resume", action="store_true", help="go on from training.pt")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -209,7 +209,7 @@ def test_torch_and_the_package_compute_the_same_logits(tmp_path: Path) -> None:
             parameter.add_(torch.randn_like(parameter) * 0.05)
     write(tmp_path, tensors(model.state_dict(), config, "mxfp4"), config, "mxfp4")
     tokens = np.random.default_rng(0).integers(0, 700, 300).tolist()
-    batch = make_batch([tokens[:120]], [Conversation(0, tokens[120:], [True] * 180)], config.sliding_window)
+    batch = make_batch([tokens[:120]], [Conversation(0, tokens[120:], [True] * 180)])
     batch.learned.add_(1)  # after each token of the body
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         expected = model(batch, rounded=True).numpy()
