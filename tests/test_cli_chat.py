@@ -140,8 +140,8 @@ def test_reasoning_is_dimmed_on_a_terminal_and_control_characters_are_shown_not_
 
 
 def test_calls_and_results_are_shown_to_people_alone(
-    engine: gptoss.Engine, monkeypatch: pytest.MonkeyPatch, tools: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+    engine: gptoss.Engine, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tools: Path
+) -> None:  # capfd before monkeypatch: what is patched over its stdout is undone before it closes that
     said = (*preamble("Let me add."), *call("add", SUM)), (*think("easy"), *answer("Five."))
     arguments = ["chat", "question", "--tools", f"{tools}:add"]
     model = scripted(monkeypatch, engine, *said)
