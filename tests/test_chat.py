@@ -353,7 +353,7 @@ def test_a_failed_turn_adds_nothing(engine: gptoss.Engine) -> None:
     ({"timeout": 0}, ValueError, "timeout"), ({"tool": [add]}, TypeError, "'tool' is not an option of chat"),
     ({"tools": "add"}, gptoss.MessageError, "expected a list of tools"),
     ({"reasoning": "much"}, gptoss.MessageError, "off, low, medium or high"),
-], ids=str)  # fmt: skip
+], ids=lambda value: next(iter(value)) if isinstance(value, dict) else "")  # fmt: skip
 def test_a_bad_option_is_named(engine: gptoss.Engine, options: dict[str, Any], error: type[Exception], words: str) -> None:
     for method in (engine.chat, engine.stream_chat, engine.astream_chat):
         with pytest.raises(error, match=words):
