@@ -12,15 +12,16 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 from gptoss_native import info, open_checkpoint
+from gptoss_native.bench.costs import Model, total
 from gptoss_native.bench.machine import machine_facts
-from gptoss_native.bench.measure import Probe, Spread
+from gptoss_native.bench.measure import Probe, Spread, compare
 from gptoss_native.bench.report import machine_list, table
 from gptoss_native.cli.bench import describe
 from gptoss_native.config.strict_json import counted
@@ -28,8 +29,8 @@ from gptoss_native.config.strict_json import counted
 from .engines import LlamaCpp, Ours, Racer
 from .gguf_model import write_gguf
 
-DENSE = {"bf16": {}, "q8_0": {}}
-"""Formats of llama.cpp's dense weights, and what ours are loaded with in the same race."""
+DENSE = {"bf16": "bf16", "q8_0": "bf16"}
+"""Formats of llama.cpp's dense weights, and of ours in the same race."""
 COMPARED = (1, 64)
 """Lengths of prompts whose logits are compared."""
 SCHEMA = 1
@@ -44,7 +45,7 @@ def main() -> None:
     print(machine_list(machine), flush=True)
     races = []
     for dense in options.dense:
-        print(f"\n### dense weights {dense}\n", flush=True)
+        print(f"\n### dense weights: ours {DENSE[dense]}, llama.cpp's {dense}\n", flush=True)
         race = run_race(options, dense, lambda count: rng.integers(0, vocab_size, count).astype(np.int32))
         races.append(race)
         print(race_table(race), flush=True)
@@ -58,11 +59,11 @@ def run_race(options: argparse.Namespace, dense: str, ids: Callable[[int], Any])
         options.work.mkdir(parents=True, exist_ok=True)
         write_gguf(options.model, file, dense)
     room = max(*options.prefill, options.decode, *COMPARED) + 8
-    ours = Racer(Ours, options.model, options.threads, room, {"precision": options.precision} | DENSE[dense])
+    ours = Racer(Ours, options.model, options.threads, room, {"precision": options.precision})
     theirs = Racer(LlamaCpp, file, options.threads, room, {})
-    race: dict[str, Any] = {"dense": dense, "gguf_bytes": file.stat().st_size}
+    race: dict[str, Any] = {"dense": {"ours": DENSE[dense], "theirs": dense}, "gguf_bytes": file.stat().st_size}
     race["agreement"] = {str(count): agreement(ours, theirs, ids(count)) for count in COMPARED}
-    race["rows"] = list(turns(options, ours, theirs, ids))
+    race["rows"] = list(turns(options, ours, theirs, ids, race["dense"]))
     for name, racer in (("ours", ours), ("theirs", theirs)):
         race[name] = racer.facts | {"load_seconds": racer.load_seconds, "private_bytes": racer.private_bytes()}
         racer.close()
@@ -77,27 +78,37 @@ def agreement(ours: Racer, theirs: Racer, prompt: Any) -> float:
 
 
 def turns(options: argparse.Namespace, ours: Racer, theirs: Racer,
-          ids: Callable[[int], Any]) -> Iterator[dict[str, Any]]:
-    """Each round: the ceiling of reading, ours, theirs. A ratio is taken round by round."""
+          ids: Callable[[int], Any], dense: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Each round: the ceilings, ours, theirs. A ratio is taken round by round, and so is a percentage."""
+    config, probe = open_checkpoint(options.model).config, Probe(options.threads)
     works = [("prefill", count) for count in options.prefill] + [("decode", options.decode)]
     for method, count in works:
         for racer in (ours, theirs):
             racer.call(method, ids(min(count, 64)))  # touches weights and memory for the first time
-        rates: dict[str, list[float]] = {"ours": [], "theirs": []}
-        reads = []
+        seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+        ceilings = []
         for _ in range(options.rounds):
             prompt = ids(count)
-            reads.append(Probe(options.threads)().read)
+            ceilings.append(probe())
             for name, racer in (("ours", ours), ("theirs", theirs)):
-                rates[name].append(count / racer.call(method, prompt))
-        ratios = [a / b for a, b in zip(rates["ours"], rates["theirs"])]
-        yield {"name": f"{method} {count}", "read": median(reads), "ratio": vars(Spread.of(ratios)),
-               **{name: vars(Spread.of(values)) for name, values in rates.items()}}
+                seconds[name].append(racer.call(method, prompt))
+        ratios = [b / a for a, b in zip(seconds["ours"], seconds["theirs"])]
+        row: dict[str, Any] = {"name": f"{method} {count}", "ratio": asdict(Spread.of(ratios))}
+        for name, times in seconds.items():
+            model = Model(config, dense=dense[name])
+            tokens = [model.step(1, context=i) for i in range(count)]
+            cost = model.step(count) if method == "prefill" else total(tokens)
+            row[name] = compare("race", name, {}, cost, times, ceilings).to_dict()
+            row[name]["tokens_per_second"] = asdict(Spread.of([count / time for time in times]))
+        yield row
 
 
 def race_table(race: dict[str, Any]) -> str:
-    lines = [[row["name"], _spread(row["ours"]), _spread(row["theirs"]), _spread(row["ratio"], 2),
-              f"{row['read'] / 1e9:.0f} GB/s"] for row in race["rows"]]
+    lines = []
+    for row in race["rows"]:
+        lines.append([row["name"], *(_spread(row[name]["tokens_per_second"]) for name in ("ours", "theirs")),
+                      _spread(row["ratio"], 2),
+                      *(f"{_spread(row[name]['percent'], 0)} {row[name]['nearer']}" for name in ("ours", "theirs"))])
     facts = []
     for label, name in (("gptoss_native", "ours"), ("llama-cpp-python", "theirs")):
         racer, memory = race[name], race[name]["private_bytes"]
@@ -106,7 +117,7 @@ def race_table(race: dict[str, Any]) -> str:
     agreed = ", ".join(f"{correlation:.4f} behind {counted(int(count), 'token')}"
                        for count, correlation in race["agreement"].items())
     return "\n\n".join([
-        table(["tokens/s", "gptoss_native", "llama.cpp", "ratio", "read ceiling"], lines),
+        table(["tokens/s", "gptoss_native", "llama.cpp", "ratio", "% of the ceiling, ours", "theirs"], lines),
         "\n".join(facts),
         f"Correlation of the logits: {agreed}."])
 

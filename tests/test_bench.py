@@ -41,7 +41,7 @@ def test_a_decoded_token_reads_the_published_bytes(preset: str, published: int) 
     assert cached.bytes == published + kv_per_layer * layers // 2 * (8192 + 128)
 
 
-@pytest.mark.parametrize("dense, gigabytes", [("bf16", 3.71), ("int8", 2.57)])
+@pytest.mark.parametrize("dense, gigabytes", [("bf16", 3.71), ("q8_0", 2.57), ("int8", 2.53)])
 def test_a_decoded_token_of_the_20b_reads_the_known_gigabytes(dense: str, gigabytes: float) -> None:
     assert round(model("20b", dense=dense).step(1).bytes / 1e9, 2) == gigabytes
 
@@ -52,10 +52,10 @@ def test_a_token_of_a_prompt_of_the_20b_takes_the_known_flops() -> None:
 
 def test_a_batch_reads_each_weight_once_and_every_cache() -> None:
     m = model("20b")
-    assert m.batch(1, context=100) == m.step(1, context=100)
+    assert m.batch(1, context=100, experts=4) == m.step(1, context=100)
     weights = m.step(3, rows=3).bytes - sum(m.stage("attn", 3, layer=layer).bytes for layer in range(24))
     caches = sum(3 * m.stage("attn", 1, layer=layer, context=100).bytes for layer in range(24))
-    assert m.batch(3, context=100).bytes == weights + caches
+    assert m.batch(3, context=100, experts=m.expected_experts(3)).bytes == weights + caches
 
 
 def test_flops_of_a_prefill_are_those_of_its_tokens_one_by_one() -> None:
@@ -167,6 +167,9 @@ def test_all_of_it_on_a_tiny_checkpoint(case_of: Any, tmp_path: Path) -> None:
         assert {"threads", "isa", "precision", "kv_dtype", "dense"} <= row["settings"].keys()
         if row["bench"] not in ("start", "cancel"):
             assert row["nearer"] in ("read", "fma", "matrix") and row["percent"]["median"] > 0 and row["ceilings"]["read"] > 0
+        if row["bench"] == "batch":
+            chosen, most = case.model.config["num_experts_per_tok"], case.model.config["num_local_experts"]
+            assert chosen <= row["facts"]["experts"] <= min(most, chosen * row["settings"]["sequences"])
     counts = {bench: sum(row["bench"] == bench for row in result["rows"]) for bench in ("stage", "prefill", "decode", "batch", "cancel")}
     assert counts == {"stage": 4 * 15, "prefill": 4, "decode": 8, "batch": 8, "cancel": 8}
     assert [row["name"] for row in result["rows"] if row["bench"] == "start"][-1] == "second token"

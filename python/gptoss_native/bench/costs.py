@@ -14,8 +14,9 @@ LAYER_STAGES = ("attn_qkv", "attn", "attn_out", "moe_route", "moe_up", "moe_down
 
 BF16 = 2
 KV_BYTES = {"bf16": 2, "f32": 4}
-DENSE_BYTES = {"bf16": 2.0, "int8": 34 / 32}
-"""Bytes of one weight of attention and unembedding: 8-bit ones have a scale of 16 bits for 32 of them."""
+DENSE_BYTES = {"bf16": 2.0, "int8": 33 / 32, "q8_0": 34 / 32}
+"""Bytes of one weight of attention and unembedding: 8-bit ones have a scale for 32 of them, of 8 bits, or of 16 in the
+files of llama.cpp."""
 EXPERT_BYTES = {"mxfp4": 17 / 32, "bf16": 2.0}
 """Bytes of one expert weight: 4-bit codes and an 8-bit scale for 32 of them."""
 
@@ -77,9 +78,9 @@ class Model:
                   for layer in range(self.config.num_hidden_layers) for stage in LAYER_STAGES)
         return total([self.stage("embed", tokens), *layers, self.stage("unembed", tokens, rows=rows)])
 
-    def batch(self, sequences: int, *, context: int) -> Cost:
-        """A step that decodes one token of each of `sequences`, each behind `context` tokens of its own."""
-        experts = self.expected_experts(sequences)
+    def batch(self, sequences: int, *, context: int, experts: float) -> Cost:
+        """A step that decodes one token of each of `sequences`, each behind `context` tokens of its own. experts: how
+        many distinct ones the tokens choose, the mean over the layers."""
         costs = [self.stage("embed", sequences), self.stage("unembed", sequences, rows=sequences)]
         for layer in range(self.config.num_hidden_layers):
             costs += [self.stage(stage, sequences, experts=experts) for stage in LAYER_STAGES if stage != "attn"]

@@ -18,7 +18,8 @@ HEADINGS = {
     "stage": ["stage", "tokens", "time", "MB", "GFLOP", "GB/s", "GFLOP/s", "of the ceiling", ""],
     "prefill": ["prefill", "tokens/s", "time", "GB/s", "GFLOP/s", "of the ceiling", ""],
     "decode": ["decode", "tokens/s", "time", "GB a token", "GB/s", "GFLOP/s", "of the ceiling", ""],
-    "batch": ["decode of", "tokens/s", "time of a step", "GB a step", "GB/s", "GFLOP/s", "of the ceiling", ""],
+    "batch": ["decode of", "experts a layer", "tokens/s", "time of a step", "GB a step", "GB/s", "GFLOP/s",
+              "of the ceiling", ""],
     "cancel": ["from close() to an idle engine", "time", "worst"],
     "start": ["from the start of the process to", "time", ""],
 }
@@ -119,8 +120,9 @@ def _cells(row: Row) -> list[str]:
     if row.bench == "cancel":
         return [row.name, _time(row.seconds), f"{1000 * row.facts['worst_seconds']:.0f} ms"]
     if row.bench in ("decode", "batch"):
-        return [row.name, f"{row.facts['tokens_per_second']:.2f}", _time(row.seconds), f"{cost.bytes / 1e9:.2f}",
-                *rate, *share]
+        experts = [f"{row.facts['experts']:.1f}" if "experts" in row.facts else ""] if row.bench == "batch" else []
+        return [row.name, *experts, f"{row.facts['tokens_per_second']:.2f}", _time(row.seconds),
+                f"{cost.bytes / 1e9:.2f}", *rate, *share]
     private = row.facts.get("private_bytes")
     return [row.name, _time(row.seconds), f"{private / 1e6:.0f} MB private memory" if private else ""]
 

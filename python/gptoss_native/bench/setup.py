@@ -8,7 +8,7 @@ from typing import Any
 
 from gptoss_native.bench.costs import Model
 from gptoss_native.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from gptoss_native.native import info
+from gptoss_native.native import _core, info
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,16 @@ class Setup:
         """What every row says."""
         return {"threads": self.threads, "isa": info()["cpu_isa"], "precision": self.precision,
                 "kv_dtype": self.kv_dtype, "dense": "bf16"}
+
+    def open_native(self, **limits: Any) -> _core.Engine:
+        """The engine below the public one, for what that does not show. limits: arguments of _core.Engine."""
+        checkpoint = self.checkpoint()
+        engine = _core.Engine(checkpoint.config.to_dict(), **self.options, **limits)
+        for layer in range(checkpoint.config.num_hidden_layers):
+            engine.load_layer(layer, checkpoint.layer(layer))
+        engine.load_ends(checkpoint.ends())
+        engine.start()
+        return engine
 
     def checkpoint(self) -> Checkpoint:
         return open_checkpoint(self.folder)

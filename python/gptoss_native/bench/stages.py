@@ -24,24 +24,12 @@ MAX_ROWS = 64
 
 
 def bench_stages(setup: Setup, *, tokens: Sequence[int], rounds: int, probe: Probe) -> Iterator[Row]:
-    engine = open_native(setup, max(tokens))
+    engine = setup.open_native(max_context=max(tokens), max_sequences=1, max_tokens=max(tokens),
+                               max_outputs=min(MAX_ROWS, max(tokens)))
     for count in tokens:
         settings = {"tokens": count} | setup.settings
         yield from Stages(engine, setup.model(), count).rows(settings, rounds, probe)
     engine.close()
-
-
-def open_native(setup: Setup, max_tokens: int) -> _core.Engine:
-    checkpoint = setup.checkpoint()
-    config = checkpoint.config
-    engine = _core.Engine(
-        config.to_dict(), **setup.options, max_context=max_tokens, max_sequences=1, max_tokens=max_tokens,
-        max_outputs=min(MAX_ROWS, max_tokens))
-    for layer in range(config.num_hidden_layers):
-        engine.load_layer(layer, checkpoint.layer(layer))
-    engine.load_ends(checkpoint.ends())
-    engine.start()
-    return engine
 
 
 class Stages:
