@@ -236,6 +236,20 @@ def test_samples_cannot_each_call_a_function(engine: gptoss.Engine) -> None:
     assert len(reply.replies) == 2
 
 
+@pytest.mark.parametrize("stream", [(END,), (START,)], ids=["end", "no end"])
+def test_a_call_that_does_not_end_as_calls_do_is_answered_and_its_result_not_invented(
+    engine: gptoss.Engine, stream: tuple[str, ...]
+) -> None:  # fmt: skip
+    *called, _ = call("add", SUM)
+    invented = (START, "functions.add to=assistant", CHANNEL, "commentary", MESSAGE, "6", END, START, "assistant")
+    script = (*THINK, *called, *stream, *invented, *ANSWER)
+    reply = engine.chat([USER], None, scripted(engine, script, ANSWER), tools=[add])
+    assert [result.content for result in reply.results] == ["5"] and (reply.text, reply.finish_reason) == ("is five", "stop")
+    reply = engine.chat([USER], None, scripted(engine, script), tools=[ADD])
+    assert [call.parsed for call in reply.calls] == [{"a": 2, "b": 3}] and reply.finish_reason == "tool_calls"
+    assert "6" not in reply.text
+
+
 # Reasoning
 
 
@@ -254,6 +268,21 @@ def test_a_budget_closes_the_reasoning_and_the_answer_comes(engine: gptoss.Engin
     assert list(reply.tokens)[: len(begun) + len(closing)] == begun + closing
     assert (reply.reasoning, reply.text, reply.reasoning_tokens) == (said, "is five", budget)
     assert reply.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("budget", [0, 4])
+def test_reasoning_behind_the_answer_ends_the_turn_once_the_budget_is_spent(engine: gptoss.Engine, budget: int) -> None:
+    answer = ("is five", END, START, "assistant")
+    begun = answer if budget == 0 else (CHANNEL, "final", MESSAGE, *answer)  # which the prompt ends in
+    reply = engine.chat([USER], None, scripted(engine, (*begun, *endless_reasoning(20))), reasoning_budget=budget)
+    assert (reply.text, reply.reasoning_tokens, reply.finish_reason) == ("is five", budget, "stop")
+    assert len(reply.tokens) == len(ids(engine, *begun, CHANNEL, "analysis", MESSAGE)) + budget
+
+
+def test_loops_in_reasoning_behind_the_answer_end_the_turn(engine: gptoss.Engine) -> None:
+    script = (CHANNEL, "final", MESSAGE, "is five", END, START, "assistant", *endless_reasoning(20))
+    reply = engine.chat([USER], None, scripted(engine, script), stop_loops=True)
+    assert (reply.text, reply.finish_reason) == ("is five", "stop") and len(reply.tokens) < 200
 
 
 def test_a_budget_that_suffices_changes_nothing(engine: gptoss.Engine) -> None:

@@ -206,7 +206,8 @@ class Chat:
         make_turn = partial(Turn, self._tokenizer, self.toolbox, tuple(self._params.stop), self._params.min_tokens,
                             reasoning_budget=left, stop_loops=self._options.stop_loops)
         self._turn = make_turn()
-        governed = bool(self._params.stop) or left is not None or self._options.stop_loops
+        may_call = bool(self.toolbox.functions or self.toolbox.builtins)
+        governed = bool(self._params.stop) or left is not None or self._options.stop_loops or may_call
         prompt = [*self._conversation.tokens_for_completion(), *self._turn.prefix]
         timeout = None if self._ends is None else self._ends - monotonic()
         if timeout is not None and timeout <= 0:

@@ -27,27 +27,28 @@ class Thinking:
         """Tokens of reasoning."""
         self.cut_off = False
         """Whether what is not reasoning repeats itself."""
+        self.over = False
+        """Whether it reasons behind its answer, though it has done enough of that."""
 
     def feed(self, token: int) -> None:
         """The parser has read `token`."""
         place, was_inside = self._parser.place, self._inside
         self._inside = place == "reasoning" or place == "unfinished" and was_inside
         self.spent += was_inside and self._inside
-        if self._loops is None:
-            return
-        if place == "between":
-            self._loops = LoopDetector()  # every message begins anew
-        self._loops.feed(token)
-        if self._loops.found and self._inside:
-            self._looped = True
-        elif self._loops.found:
-            self.cut_off = True
+        if self._loops is not None:
+            if place == "between":
+                self._loops = LoopDetector()  # every message begins anew
+            self._loops.feed(token)
+            if self._loops.found and self._inside:
+                self._looped = True
+            elif self._loops.found:
+                self.cut_off = True
+        self.over = self.over or place == "reasoning" and self._enough and self._answered
 
     @property
     def steering(self) -> Steering | None:
         """What has to follow now; None while the model may go on as it likes."""
-        spent = self._budget is not None and self.spent >= self._budget
-        if not (spent or self._looped) or any(message.kind in ("text", "call") for message in self._parser.messages):
+        if not self._enough or self._answered:
             return None
         closing = closing_ids(self._parser, self._tokenizer)
         if not closing:
@@ -57,3 +58,11 @@ class Thinking:
         channel = closing.index(self._tokenizer.special("<|channel|>"))
         return Steering(tuple(closing[: channel + 1]),
                         allowed=tuple(self._tokenizer.encode(name)[0] for name in ("final", "commentary")))
+
+    @property
+    def _enough(self) -> bool:
+        return self._looped or self._budget is not None and self.spent >= self._budget
+
+    @property
+    def _answered(self) -> bool:
+        return any(message.kind in ("text", "call") for message in self._parser.messages)

@@ -45,8 +45,11 @@ class Turn:
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop text was found, or the answer is a loop."""
-        return self._search.found or self._thinking.cut_off
+        """Whether a stop text was found, the answer is a loop, or what may come has come: a call that did not end in
+        `<|call|>`, behind which the model would invent its result, or the answer, and then thoughts beyond the
+        budget."""
+        called = bool(self._parser.messages) and self._parser.messages[-1].call is not None
+        return self._search.found or self._thinking.cut_off or self._thinking.over or called
 
     @property
     def steering(self) -> Steering | None:
