@@ -236,6 +236,26 @@ def test_samples_cannot_each_call_a_function(engine: gptoss.Engine) -> None:
     assert len(reply.replies) == 2
 
 
+def test_calls_are_numbered_through_the_conversation_and_results_may_name_the_number(engine: gptoss.Engine) -> None:
+    conversation = engine.conversation(tools=[add])
+    conversation.add_user("hello")
+    reply = engine.chat(conversation, None, scripted(engine, call("add", SUM), call("add", SUM), ANSWER))
+    assert [result.call.id for result in reply.results] == ["call_1", "call_2"]
+    conversation.add_user("again")
+    stream = engine.stream_chat(conversation, None, scripted(engine, call("add", SUM), ANSWER))
+    events = list(stream)
+    assert {e.id for e in events if isinstance(e, gptoss.ToolCallDelta)} == {"call_3"}
+    assert [e.call.id for e in events if isinstance(e, (gptoss.ToolCallDone, gptoss.ToolResult))] == ["call_3"] * 2
+
+    reply = engine.chat([USER], None, scripted(engine, call("add", SUM)), tools=[ADD])
+    assert [each.id for each in reply.calls] == ["call_1"]
+    history = [USER, *reply.messages, {"role": "tool", "tool_call_id": "call_1", "content": "5"}]
+    by_call = [USER, *reply.messages, {"role": "tool", "name": "add", "content": "5"}]
+    first, second = (gptoss.Conversation.from_messages(each, engine.tokenizer, tools=[ADD]) for each in (history, by_call))
+    assert first.tokens_for_completion() == second.tokens_for_completion()
+    assert "call_" not in engine.tokenizer.decode(first.tokens_for_completion())
+
+
 @pytest.mark.parametrize("stream", [(END,), (START,)], ids=["end", "no end"])
 def test_a_call_that_does_not_end_as_calls_do_is_answered_and_its_result_not_invented(
     engine: gptoss.Engine, stream: tuple[str, ...]

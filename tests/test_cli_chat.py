@@ -164,7 +164,8 @@ def test_tools_come_from_modules_of_the_current_folder_too(
     scripted(monkeypatch, engine, call("add", SUM), answer("Five."))
     assert main(["chat", "question", "--json", "--tools", "some_tools:add", "--tools", "some_tools:interrupt"]) == 0
     told = json.loads(capfd.readouterr().out)
-    assert told["results"] == [{"name": "add", "arguments": {"a": 2, "b": 3}, "content": "5", "error": None}]
+    assert told["results"] == [
+        {"id": "call_1", "name": "add", "arguments": {"a": 2, "b": 3}, "content": "5", "error": None}]
     assert (told["text"], told["calls"], told["finish_reason"]) == ("Five.", [], "stop")
     assert main(["chat", "question", "--tools", "some_tools:later"]) == 2
     assert "later is a coroutine function" in capfd.readouterr().err

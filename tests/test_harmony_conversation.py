@@ -221,6 +221,31 @@ def test_results_of_calls_in_clients_messages_find_them_by_id() -> None:
     assert text(begun).endswith(f"<|start|>functions.f to=assistant<|channel|>commentary<|message|>42<|end|>{BEGIN}")
 
 
+def test_ids_of_calls_are_counted_on_from_those_of_clients_and_copies_count_alike() -> None:
+    conversation = asked(tools=[F])
+    assert conversation.next_call == 1
+    made = [{"id": each, "function": {"name": "f", "arguments": "{}"}} for each in ("call_5", "call_x9", "call_99999999999")]
+    conversation.add({"role": "assistant", "tool_calls": made})
+    copies = conversation.copy(), conversation.copy()
+    found = [copy.add_generated(ids(CALL))[0].call for copy in copies]
+    assert found[0] == found[1] and found[0] is not None and found[0].id == "call_6" and copies[0].next_call == 7
+    assert conversation.next_call == 6
+    plain = asked(tools=[F])
+    plain.add(*[{"role": "assistant", "content": "{}", "recipient": "functions.f"}] * 3)
+    assert plain.next_call == 4
+
+
+def test_a_result_finds_its_call_by_the_calls_id() -> None:
+    call = "<|channel|>analysis to=functions.f <|constrain|>json<|message|>{}<|call|>"
+    expected = "<|start|>functions.f to=assistant<|channel|>analysis<|message|>42<|end|>"
+    for give in (lambda c, _: c.add({"role": "tool", "tool_call_id": "call_1", "content": "42"}),
+                 lambda c, _: c.add_result("call_1", "42"), lambda c, made: c.add_result(made, 42)):  # fmt: skip
+        conversation = asked(tools=[F])
+        [message] = conversation.add_generated(ids(call))
+        give(conversation, message.call)
+        assert expected in text(conversation)
+
+
 def test_what_cannot_be_rendered_is_refused_when_it_is_added_and_leaves_no_trace() -> None:
     conversation = asked()
     before = conversation.tokens_for_completion()

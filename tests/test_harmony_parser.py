@@ -145,7 +145,7 @@ def test_each_kind_of_message_has_its_event() -> None:
         ReasoningDelta("a"),
         PreambleDelta("b"),
         TextDelta("c"),
-        ToolCallDelta("functions.f", "d", "f"),
+        ToolCallDelta("functions.f", "d", "f", "call_1"),
         OtherDelta("user", "e"),
     ]
     done = parser.finish()[-1]

@@ -41,11 +41,13 @@ class TextDelta:
 
 @dataclass(frozen=True)
 class ToolCallDelta:
-    """More of the arguments, raw, of a call to the tool `recipient`, which `name` is the caller's name of."""
+    """More of the arguments, raw, of a call to the tool `recipient`, which `name` is the caller's name of. id: the
+    call's, see ToolCall."""
 
     recipient: str
     text: str
     name: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True)

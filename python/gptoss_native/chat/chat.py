@@ -204,7 +204,8 @@ class Chat:
         if budget is not None:
             left = max(0, budget - self._reasoning_tokens)
         make_turn = partial(Turn, self._tokenizer, self.toolbox, tuple(self._params.stop), self._params.min_tokens,
-                            reasoning_budget=left, stop_loops=self._options.stop_loops)
+                            first_call=self._conversation.next_call, reasoning_budget=left,
+                            stop_loops=self._options.stop_loops)
         self._turn = make_turn()
         may_call = bool(self.toolbox.functions or self.toolbox.builtins)
         governed = bool(self._params.stop) or left is not None or self._options.stop_loops or may_call
@@ -224,7 +225,8 @@ class Chat:
     def _other(self, completion: Completion) -> Reply:
         """Another sample of the only generation."""
         turn = Turn(self._tokenizer, self.toolbox, tuple(self._params.stop), self._params.min_tokens,
-                    reasoning_budget=self._options.budget, stop_loops=self._options.stop_loops)
+                    first_call=self._conversation.next_call, reasoning_budget=self._options.budget,
+                    stop_loops=self._options.stop_loops)
         for token in completion.tokens:
             turn.feed(token)
         turn.finish(completion.finish_reason)

@@ -17,14 +17,14 @@ class Turn:
     """Parses one sample, cuts the answer at the first stop text, and governs its reasoning.
 
     Stop texts are looked for in each message of the answer on its own, from the token on with which min_tokens are
-    complete. reasoning_budget, stop_loops: see Thinking.
+    complete. first_call: the number of the first call that it may make. reasoning_budget, stop_loops: see Thinking.
 
     prefix: what belongs to the turn and is not generated; the prompt is to end in it.
     """
 
     def __init__(self, tokenizer: Tokenizer, toolbox: Toolbox, stops: Sequence[str], min_tokens: int, *,
-                 reasoning_budget: int | None = None, stop_loops: bool = False) -> None:
-        self._parser = Parser(tokenizer, role="assistant", tools=toolbox)
+                 first_call: int = 1, reasoning_budget: int | None = None, stop_loops: bool = False) -> None:
+        self._parser = Parser(tokenizer, role="assistant", tools=toolbox, first_call=first_call)
         self._thinking = Thinking(self._parser, tokenizer, budget=reasoning_budget, stop_loops=stop_loops,
                                   may_call=bool(toolbox.functions or toolbox.builtins))
         self._stops = tuple(stops)

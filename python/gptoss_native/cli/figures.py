@@ -88,4 +88,4 @@ def as_json(reply: Reply, figures: Figures, model: str, *, reasoning: bool) -> s
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    return {"name": call.name, "arguments": call.arguments if call.parsed is None else call.parsed}
+    return {"id": call.id, "name": call.name, "arguments": call.arguments if call.parsed is None else call.parsed}

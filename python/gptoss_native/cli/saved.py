@@ -68,6 +68,8 @@ def read(name: str, toolbox: Toolbox) -> Saved:
 def _entry(message: Message) -> dict[str, Any]:
     entry: dict[str, Any] = {"role": message.role, "content": message.text}
     entry |= {name: value for name in _FIELDS if (value := getattr(message, name))}
+    if message.call is not None:
+        entry["id"] = message.call.id
     return entry | ({"token_ids": list(message.token_ids)} if message.token_ids else {})
 
 
@@ -84,7 +86,7 @@ def _message(entry: Mapping[str, Any], toolbox: Toolbox) -> ChatMessage:
                       **{name: entry[name] for name in _FIELDS if name in entry})
     if message.kind != "call":
         return message
-    call = tool_call(message.recipient or "", content, message.terminator == "call", toolbox)
+    call = tool_call(message.recipient or "", content, message.terminator == "call", toolbox, str(entry.get("id", "")))
     return Message(**(message.__dict__ | {"call": call}))
 
 

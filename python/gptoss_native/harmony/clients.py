@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -22,6 +23,8 @@ from gptoss_native.harmony.plain import plain
 from gptoss_native.harmony.toolbox import Toolbox
 
 ChatMessage = Message | Mapping[str, Any]
+
+_NUMBERED = re.compile(r"call_(\d{1,9})", re.ASCII)
 
 _COMMON = ("role", "content", "name", "type", "id", "status")
 _FIELDS: dict[str, tuple[str, ...]] = {
@@ -71,9 +74,20 @@ class MessageReader:
         other._calls = dict(self._calls)
         return other
 
+    @property
+    def last_number(self) -> int:
+        """The highest of ids such as "call_3"; 0 where there is none."""
+        return max((int(match[1]) for each in self._calls if (match := _NUMBERED.fullmatch(each))), default=0)
+
+    def call(self, call_id: str) -> Message | None:
+        """The message that made that call."""
+        return self._calls.get(call_id)
+
     def read(self, entry: Any, where: str) -> list[Message]:
         """The messages that `entry` is: one, or several where it has reasoning or tool calls."""
         if isinstance(entry, Message):
+            if entry.call is not None:
+                self._calls[entry.call.id] = entry
             return [entry]
         entry = plain(entry, where)
         if not isinstance(entry, Mapping):

@@ -11,7 +11,7 @@ from gptoss_native.harmony.compat_header import ParseError
 from gptoss_native.harmony.header_model import Header
 from gptoss_native.harmony.messages import KINDS, Kind, Message, Role, kind_of
 from gptoss_native.harmony.partial import OpenMessage
-from gptoss_native.harmony.reading import Place, as_ids, end_reason
+from gptoss_native.harmony.reading import Place, as_ids, call_id, end_reason
 from gptoss_native.harmony.toolbox import Toolbox, tool_call
 from gptoss_native.tokenizer import Tokenizer
 
@@ -19,8 +19,10 @@ from gptoss_native.tokenizer import Tokenizer
 class CompatEvents:
     """As TolerantParser, with the openai-harmony library's reading; deltas can be shorter than the content."""
 
-    def __init__(self, tokenizer: Tokenizer, role: Role | None, toolbox: Toolbox | None, strict: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, role: Role | None, toolbox: Toolbox | None, strict: bool,
+                 first_call: int = 1) -> None:
         self.messages: list[Message] = []
+        self._next_call = first_call
         self._parser = CompatParser(tokenizer, role, strict=strict)
         self._preset, self._start = role, tokenizer.special("<|start|>")
         self._toolbox = toolbox
@@ -67,7 +69,8 @@ class CompatEvents:
             kind = kind_of(message.role, message.channel, message.recipient)
             if kind == "call":
                 complete = message.terminator != "eos"
-                call = tool_call(message.recipient or "", message.text, complete, self._toolbox)
+                number, self._next_call = self._next_call, self._next_call + 1
+                call = tool_call(message.recipient or "", message.text, complete, self._toolbox, call_id(number))
                 message = replace(message, call=call)
                 events.append(ToolCallDone(call))
             self.messages.append(message)
@@ -76,7 +79,7 @@ class CompatEvents:
         if parser.state == "Content" and self._open is None:
             role = parser.current_role or "assistant"
             header = Header(role, None, parser.current_channel, parser.current_recipient, parser.current_content_type)
-            self._open = OpenMessage(header, False, self._toolbox)
+            self._open = OpenMessage(header, False, self._toolbox, call_id(self._next_call))
         elif parser.state == "Content" and self._open is not None and parser.last_content_delta:
             events.append(self._open.delta(parser.last_content_delta))
             self._texts[self._open.kind].append(parser.last_content_delta)

@@ -131,14 +131,15 @@ class Conversation:
         self._add([Message("assistant", text, channel="final")])
 
     def add_result(self, call: ToolCall | str, content: Any) -> None:
-        """The result of a call, given by itself or by the name of the tool: text, or anything else as JSON."""
+        """The result of a call, given by itself, by its id or by the name of the tool: text, or anything else as JSON."""
+        made = self._reader.call(call.id if isinstance(call, ToolCall) else call)
         if isinstance(call, ToolCall):
             recipient = self.toolbox.recipient(call.name) if call.known else call.recipient
+            made = made if made is not None and made.call == call else None
         else:
-            recipient = self.toolbox.recipient(call)
-        channels = [m.channel for m in self._messages if m.call is not None and m.call == call]
-        result = result_message(recipient, text_or_json(content, "the result"), channels[-1] if channels else None)
-        self._add([result])
+            recipient = self.toolbox.recipient(call) if made is None else made.recipient or ""
+        channel = None if made is None else made.channel
+        self._add([result_message(recipient, text_or_json(content, "the result"), channel)])
 
     def add_generated(self, tokens: Iterable[int]) -> tuple[Message, ...]:
         """The tokens that the model generated behind `tokens_for_completion()`, as messages.
@@ -146,11 +147,16 @@ class Conversation:
         They stay as they are, but for malformed messages, which the prompts to come have in a well-formed rendering,
         and for messages in other roles, an invented user's for one, which are returned and not kept.
         """
-        parser = Parser(self._tokenizer, "assistant", tools=self.toolbox)
+        parser = Parser(self._tokenizer, "assistant", tools=self.toolbox, first_call=self.next_call)
         parser.feed(tokens)
         parser.finish()
-        self._add([message for message in parser.messages if message.role == "assistant"])
+        self.add(*(message for message in parser.messages if message.role == "assistant"))
         return tuple(parser.messages)
+
+    @property
+    def next_call(self) -> int:
+        """The number of the call that the model makes next; no id of a call so far has it, or a higher one."""
+        return 1 + max(self._reader.last_number, sum(message.kind == "call" for message in self._messages))
 
     def copy(self) -> Conversation:
         """The same, to go on differently."""

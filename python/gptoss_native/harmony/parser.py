@@ -30,18 +30,19 @@ class Parser:
     Control tokens never show in any text. "compat" reads exactly what the openai-harmony library reads, and raises
     ParseError where that does; see `CompatParser`. strict: its, of no meaning to "tolerant".
     tools: a Toolbox, or a list of function tools; calls then say whether they are `known`, and have the caller's names.
+    first_call: the number of the first call, which its id is made of; see `Conversation.next_call`.
     """
 
     def __init__(self, tokenizer: Tokenizer, role: Role | None = "assistant", *, policy: Policy = "tolerant",
-                 tools: Toolbox | Iterable[Any] | None = None, strict: bool = True) -> None:
+                 tools: Toolbox | Iterable[Any] | None = None, strict: bool = True, first_call: int = 1) -> None:
         if role is not None and role not in ROLES:
             raise MessageError(f"expected role to be None or one of {', '.join(ROLES)}, found {shown(role)}")
         if policy not in ("tolerant", "compat"):
             raise MessageError(f"expected policy to be tolerant or compat, found {shown(policy)}")
         known = None if tools is None else toolbox(tools)
         self._machine: TolerantParser | CompatEvents = (
-            CompatEvents(tokenizer, role, known, strict) if policy == "compat"
-            else TolerantParser(tokenizer, role, known))
+            CompatEvents(tokenizer, role, known, strict, first_call) if policy == "compat"
+            else TolerantParser(tokenizer, role, known, first_call))
 
     def feed(self, tokens: int | Iterable[int]) -> list[Event]:
         """Reads one token id or several and returns what became known: deltas, and messages that ended.

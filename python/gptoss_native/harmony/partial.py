@@ -59,14 +59,15 @@ class Draft:
 
 
 class OpenMessage:
-    """A message whose content is being read. headerless: it is text that stood where a header belongs."""
+    """A message whose content is being read. headerless: it is text that stood where a header belongs. call_id: of the
+    call, if it is one."""
 
-    def __init__(self, header: Header, headerless: bool, toolbox: Toolbox | None) -> None:
+    def __init__(self, header: Header, headerless: bool, toolbox: Toolbox | None, call_id: str) -> None:
         self.header, self.headerless, self.malformed = header, headerless, header.malformed
         self.kind: Kind = kind_of(header.role, header.channel, header.recipient)
         self.decoder = _DECODER("replace")
         self.pieces: list[str] = []
-        self._toolbox = toolbox
+        self._toolbox, self._call_id = toolbox, call_id
         self._name = called(header.recipient or "", toolbox)[0] if self.kind == "call" else ""
 
     @property
@@ -80,14 +81,14 @@ class OpenMessage:
         if self.kind == "preamble":
             return PreambleDelta(text)
         if self.kind == "call":
-            return ToolCallDelta(self.header.recipient or "", text, self._name)
+            return ToolCallDelta(self.header.recipient or "", text, self._name, self._call_id)
         return TextDelta(text) if self.kind == "text" else OtherDelta(self.header.role, text)
 
     def message(self, terminator: Terminator, token_ids: tuple[int, ...], stray: str) -> Message:
         header, text = self.header, "".join(self.pieces)
         call = None
         if self.kind == "call":
-            call = tool_call(header.recipient or "", text, terminator != "eos", self._toolbox)
+            call = tool_call(header.recipient or "", text, terminator != "eos", self._toolbox, self._call_id)
         return Message(
             header.role, text, header.name, header.channel, header.recipient, header.content_type, terminator,
             self.malformed, stray + _printable(header.stray), token_ids, call)

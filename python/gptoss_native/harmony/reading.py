@@ -1,4 +1,5 @@
-"""What both parsers share: which tokens they take, where they stand, and why a completion ended."""
+"""What both parsers share: which tokens they take, where they stand, how they number calls, and why a completion ended.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +20,11 @@ def as_ids(tokens: Any) -> list[int]:
     if not isinstance(tokens, Iterable):
         tokens = (tokens,)
     return list(map(index, tokens))  # all of them, before any is read
+
+
+def call_id(number: int) -> str:
+    """Of the conversation's call of that number; the first one is 1."""
+    return f"call_{number}"
 
 
 def end_reason(reason: EndReason, messages: Sequence[Message]) -> EndReason:

@@ -12,7 +12,7 @@ from gptoss_native.harmony.header import could_be_channel, only_names
 from gptoss_native.harmony.header_model import Header
 from gptoss_native.harmony.messages import KINDS, Kind, Message, Role, Terminator
 from gptoss_native.harmony.partial import Draft, OpenMessage
-from gptoss_native.harmony.reading import Place, as_ids, end_reason
+from gptoss_native.harmony.reading import Place, as_ids, call_id, end_reason
 from gptoss_native.harmony.toolbox import Toolbox
 from gptoss_native.tokenizer import Tokenizer
 
@@ -26,8 +26,9 @@ class TolerantParser:
     nothing. Arguments as for `Parser`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, role: Role | None, toolbox: Toolbox | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, role: Role | None, toolbox: Toolbox | None, first_call: int = 1) -> None:
         self.messages: list[Message] = []
+        self._next_call = first_call
         self._controls = control_ids(tokenizer)
         self._token_bytes = tokenizer.token_bytes
         self._toolbox = toolbox
@@ -188,11 +189,12 @@ class TolerantParser:
         draft, self._draft = self._draft, None
         if header.prose and not header.only_prose:
             before = Header(header.role, header.name, malformed=True)
-            self._open = OpenMessage(before, headerless=True, toolbox=self._toolbox)
+            self._open = OpenMessage(before, headerless=True, toolbox=self._toolbox, call_id="")
             self._write(header.prose.encode("utf-8", "surrogateescape"))
             marker = draft.first_marker if draft is not None else None
             self._finish_open("implicit", events, len(self._tokens) - 1 if marker is None else marker)
-        self._open = OpenMessage(header, headerless=header.only_prose, toolbox=self._toolbox)
+        self._open = OpenMessage(header, headerless=header.only_prose, toolbox=self._toolbox,
+                                 call_id=call_id(self._next_call))
         self._write((header.prose if header.only_prose else header.rest).encode("utf-8", "surrogateescape"))
 
     def _write(self, data: bytes) -> None:
@@ -235,6 +237,7 @@ class TolerantParser:
         self._open = None
         self.messages.append(message)
         if message.call is not None:
+            self._next_call += 1
             events.append(ToolCallDone(message.call))
         events.append(MessageDone(message))
 

@@ -25,7 +25,8 @@ class ToolCall:
     arguments: as the model wrote them; of the built-in python, source. parsed: the JSON object that they are, or
     None; error: why they are none, where they should be. Nothing is repaired.
     recipient: the name as the model wrote it. known: whether there is such a tool; None if the parser was not told
-    of any. complete: whether the model ended it; if not, it was cut off.
+    of any. complete: whether the model ended it; if not, it was cut off. id: "call_1" and so on, in the order of the
+    calls of a conversation, as OpenAI's clients expect one; the model does not read it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ToolCall:
     recipient: str
     known: bool | None
     complete: bool
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Toolbox:
         return any(tool.name == name and not tool.parameters for tool in self.functions)
 
 
-def tool_call(recipient: str, arguments: str, complete: bool, toolbox: Toolbox | None) -> ToolCall:
+def tool_call(recipient: str, arguments: str, complete: bool, toolbox: Toolbox | None, call_id: str = "") -> ToolCall:
     """The call that a message to `recipient` is. Never raises."""
     name, known = called(recipient, toolbox)
     parsed, error = parse_arguments(arguments)
@@ -133,7 +135,7 @@ def tool_call(recipient: str, arguments: str, complete: bool, toolbox: Toolbox |
         error = None
     if error is not None and not arguments.strip() and toolbox is not None and toolbox.takes_nothing(name):
         parsed, error = {}, None
-    return ToolCall(name, arguments, parsed, error, recipient, known, complete)
+    return ToolCall(name, arguments, parsed, error, recipient, known, complete, call_id)
 
 
 def called(recipient: str, toolbox: Toolbox | None) -> tuple[str, bool | None]:
