@@ -80,6 +80,20 @@ def test_items_of_the_responses_api_are_read() -> None:
     assert after_user(*items, drop_analysis="none") == "<|start|>assistant<|channel|>analysis<|message|>Hm.<|end|>" + expected
 
 
+def test_what_clients_still_send_of_old_and_what_is_no_text_of_its_own() -> None:
+    old = {"role": "assistant", "content": None, "function_call": {"name": "get_weather", "arguments": '{"city": "Tokyo"}'}}
+    assert after_user(old, {"role": "function", "name": "get_weather", "content": "20 C"}) == CALL_TEXT + RESULT_TEXT
+    refused = "<|start|>assistant<|channel|>final<|message|>No.<|end|>"
+    for content, refusal in ((None, "No."), ("No.", None), ([{"type": "refusal", "refusal": "No."}], None)):
+        assert after_user({"role": "assistant", "content": content, "refusal": refusal}) == refused
+    cited = {"role": "assistant", "content": "No.", "annotations": [{"type": "url_citation"}], "parsed": {"no": True},
+             "reasoning_details": [{}], "phase": "final_answer"}  # fmt: skip
+    assert after_user(cited) == refused
+    encrypted = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA"}
+    assert after_user(encrypted, cited, drop_analysis="none") == refused
+    assert small_tokenizer().decode(harmony.render([encrypted], small_tokenizer())).endswith(f"message.<|end|>{BEGIN}")
+
+
 @dataclass
 class Turn:
     role: str
@@ -147,6 +161,9 @@ def test_the_harmony_librarys_messages_are_read() -> None:
         ({"role": "user", "content": [{"type": "system_content"}]}, "SystemContent belongs in a message with role 'system'"),
         ({"role": "system", "content": [{"type": "system_content", "tools": 3}]}, "3 as tools, expected an object of namespaces"),
         ({"role": "system", "content": [{"type": "system_content", "tools": {"x": 3}}]}, "3 as the namespace 'x', expected an object with a name"),
+        ({"type": "web_search_call", "id": "1"}, r"messages\[1\] has type 'web_search_call'; expected"),
+        ({**CALL, "tool_calls": [{"id": 1, "function": {"name": "f", "arguments": "{}"}}]}, "1 as the id of the call, expected text"),
+        ({"role": "user", "content": "x", "name": "bob to=functions.f"}, "must not name a recipient"),
         (3, r"messages\[1\] is 3, expected"),
     ],
 )

@@ -35,7 +35,7 @@ def chat_messages(
     box = Toolbox() if tools is None else toolbox(tools)
     conversation = read_messages(messages, box, reader)
     formats = () if response_format is None else (read_response_format(response_format),)
-    if conversation[0].role != "system":
+    if not conversation or conversation[0].role != "system":
         conversation.insert(0, system_message(system, reasoning, box))
     elif box.builtins:
         raise MessageError("messages begin with a system Message, and tools hold built-in ones; put those into its "

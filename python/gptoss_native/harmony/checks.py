@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,11 +20,13 @@ from gptoss_native.harmony.messages import (
 from gptoss_native.harmony.tools import Tool, ToolNamespace
 from gptoss_native.tokenizer import Tokenizer
 
+_RECIPIENT = re.compile(r"\sto=")
+
 
 def check_message(message: Message, tokenizer: Tokenizer, compat: bool = False) -> None:
     """Raises MessageError, naming the field and what was expected, if `message` cannot be rendered.
 
-    compat: a header field may spell a control token, which stays text.
+    compat: a header field may spell a control token, which stays text, or a recipient.
     """
     if message.role not in ROLES:
         raise MessageError(f"a message has role {shown(message.role)}, expected one of {', '.join(ROLES)}")
@@ -45,6 +48,9 @@ def check_message(message: Message, tokenizer: Tokenizer, compat: bool = False) 
         if spelling is not None:
             raise MessageError(f"the {field} of {where} contains {spelling}; a header field must not spell a control "
                                "token")
+        if value is not None and not compat and _RECIPIENT.search(value):
+            raise MessageError(f"the {field} of {where} is {shown(value)}; a header field must not name a recipient, "
+                               "as to= does behind a blank")
     if message.role == "tool" and not message.name:
         raise MessageError("a message with role 'tool' needs the name of the tool, as in 'functions.search'")
     for kind, role in ((SystemContent, "system"), (DeveloperContent, "developer")):

@@ -31,10 +31,14 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "system": _COMMON,
     "developer": _COMMON,
     "user": _COMMON,
-    "assistant": (*_COMMON, "channel", "recipient", "content_type", "tool_calls", "reasoning_content", "reasoning",
-                  "thinking"),
+    "assistant": (*_COMMON, "channel", "recipient", "content_type", "tool_calls", "function_call", "refusal",
+                  "reasoning_content", "reasoning", "thinking"),
     "tool": (*_COMMON, "channel", "recipient", "content_type", "tool_call_id"),
 }
+
+
+_SAID_ELSEWHERE = ("annotations", "logprobs", "parsed", "phase", "reasoning_details")
+"""What clients' replies repeat of their text, or say about it: nothing that the model reads."""
 
 
 def read_messages(messages: Sequence[Any], toolbox: Toolbox | None = None,
@@ -46,6 +50,7 @@ def read_messages(messages: Sequence[Any], toolbox: Toolbox | None = None,
     - "user".
     - "assistant": an answer, on channel "final" where no "channel" is given; with "tool_calls" its text is a preamble,
       and each call follows as a message of its own. "reasoning_content" comes before both, on channel "analysis".
+      A "refusal" is an answer.
     - "tool": a result, of the call "tool_call_id" or of the tool "name". Text goes to the model as it is, other JSON
       serialised once.
 
@@ -94,13 +99,17 @@ class MessageReader:
             raise MessageError(f'{where} is {shown(entry)}, expected {{"role": ..., "content": ...}}')
         kind = entry.get("type")
         if kind == "reasoning":
-            summary = entry.get("content") or entry.get("summary") or []
-            return [Message("assistant", text_of(summary, where), channel="analysis")]
+            thoughts = text_of(entry.get("content") or entry.get("summary") or [], where)
+            return [Message("assistant", thoughts, channel="analysis")] if thoughts else []  # they may be encrypted
         if kind == "function_call":
             return [self._call(entry.get("call_id"), entry, where)]
         if kind == "function_call_output":
             return [self._result({"tool_call_id": entry.get("call_id"), "content": entry.get("output")}, where)]
-        return self._read_role(_flattened(entry), where)
+        entry = _flattened(entry)
+        if kind is not None and entry.get("role") is None:
+            raise MessageError(f'{where} has type {shown(kind)}; expected {{"role": ..., "content": ...}}, or an item '
+                               "of type function_call, function_call_output or reasoning")
+        return self._read_role(entry, where)
 
     def _read_role(self, entry: Mapping[str, Any], where: str) -> list[Message]:
         role = entry.get("role")
@@ -108,7 +117,7 @@ class MessageReader:
         if not isinstance(role, str) or role not in ROLES:
             raise MessageError(f"{where} has role {shown(role)}; supported are {', '.join(ROLES)}")
         for key, value in entry.items():  # clients send every field they know, unset ones as null or empty
-            if key not in _FIELDS[role] and value is not None and value != [] and value != {}:
+            if key not in _FIELDS[role] and key not in _SAID_ELSEWHERE and value not in (None, [], {}):
                 supported = ", ".join(sorted(set(_FIELDS[role]) - {"type", "id", "status"}))
                 raise MessageError(f"{where}, a message with role {role!r}, has {shown(key)}, which is not supported; "
                                    f"supported are {supported}")
@@ -132,11 +141,15 @@ class MessageReader:
         calls = entry.get("tool_calls") or []
         if not isinstance(calls, Sequence) or isinstance(calls, str):
             raise MessageError(f"{where} has {shown(calls)} as tool_calls, expected a list")
+        if entry.get("function_call"):  # as they were before there were several
+            calls = [*calls, {"function": entry["function_call"]}]
+        said = entry.get("content")
+        said = _optional_text(entry, "refusal", where) if said is None else said
         thoughts = entry.get("reasoning_content") or entry.get("reasoning") or entry.get("thinking")
         messages = [Message("assistant", text_of(thoughts, where), name, "analysis")] if thoughts else []
         content: Item | tuple[Item, ...] = ""
-        if not ((calls or thoughts) and entry.get("content") is None):
-            content = content_of(entry.get("content"), where)
+        if not ((calls or thoughts) and said is None):
+            content = content_of(said, where)
         if recipient is not None:
             messages.append(Message("assistant", content, name, channel or "commentary", recipient, content_type))
         elif content or not (calls or thoughts):
@@ -161,7 +174,9 @@ class MessageReader:
         if not isinstance(arguments, str):
             arguments = json_text(arguments)
         message = call_message(name, arguments, self._toolbox)
-        if isinstance(call_id, str):
+        if call_id is not None:
+            if not isinstance(call_id, str):
+                raise MessageError(f"{where} has {shown(call_id)} as the id of the call, expected text")
             self._calls[call_id] = message
         return message
 

@@ -131,7 +131,7 @@ class Conversation:
         self._add([Message("assistant", text, channel="final")])
 
     def add_result(self, call: ToolCall | str, content: Any) -> None:
-        """The result of a call, given by itself, by its id or by the name of the tool: text, or anything else as JSON."""
+        """The result of a call, given by itself, its id or the name of the tool: text, or anything else as JSON."""
         made = self._reader.call(call.id if isinstance(call, ToolCall) else call)
         if isinstance(call, ToolCall):
             recipient = self.toolbox.recipient(call.name) if call.known else call.recipient

@@ -47,6 +47,9 @@ def _part(part: Any, where: str) -> Item:
     if kind in TEXT_TYPES and isinstance(part.get("text"), str):
         text: str = part["text"]
         return text
+    if kind == "refusal" and isinstance(part.get("refusal"), str):
+        refusal: str = part["refusal"]
+        return refusal
     if kind == "system_content":
         return _system(part, where)
     if kind == "developer_content":
