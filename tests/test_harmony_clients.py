@@ -114,14 +114,14 @@ class Model:
 
 def test_dataclasses_and_models_are_read() -> None:
     expected = harmony.render([USER], small_tokenizer())
-    assert harmony.render([Turn("user", "Hi")], small_tokenizer()) == expected  # type: ignore[list-item]
-    assert harmony.render([Model(role="user", content=[Model(type="text", text="Hi")])], small_tokenizer()) == expected  # type: ignore[list-item]
+    assert harmony.render([Turn("user", "Hi")], small_tokenizer()) == expected
+    assert harmony.render([Model(role="user", content=[Model(type="text", text="Hi")])], small_tokenizer()) == expected
     call = Model(role="assistant", content=None, tool_calls=[Model(id="call_1", type="function", function=Model(name="get_weather", arguments='{"city": "Tokyo"}'))])
     assert after_user(call) == CALL_TEXT
     [tool] = harmony.toolbox([Model(type="function", function=Model(name="f", description=None, parameters=None))]).functions
     assert tool == Tool("f")
     with pytest.raises(MessageError, match=r"messages\[0\], a Model, cannot be dumped: it is broken"):
-        harmony.render([Model(broken=True)], small_tokenizer())  # type: ignore[list-item]
+        harmony.render([Model(broken=True)], small_tokenizer())
 
 
 def test_the_harmony_librarys_messages_are_read() -> None:

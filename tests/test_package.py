@@ -143,9 +143,39 @@ def test_a_users_program_is_clean_under_mypy_strict(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         '''\
+from dataclasses import dataclass
+from typing import TypedDict
+
 import gptoss_native as gptoss
 import numpy as np
 import numpy.typing as npt
+
+
+class Dict(TypedDict):
+    role: str
+    content: str
+
+
+@dataclass
+class Turn:
+    role: str
+    content: str
+
+
+class Model:
+    def model_dump(self, *, mode: str = "python", by_alias: bool | None = None, warnings: bool = True) -> dict[str, object]:
+        return {}
+
+
+def converse(engine: gptoss.Engine) -> str:
+    messages: list[gptoss.ChatMessage] = [{"role": "user", "content": "question"}]
+    messages += [*engine.chat(messages).messages, {"role": "user", "content": "and now?"}]
+    messages += [Turn("user", "x"), Model(), Dict(role="user", content="x")]
+    unsaid = [{"role": "user", "content": "x"}, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]
+    conversation = engine.conversation(developer="Be brief.")
+    conversation.add(*messages)
+    engine.chat("question")  # type: ignore[arg-type]
+    return engine.chat([Turn("user", "x")]).text + engine.chat(unsaid, tools=[print]).text + engine.chat(messages).text
 
 
 def main() -> str:

@@ -41,6 +41,7 @@ from gptoss_native.events import (
     ToolResult,
 )
 from gptoss_native.harmony import (
+    ChatMessage,
     Conversation,
     DeveloperContent,
     Message,
@@ -60,6 +61,7 @@ from gptoss_native.tokenizer import TextStream, Tokenizer
 
 __all__ = [
     "Cancelled",
+    "ChatMessage",
     "ChatOptions",
     "ChatStream",
     "Checkpoint",

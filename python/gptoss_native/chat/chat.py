@@ -16,10 +16,10 @@ from gptoss_native.config.strict_json import shown
 from gptoss_native.errors import Timeout
 from gptoss_native.events import Done, Event, ToolResult
 from gptoss_native.harmony import (
-    ChatMessage,
     Conversation,
     Message,
     MessageError,
+    Messages,
     ResponseFormat,
     SystemContent,
     Toolbox,
@@ -99,7 +99,7 @@ class ChatOptions:
     def budget(self) -> int | None:
         return 0 if self.reasoning == "off" else self.reasoning_budget
 
-    def conversation(self, messages: Conversation | Sequence[ChatMessage], tokenizer: Tokenizer) -> Conversation:
+    def conversation(self, messages: Conversation | Messages, tokenizer: Tokenizer) -> Conversation:
         """The one that was given, or one with `messages` and what the options say about it."""
         if not isinstance(messages, Conversation):
             return Conversation.from_messages(

@@ -20,7 +20,7 @@ from gptoss_native.config.config import Config
 from gptoss_native.engine.devices import DeviceFacts
 from gptoss_native.engine.memory import available_bytes, gigabytes
 from gptoss_native.errors import OutOfMemory, TokenizerError
-from gptoss_native.harmony import ChatMessage, Conversation, stop_ids
+from gptoss_native.harmony import Conversation, Messages, stop_ids
 from gptoss_native.sampling.params import MAX_SEED, SamplingParams
 from gptoss_native.sampling.stops import TextReader
 from gptoss_native.scheduler.metrics import Metrics
@@ -139,7 +139,7 @@ class Engine:
         """An empty one, for chat(), with this model's tokenizer; the arguments are those of harmony.Conversation."""
         return Conversation(self.tokenizer, **keywords)
 
-    def chat(self, messages: Conversation | Sequence[ChatMessage], reasoning: Reasoning | None = None,
+    def chat(self, messages: Conversation | Messages, reasoning: Reasoning | None = None,
              params: SamplingParams | None = None, **options: Unpack[ChatKeywords]) -> Reply:
         """The assistant's next turn.
 
@@ -153,17 +153,17 @@ class Engine:
         """
         return self._chat(messages, reasoning, params, options, asynchronous=False, several=True).run()
 
-    def stream_chat(self, messages: Conversation | Sequence[ChatMessage], reasoning: Reasoning | None = None,
+    def stream_chat(self, messages: Conversation | Messages, reasoning: Reasoning | None = None,
                     params: SamplingParams | None = None, **options: Unpack[ChatKeywords]) -> ChatStream:
         """chat() as an iterator of events, of one sample; see gptoss_native.events. Bad arguments raise here."""
         return self._chat(messages, reasoning, params, options, asynchronous=False)
 
-    async def achat(self, messages: Conversation | Sequence[ChatMessage], reasoning: Reasoning | None = None,
+    async def achat(self, messages: Conversation | Messages, reasoning: Reasoning | None = None,
                     params: SamplingParams | None = None, **options: Unpack[ChatKeywords]) -> Reply:
         """chat() for a coroutine. Tools may be coroutine functions; others run in a thread."""
         return await self._chat(messages, reasoning, params, options, asynchronous=True, several=True).arun()
 
-    def astream_chat(self, messages: Conversation | Sequence[ChatMessage], reasoning: Reasoning | None = None,
+    def astream_chat(self, messages: Conversation | Messages, reasoning: Reasoning | None = None,
                      params: SamplingParams | None = None, **options: Unpack[ChatKeywords]) -> ChatStream:
         """stream_chat() for a coroutine: `async for event in engine.astream_chat(...)`."""
         return self._chat(messages, reasoning, params, options, asynchronous=True)
@@ -220,7 +220,7 @@ class Engine:
             checkpoints=tuple(integer("each of checkpoints", place, 0, len(prompt)) for place in checkpoints),
             reader=reader)
 
-    def _chat(self, messages: Conversation | Sequence[ChatMessage], reasoning: Reasoning | None,
+    def _chat(self, messages: Conversation | Messages, reasoning: Reasoning | None,
               params: SamplingParams | None, keywords: ChatKeywords, *, asynchronous: bool,
               several: bool = False) -> ChatStream:
         self._scheduler.check_usable()

@@ -8,7 +8,7 @@ conversation exactly; `render_conversation` and its kin render that.
 from gptoss_native.harmony.budget import closing_ids
 from gptoss_native.harmony.callables import tool_from_callable
 from gptoss_native.harmony.chat import system_channels
-from gptoss_native.harmony.clients import ChatMessage, read_messages
+from gptoss_native.harmony.clients import ChatMessage, Messages, read_messages
 from gptoss_native.harmony.compat import CompatParser
 from gptoss_native.harmony.compat_header import ParseError
 from gptoss_native.harmony.controls import stop_ids
@@ -39,6 +39,7 @@ __all__ = [
     "DeveloperContent",
     "Message",
     "MessageError",
+    "Messages",
     "ParseError",
     "Parser",
     "ResponseFormat",

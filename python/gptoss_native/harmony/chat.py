@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from gptoss_native.config.strict_json import shown
-from gptoss_native.harmony.clients import ChatMessage, MessageReader, read_messages
+from gptoss_native.harmony.clients import MessageReader, Messages, read_messages
 from gptoss_native.harmony.messages import (
     CHANNELS,
     EFFORTS,
@@ -23,7 +23,7 @@ from gptoss_native.harmony.toolbox import Toolbox
 
 
 def chat_messages(
-    messages: Sequence[ChatMessage],
+    messages: Messages,
     *,
     reasoning: Effort | None = None,
     system: SystemContent | None = None,

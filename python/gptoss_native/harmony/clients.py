@@ -19,10 +19,12 @@ from gptoss_native.harmony.messages import (
     Role,
 )
 from gptoss_native.harmony.parts import content_of, text_of
-from gptoss_native.harmony.plain import plain
+from gptoss_native.harmony.plain import Dataclass, Model, plain
 from gptoss_native.harmony.toolbox import Toolbox
 
-ChatMessage = Message | Mapping[str, Any]
+ChatMessage = Message | Mapping[str, Any] | Model | Dataclass
+Messages = Sequence[ChatMessage] | list[Any]
+"""A list of anything, because a type checker may take one of dicts that differ for list[object]."""
 
 _NUMBERED = re.compile(r"call_(\d{1,9})", re.ASCII)
 
@@ -41,7 +43,7 @@ _SAID_ELSEWHERE = ("annotations", "logprobs", "parsed", "phase", "reasoning_deta
 """What clients' replies repeat of their text, or say about it: nothing that the model reads."""
 
 
-def read_messages(messages: Sequence[Any], toolbox: Toolbox | None = None,
+def read_messages(messages: Messages, toolbox: Toolbox | None = None,
                   reader: MessageReader | None = None) -> list[Message]:
     """Each entry a Message, a mapping, a dataclass or a pydantic model. Roles:
 

@@ -11,6 +11,7 @@ from gptoss_native.harmony.chat import chat_messages, declare, read_response_for
 from gptoss_native.harmony.clients import (
     ChatMessage,
     MessageReader,
+    Messages,
     read_messages,
     result_message,
     text_or_json,
@@ -75,7 +76,7 @@ class Conversation:
     @classmethod
     def from_messages(
         cls,
-        messages: Sequence[ChatMessage],
+        messages: Messages,
         tokenizer: Tokenizer,
         *,
         reasoning: Effort | None = None,

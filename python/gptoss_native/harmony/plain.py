@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from gptoss_native.harmony.messages import MessageError
+
+
+class Model(Protocol):
+    """A pydantic model, of OpenAI's libraries for one."""
+
+    def model_dump(self, *, mode: str, by_alias: bool) -> Any: ...
+
+
+class Dataclass(Protocol):
+    """An object of a class with @dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 def plain(value: Any, where: str) -> Any:

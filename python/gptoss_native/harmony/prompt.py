@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gptoss_native.harmony.clients import ChatMessage
+from gptoss_native.harmony.clients import Messages
 from gptoss_native.harmony.conversation import Conversation
 from gptoss_native.harmony.messages import Effort, ResponseFormat, SystemContent
 from gptoss_native.harmony.render import DropAnalysis, RecipientPosition
@@ -14,7 +14,7 @@ from gptoss_native.tokenizer import Tokenizer
 
 
 def render(
-    messages: Sequence[ChatMessage],
+    messages: Messages,
     tokenizer: Tokenizer,
     *,
     reasoning: Effort | None = None,
