@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +236,39 @@ def test_samples_cannot_each_call_a_function(engine: gptoss.Engine) -> None:
         engine.chat([USER], params=SamplingParams(n=2), tools=[add])
     reply = engine.chat([USER], params=SamplingParams(n=2, seed=1, max_tokens=9), tools=[ADD])
     assert len(reply.replies) == 2
+
+
+def test_a_function_gets_what_its_annotations_say_and_its_result_may_be_any_value(engine: gptoss.Engine) -> None:
+    class Unit(enum.Enum):
+        KELVIN = "kelvin"
+
+    @dataclass
+    class Place:
+        city: str
+        unit: Unit = Unit.KELVIN
+
+    def weather(places: list[Place]) -> list[tuple[Place, int]]:
+        return [(place, len(place.city)) for place in places if place.unit is Unit.KELVIN]
+
+    weather.__annotations__["places"] = list[Place]  # which a function in a function cannot say with a text
+    Place.__annotations__.update(city=str, unit=Unit)
+    given = '{"places": [{"city": "Oslo", "unit": "kelvin"}]}'
+    reply = engine.chat([USER], None, scripted(engine, call("weather", given), ANSWER), tools=[weather])
+    assert reply.results[0].content == '[[{"city":"Oslo","unit":"kelvin"},4]]' and reply.results[0].error is None
+    given = '{"places": [{"city": "Oslo", "unit": "feet"}]}'
+    reply = engine.chat([USER], None, scripted(engine, call("weather", given), ANSWER), tools=[weather])
+    assert reply.results[0].error == "the argument places[0].unit is 'feet', expected one of 'kelvin'"
+
+    async def later() -> int:
+        return 1
+
+    def now() -> Any:
+        return later()
+
+    reply = engine.chat([USER], None, scripted(engine, call("now", "{}"), ANSWER), tools=[now])
+    assert "a coroutine, which only achat() and astream_chat() await" in (reply.results[0].error or "")
+    reply = asyncio.run(engine.achat([USER], None, scripted(engine, call("now", "{}"), ANSWER), tools=[now]))
+    assert reply.results[0].content == "1"
 
 
 def test_calls_are_numbered_through_the_conversation_and_results_may_name_the_number(engine: gptoss.Engine) -> None:

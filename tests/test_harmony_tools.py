@@ -377,12 +377,19 @@ def odd(x: bytes) -> None: ...
         (unresolved, "an annotation of unresolved cannot be resolved: .*Nowhere"),
         (odd_default, "the default of the parameter x of odd_default is <object"),
         (odd, "the parameter x of odd has the annotation bytes, which JSON does not express"),
-        (partial(get_weather, "Paris"), "expected a function with a name"),
+        (lambda x: x, "expected a function with a name"),
+        (Toolbox.told, "told is a method without its object; give that of an object"),
     ],
 )
 def test_functions_that_a_model_cannot_call_are_refused(function: Any, expected: str) -> None:
     with pytest.raises(MessageError, match=expected):
         harmony.tool_from_callable(function)
+
+
+def test_what_a_function_gives_back_need_not_be_known() -> None:
+    def tool(x: int) -> Nowhere: ...  # type: ignore[name-defined]  # noqa: F821
+
+    assert harmony.tool_from_callable(tool).parameters == {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
 
 
 def test_methods_and_partials_and_objects_are_functions_too() -> None:
@@ -403,6 +410,9 @@ def test_methods_and_partials_and_objects_are_functions_too() -> None:
     assert called.parameters is not None and called.parameters["properties"] == {"z": {"type": "integer"}}
     fixed = harmony.tool_from_callable(partial(get_weather, unit="celsius"), "weather")
     assert fixed.parameters is not None and fixed.parameters["required"] == ["location"]
+    assert harmony.tool_from_callable(partial(get_weather, "Paris")).name == "get_weather"
+    assert (fixed.description or "").startswith("Weather of a place.")
+    assert harmony.tool_from_callable(Adder()) == Tool("Adder", "Adds.", called.parameters)
     assert harmony.tool_from_callable(lambda: 1, "one") == Tool("one")
 
 

@@ -11,7 +11,8 @@ from gptoss_native.errors import GptOssError
 from gptoss_native.events import ToolResult
 from gptoss_native.harmony import Toolbox, ToolCall
 from gptoss_native.harmony.json_text import json_text
-from gptoss_native.harmony.plain import plain
+from gptoss_native.harmony.plain import as_json
+from gptoss_native.harmony.values import argument_values
 
 
 def answerable(call: ToolCall, toolbox: Toolbox) -> bool:
@@ -66,11 +67,16 @@ def _bound(call: ToolCall, toolbox: Toolbox) -> partial[Any]:
         inspect.signature(function).bind(**call.parsed)
     except TypeError as error:
         raise _BadCall(f"{call.name} cannot be called with these arguments: {error}") from None
-    return partial(function, **call.parsed)
+    return partial(function, **argument_values(function, call.parsed))
 
 
 def _result(call: ToolCall, value: Any) -> ToolResult:
-    return ToolResult(call, value if isinstance(value, str) else json_text(plain(value, f"the result of {call.name}")))
+    if inspect.iscoroutine(value):
+        value.close()
+        raise _BadCall(f"{call.name} gave a coroutine, which only achat() and astream_chat() await")
+    if not isinstance(value, str):
+        value = json_text(as_json(value, f"the result of {call.name}"))
+    return ToolResult(call, value)
 
 
 def _failure(call: ToolCall, error: Exception) -> ToolResult:

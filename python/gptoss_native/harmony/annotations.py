@@ -13,6 +13,7 @@ from typing import Any, Literal, Union
 from gptoss_native.config.strict_json import shown
 from gptoss_native.harmony.docstrings import read_docstring
 from gptoss_native.harmony.messages import MessageError
+from gptoss_native.harmony.plain import as_json
 from gptoss_native.harmony.references import without_references
 
 Schema = dict[str, Any]
@@ -66,26 +67,6 @@ def annotation_schema(annotation: Any, where: str, outer: tuple[Any, ...] = ()) 
     raise MessageError(f"{where} has the annotation {shown(annotation)}, which JSON does not express; {_EXPECTED}")
 
 
-def as_json(value: Any, where: str) -> Any:
-    """A default or a literal as JSON: enums by their value, sets and tuples as lists, dataclasses as objects."""
-    if isinstance(value, Enum):
-        return as_json(value.value, where)
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [as_json(item, where) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((as_json(item, where) for item in value), key=repr)
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: as_json(item, where) for key, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return as_json({each.name: getattr(value, each.name) for each in dataclasses.fields(value)}, where)
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        return dump(mode="json")
-    raise MessageError(f"{where} is {shown(value)}, which is not JSON; use None, and replace it in the function")
-
-
 def _enum(values: list[Any], where: str) -> Schema:
     """Values of one kind keep it: "string" with its choices is what the prompt can express."""
     kinds = {bool: "boolean", str: "string", int: "integer", float: "number"}
@@ -136,19 +117,26 @@ def _class_schema(kind: type[Any], where: str, outer: tuple[Any, ...]) -> Schema
     raise MessageError(f"{where} has the annotation {kind.__name__}, which JSON does not express; {_EXPECTED}")
 
 
-def _fields_schema(kind: type[Any], where: str, outer: tuple[Any, ...], fields: Mapping[str, bool]) -> Schema:
-    """Of a class with annotated fields. fields: name -> whether it has to be given."""
+def field_types(kind: type[Any]) -> dict[str, Any]:
+    """The annotations of a class with fields, resolved. MessageError where they cannot be."""
     try:
         hints = typing.get_type_hints(kind, include_extras=True)
     except Exception as error:  # whatever evaluating a string may raise
         raise MessageError(f"an annotation of {kind.__name__} cannot be resolved: {error}") from None
+    for name, hint in hints.items():
+        while typing.get_origin(hint) is not None and str(typing.get_origin(hint)).endswith(("Required", "ReadOnly")):
+            hint = typing.get_args(hint)[0]
+        hints[name] = hint
+    return hints
+
+
+def _fields_schema(kind: type[Any], where: str, outer: tuple[Any, ...], fields: Mapping[str, bool]) -> Schema:
+    """Of a class with annotated fields. fields: name -> whether it has to be given."""
+    hints = field_types(kind)
     _, described = read_docstring(kind.__doc__)
     properties: Schema = {}
     for name in fields:
-        hint = hints[name]
-        while typing.get_origin(hint) is not None and str(typing.get_origin(hint)).endswith(("Required", "ReadOnly")):
-            hint = typing.get_args(hint)[0]
-        properties[name] = annotation_schema(hint, f"the field {name} of {kind.__name__}, in {where},", outer)
+        properties[name] = annotation_schema(hints[name], f"the field {name} of {kind.__name__}, in {where},", outer)
         if described.get(name):
             properties[name]["description"] = described[name]
     required = [name for name, needed in fields.items() if needed]

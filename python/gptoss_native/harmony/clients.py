@@ -19,7 +19,7 @@ from gptoss_native.harmony.messages import (
     Role,
 )
 from gptoss_native.harmony.parts import content_of, text_of
-from gptoss_native.harmony.plain import Dataclass, Model, plain
+from gptoss_native.harmony.plain import Dataclass, Model, as_json, plain
 from gptoss_native.harmony.toolbox import Toolbox
 
 ChatMessage = Message | Mapping[str, Any] | Model | Dataclass
@@ -220,7 +220,7 @@ def text_or_json(content: Any, where: str) -> Item | tuple[Item, ...]:
         isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in content)
     if isinstance(content, str) or parts:
         return content_of(content, where)
-    return json_text(plain(content, where))
+    return json_text(as_json(content, where))
 
 
 def _flattened(entry: Mapping[str, Any]) -> Mapping[str, Any]:
