@@ -7,6 +7,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "model.h"
 #include "sampling.h"
@@ -17,6 +18,9 @@ namespace gptoss {
 // softmax weights) is rounded to bf16 first. Residual and accumulation are float32 in both.
 enum class Precision : uint8_t { exact, fast };
 enum class KvDType : uint8_t { f32, bf16 };
+// How attention and unembedding weights are held: as the checkpoint has them, or in 8 bits with a power of two as the
+// scale of 32 of them, made at load; see quantize.h. The embedding, the router and all vectors stay bf16.
+enum class Dense : uint8_t { bf16, int8 };
 
 // Tokens per KV page, and per block of keys that attention sums as one unit.
 inline constexpr int kPageTokens = 64;
@@ -77,12 +81,20 @@ enum DrawError : int32_t {
   kNothingAllowed = -2,
 };
 
-// Bytes that State will ask for, by class: exactly these.
+// Bytes that a device asks for, by class: exactly these. All but `weights`, which load() makes, are State's.
 struct StateBytes {
+  size_t weights = 0;  // matrices in another form than the checkpoint's
   size_t kv = 0;
   size_t activations = 0;
   size_t logits = 0;
   size_t kept = 0;
+};
+
+// What a matrix lost in load(): sqrt(sum (w - q)^2 / sum w^2), and the largest |w - q| / sqrt(mean w^2).
+struct TensorError {
+  std::string tensor;
+  double relative_rms = 0;
+  double largest = 0;
 };
 
 struct DeviceFacts {
@@ -91,11 +103,14 @@ struct DeviceFacts {
   int threads = 0;     // 0 where it means nothing
   Precision precision = Precision::fast;
   KvDType kv_dtype = KvDType::bf16;
+  Dense dense = Dense::bf16;
+  std::vector<TensorError> errors = {};  // of the matrices loaded so far that are held in 8 bits
 };
 
 struct BackendOptions {
   Precision precision = Precision::fast;
   KvDType kv_dtype = KvDType::bf16;
+  Dense dense = Dense::bf16;
   int threads = 0;       // 0: as many as cores are usable
   std::string isa;       // CPU: force one; empty: the best present
 };

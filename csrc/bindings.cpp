@@ -132,6 +132,12 @@ KvDType to_kv_dtype(const std::string& name) {
   refuse("kv_dtype is 'bf16' or 'f32', found '" + name + "'");
 }
 
+Dense to_dense(const std::string& name) {
+  if (name == "bf16") return Dense::bf16;
+  if (name == "int8") return Dense::int8;
+  refuse("dense is 'bf16' or 'int8', found '" + name + "'");
+}
+
 // ---- the classes that Python sees --------------------------------------------------------------------------
 
 // Asks Python whether to go on: signal handlers first, so that Ctrl-C works in the middle of a step, then the
@@ -391,7 +397,9 @@ py::dict device_facts(const PyEngine& self) {
   const StateBytes bytes = engine.bytes();
   // Of one pool: what max_total_tokens need in the full layers, and the rest, for windows and checkpoints.
   const size_t kv_full = bytes.kv / engine.pages() * static_cast<size_t>(engine.full_pages());
-  py::dict memory, d;
+  py::dict memory, errors, d;
+  for (const TensorError& error : facts.errors) errors[error.tensor.c_str()] = py::make_tuple(error.relative_rms, error.largest);
+  memory["weights"] = bytes.weights;
   memory["kv_full"] = kv_full;
   memory["kv_window"] = bytes.kv - kv_full;
   memory["activations"] = bytes.activations;
@@ -402,6 +410,8 @@ py::dict device_facts(const PyEngine& self) {
   d["threads"] = facts.threads;
   d["precision"] = facts.precision == Precision::exact ? "exact" : "fast";
   d["kv_dtype"] = facts.kv_dtype == KvDType::f32 ? "f32" : "bf16";
+  d["dense"] = facts.dense == Dense::int8 ? "int8" : "bf16";
+  d["dense_errors"] = errors;
   d["memory"] = memory;
   return d;
 }
@@ -554,10 +564,10 @@ PYBIND11_MODULE(_core, m) {
   py::class_<PyEngine, std::shared_ptr<PyEngine>>(m, "Engine")
       .def(py::init([](const py::dict& config, const std::string& device, const std::string& precision,
                        const std::string& kv_dtype, int threads, int max_context, int max_sequences, int max_tokens, int max_outputs,
-                       int64_t max_total_tokens, int max_checkpoints, int max_observed) {
+                       int64_t max_total_tokens, int max_checkpoints, int max_observed, const std::string& dense) {
              auto self = std::make_shared<PyEngine>();
              if (threads < 0 || threads > 1024) refuse("threads: expected 0 (the usable cores) to 1024, found " + std::to_string(threads));
-             const BackendOptions options{to_precision(precision), to_kv_dtype(kv_dtype), threads, ""};
+             const BackendOptions options{to_precision(precision), to_kv_dtype(kv_dtype), to_dense(dense), threads, ""};
              const EngineLimits limits{.max_context = max_context,
                                        .max_sequences = max_sequences,
                                        .max_total_tokens = max_total_tokens,
@@ -570,7 +580,7 @@ PYBIND11_MODULE(_core, m) {
            }),
            py::arg("config"), py::kw_only(), py::arg("device"), py::arg("precision"), py::arg("kv_dtype"), py::arg("threads"),
            py::arg("max_context"), py::arg("max_sequences"), py::arg("max_tokens"), py::arg("max_outputs"),
-           py::arg("max_total_tokens") = 0, py::arg("max_checkpoints") = 32, py::arg("max_observed") = 0)
+           py::arg("max_total_tokens") = 0, py::arg("max_checkpoints") = 32, py::arg("max_observed") = 0, py::arg("dense") = "bf16")
       .def("load_layer",
            [](PyEngine& self, int index, const NamedArrays& tensors) {
              const auto engine = self.get();

@@ -26,7 +26,8 @@ def skip_unless_usable(isa: str) -> None:
 
 def open_engine(folder: Path, *, precision: str = "exact", kv_dtype: str = "f32", threads: int = 0,
                 max_context: int = 4096, max_tokens: int = 512, max_outputs: int | None = None,
-                max_sequences: int = 1, max_observed: int = 0, isa: str | None = None) -> _core.Engine:
+                max_sequences: int = 1, max_observed: int = 0, dense: str = "bf16",
+                isa: str | None = None) -> _core.Engine:
     """The folder on the CPU; by default a step may ask for the logits of all its tokens."""
     if isa is not None:
         skip_unless_usable(isa)
@@ -34,14 +35,14 @@ def open_engine(folder: Path, *, precision: str = "exact", kv_dtype: str = "f32"
             patch.setenv("GPTOSS_CPU_ISA", isa)
             engine = open_engine(folder, precision=precision, kv_dtype=kv_dtype, threads=threads,
                                  max_context=max_context, max_tokens=max_tokens, max_outputs=max_outputs,
-                                 max_sequences=max_sequences, max_observed=max_observed)
+                                 max_sequences=max_sequences, max_observed=max_observed, dense=dense)
         assert engine.device["isa"] == isa
         return engine
     checkpoint = open_checkpoint(folder)
     engine = _core.Engine(checkpoint.config.to_dict(), device="cpu", precision=precision, kv_dtype=kv_dtype,
                           threads=threads, max_context=max_context, max_sequences=max_sequences,
                           max_tokens=max_tokens, max_outputs=max_tokens if max_outputs is None else max_outputs,
-                          max_observed=max_observed)
+                          max_observed=max_observed, dense=dense)
     engine.load_ends(checkpoint.ends())
     for layer in range(checkpoint.config.num_hidden_layers):
         engine.load_layer(layer, checkpoint.layer(layer))

@@ -26,6 +26,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"max_context": 131072, "max_sequences": 9, "max_checkpoints": 0, "precision": "exact"},
     {"max_context": 700, "max_outputs": 300, "max_checkpoints": 5, "threads": 3},
     {"max_context": 700, "max_sequences": 4, "max_total_tokens": 1000},
+    {"max_context": 70, "dense": "int8"},
 )
 
 
@@ -48,14 +49,16 @@ def test_the_plan_is_what_the_allocator_is_asked_for(
     assert _core.allocated_bytes() == before  # planning takes nothing
     with gptoss.load(tmp_path, **options) as engine:
         asked = _core.allocated_bytes() - before
-        assert asked == planned.kv_full + planned.kv_window + planned.activations + planned.logits
+        weights = engine.device.memory["weights"]
+        assert (weights > 0) == (options.get("dense") == "int8")
+        assert asked == planned.kv_full + planned.kv_window + planned.activations + planned.logits + weights
         classes = {name: getattr(planned, name) for name in ("kv_full", "kv_window", "activations", "logits")}
-        assert engine.device.memory == classes | {"observed": 0}
+        assert engine.device.memory == classes | {"observed": 0, "weights": weights}
         engine.generate([1], gptoss.SamplingParams(max_tokens=2))
         engine.logits([1] * 50 if engine.max_context > 50 else [1])
         assert _core.allocated_bytes() - before == asked  # and nothing afterwards
     assert _core.allocated_bytes() == before
-    assert planned.total == asked + planned.weights_copied
+    assert planned.total == asked - weights + planned.weights_copied
 
 
 def test_weights_are_mapped_but_for_vectors_and_quantised_experts(folder: Path, tmp_path: Path) -> None:
@@ -75,6 +78,11 @@ def test_weights_are_mapped_but_for_vectors_and_quantised_experts(folder: Path, 
         replaced += tensors["gate_up_proj"].nbytes + tensors["down_proj"].nbytes
     assert quantised.weights_copied == dense.weights_copied + made
     assert quantised.weights_mapped == dense.weights_mapped - replaced
+    int8 = gptoss.plan(tmp_path, dense="int8")
+    sources = sum(tensors[f"{name}_proj_weight"].nbytes for index in range(2) for tensors in [opened.layer(index)]
+                  for name in "qkvo") + opened.ends()["lm_head"].nbytes
+    assert int8.weights_mapped == dense.weights_mapped - sources
+    assert 0 <= int8.weights_copied - dense.weights_copied - sources // 2 * 33 // 32 < 9 * 128  # whole cache lines
 
 
 def test_what_does_not_fit_is_refused_before_loading_with_the_largest_context_that_would(
@@ -117,6 +125,7 @@ def test_what_does_not_fit_is_refused_before_loading_with_the_largest_context_th
     ({"max_total_tokens": 2**63}, ValueError, "max_total_tokens must be between 1"),
     ({"max_context": 131073}, ValueError, "max_position_embeddings, 131072"),
     ({"precision": "bf16"}, ValueError, "precision"),
+    ({"dense": "int4"}, ValueError, "dense must be 'bf16' or 'int8', not 'int4'"),
     ({"device": "tpu"}, gptoss.DeviceError, "'tpu'"),
 ])  # fmt: skip
 def test_a_bad_argument_is_named_by_plan_and_by_load(

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "../numeric.h"
+#include "dense.h"
 #include "isa.h"
 #include "products.h"
 
@@ -16,11 +17,6 @@ std::vector<float> floats(const Tensor& bf16) {
   std::vector<float> values(bf16.count());
   for (size_t i = 0; i < values.size(); ++i) values[i] = bf16_to_float(bf16.bf16()[i]);
   return values;
-}
-
-Weight dense(const Kernels& kernels, const Tensor& matrix) {
-  const int rows = static_cast<int>(matrix.shape[0]), k = static_cast<int>(matrix.shape[1]);
-  return {.data = matrix.data, .row_bytes = k * sizeof(uint16_t), .rows = rows, .k = k, .dot = kernels.dot_bf16};
 }
 
 Experts experts(const Kernels& kernels, const ExpertWeights& weights, int count, int out, int in) {
@@ -213,16 +209,19 @@ DeviceFacts CpuBackend::facts() const {
           .detail = kernels_.name,
           .threads = pool_.threads(),
           .precision = options_.precision,
-          .kv_dtype = options_.kv_dtype};
+          .kv_dtype = options_.kv_dtype,
+          .dense = options_.dense,
+          .errors = errors_};
 }
 
 std::unique_ptr<Layer> CpuBackend::load(const Config& c, const HostLayer& host) {
   auto layer = std::make_unique<CpuLayer>();
-  layer->q = dense(kernels_, host.q_proj_weight);
-  layer->k = dense(kernels_, host.k_proj_weight);
-  layer->v = dense(kernels_, host.v_proj_weight);
-  layer->o = dense(kernels_, host.o_proj_weight);
-  layer->router = dense(kernels_, host.router_weight);
+  const std::string name = "layer " + std::to_string(host.index) + ", ";
+  layer->q = dense(host.q_proj_weight, name + "q_proj", layer->copies);
+  layer->k = dense(host.k_proj_weight, name + "k_proj", layer->copies);
+  layer->v = dense(host.v_proj_weight, name + "v_proj", layer->copies);
+  layer->o = dense(host.o_proj_weight, name + "o_proj", layer->copies);
+  layer->router = dense_bf16(kernels_, host.router_weight);
   layer->q_bias = floats(host.q_proj_bias);
   layer->k_bias = floats(host.k_proj_bias);
   layer->v_bias = floats(host.v_proj_bias);
@@ -240,8 +239,16 @@ std::unique_ptr<Ends> CpuBackend::load(const Config&, const HostEnds& host) {
   auto ends = std::make_unique<CpuEnds>();
   ends->embed_tokens = host.embed_tokens.bf16();
   ends->norm = floats(host.norm);
-  ends->lm_head = dense(kernels_, host.lm_head);
+  ends->lm_head = dense(host.lm_head, "lm_head", ends->copies);
   return ends;
+}
+
+Weight CpuBackend::dense(const Tensor& matrix, const std::string& name, std::vector<Memory>& copies) {
+  if (options_.dense == Dense::bf16) return dense_bf16(kernels_, matrix);
+  Int8Copy copy = dense_int8(kernels_, pool_, matrix, name);
+  copies.push_back(std::move(copy.memory));
+  errors_.push_back(std::move(copy.error));
+  return copy.weight;
 }
 
 size_t CpuBackend::page_bytes(const Config& c) const {
@@ -257,7 +264,8 @@ StateBytes CpuBackend::plan(const Config& c, const Limits& limits) const {
   Arena activations(nullptr), logits(nullptr);
   arrange(shape, activations);
   arrange_logits(shape, logits);
-  return {.kv = page_bytes(c) * limits.pages, .activations = activations.used(), .logits = logits.used(),
+  return {.weights = options_.dense == Dense::int8 ? dense_int8_bytes(c) : 0,
+          .kv = page_bytes(c) * limits.pages, .activations = activations.used(), .logits = logits.used(),
           .kept = kept_bytes(c, limits)};
 }
 

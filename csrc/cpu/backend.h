@@ -47,7 +47,11 @@ class CpuBackend : public Backend {
   // packed_rows = rmsnorm(residual) of `count` tokens, of `tokens[i]` or, without a list, of token i.
   void norm(CpuState& s, const std::vector<float>& gain, const int32_t* tokens, int count);
 
+  // A matrix of attention or the unembedding, in the form that was asked for.
+  Weight dense(const Tensor& matrix, const std::string& name, std::vector<Memory>& copies);
+
   BackendOptions options_;
+  std::vector<TensorError> errors_;
   const Kernels& kernels_;
   Pool pool_;
 };

@@ -25,8 +25,8 @@ static constexpr size_t round_up(size_t n, size_t multiple) { return (n + multip
 
 // y[t * y_stride + r] = sum over k of w(r, k) * x[t](k)
 struct DotArgs {
-  const void* weight;     // row 0: bf16, or MXFP4 blocks
-  const uint8_t* scales;  // MXFP4: row 0
+  const void* weight;     // row 0: bf16, MXFP4 blocks, or 8-bit groups as quantize.h has them
+  const uint8_t* scales;  // MXFP4 and 8 bits: row 0
   size_t row_bytes;       // from row to row of `weight`
   size_t scale_bytes;     // from row to row of `scales`
   int rows;
@@ -72,6 +72,7 @@ struct Kernels {
   int lanes;
   void (*dot_bf16)(const DotArgs&);   // weight rows of k
   void (*dot_mxfp4)(const DotArgs&);  // k a multiple of 32
+  void (*dot_int8)(const DotArgs&);   // rows of whole groups, whatever k
   // Weights stored (k, rows), row_bytes from k to k, rows a multiple of 32: one ascending chain over k.
   void (*dot_bf16_transposed)(const DotArgs&);
 
@@ -94,7 +95,7 @@ struct Kernels {
 };
 
 #define GPTOSS_KERNELS(isa)                                                                                   \
-  {#isa,            isa::kLanes,      isa::dot_bf16,  isa::dot_mxfp4,   isa::dot_bf16_transposed,              \
+  {#isa,            isa::kLanes,      isa::dot_bf16,  isa::dot_mxfp4,   isa::dot_int8, isa::dot_bf16_transposed, \
    isa::attn_page,  isa::attn_merge,  isa::attn_finish, isa::sum_squares, isa::pack, isa::swiglu_pack,         \
    isa::read_sum,   isa::multiply_add}
 

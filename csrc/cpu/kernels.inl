@@ -101,6 +101,22 @@ struct Mxfp4Rows {
   }
 };
 
+struct Int8Rows {
+  static constexpr int kGroupBytes = kPackGroup;
+  const uint8_t* weight;
+  const uint8_t* scales;
+  size_t row_bytes, scale_bytes;
+  struct Group {
+    V scale;
+  };
+  Group group(int row, int group) const { return {set1(kE8m0.value[scales[row * scale_bytes + group]])}; }
+  void fetch(int row, int group, int chunk, Group g, V& even, V& odd) const {
+    const int8_t* p = (const int8_t*)weight + row * row_bytes + group * kPackGroup + chunk * kLanes;
+    even = mul(load_int8(p), g.scale);
+    odd = mul(load_int8(p + kHalf), g.scale);
+  }
+};
+
 // One row already turned into packed floats.
 struct FloatRow {
   const float* weight;
@@ -155,14 +171,16 @@ static inline FloatRow advance(FloatRow row, int) { return row; }
 static inline Bf16Rows advance(Bf16Rows rows, int r) {
   return {rows.weight + r * rows.row_bytes, rows.row_bytes};
 }
-static inline Mxfp4Rows advance(Mxfp4Rows rows, int r) {
+template <class ScaledRows>
+static inline ScaledRows advance(ScaledRows rows, int r) {
   return {rows.weight + r * rows.row_bytes, rows.scales + r * rows.scale_bytes, rows.row_bytes, rows.scale_bytes};
 }
 static inline Bf16Rows skip(Bf16Rows rows, int groups) {
-  return {rows.weight + groups * kPackGroup * sizeof(uint16_t), rows.row_bytes};
+  return {rows.weight + groups * Bf16Rows::kGroupBytes, rows.row_bytes};
 }
-static inline Mxfp4Rows skip(Mxfp4Rows rows, int groups) {
-  return {rows.weight + groups * (kPackGroup / 2), rows.scales + groups, rows.row_bytes, rows.scale_bytes};
+template <class ScaledRows>
+static inline ScaledRows skip(ScaledRows rows, int groups) {
+  return {rows.weight + groups * ScaledRows::kGroupBytes, rows.scales + groups, rows.row_bytes, rows.scale_bytes};
 }
 
 template <int T, class Rows>
@@ -285,6 +303,12 @@ static void dot_bf16(const DotArgs& a) {
 
 static void dot_mxfp4(const DotArgs& a) {
   dot(Mxfp4Rows{(const uint8_t*)a.weight, a.scales, a.row_bytes, a.scale_bytes}, a);
+}
+
+static void dot_int8(const DotArgs& args) {
+  DotArgs a = args;
+  a.k = (int)round_up(a.k, kPackGroup);
+  dot(Int8Rows{(const uint8_t*)a.weight, a.scales, a.row_bytes, a.scale_bytes}, a);
 }
 
 template <int N, int T>  // N registers of columns, T tokens

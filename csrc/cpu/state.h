@@ -1,4 +1,4 @@
-// What the CPU device holds: weights as views of the file mapping, activations and the KV pool.
+// What the CPU device holds: weights as views of the file mapping or in 8 bits, activations and the KV pool.
 #pragma once
 
 #include <vector>
@@ -27,6 +27,7 @@ struct Experts {
 };
 
 struct CpuLayer : Layer {
+  std::vector<Memory> copies;  // of weights that are not used as they lie in the checkpoint
   Weight q, k, v, o, router;
   std::vector<float> q_bias, k_bias, v_bias, o_bias, router_bias;
   std::vector<float> input_layernorm, post_attention_layernorm, sinks;
@@ -34,6 +35,7 @@ struct CpuLayer : Layer {
 };
 
 struct CpuEnds : Ends {
+  std::vector<Memory> copies;
   const uint16_t* embed_tokens = nullptr;
   std::vector<float> norm;
   Weight lm_head;

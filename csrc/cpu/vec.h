@@ -55,6 +55,10 @@ static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
   low = _mm512_permutexvar_ps(bytes, m.values);  // looks at the low four bits only
   high = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), m.values);
 }
+// kLanes signed bytes.
+static inline V load_int8(const int8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 static inline float sum(V x) {
   const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x),
                                      _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1)));
@@ -123,6 +127,9 @@ static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
   const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   low = mxfp4_lookup(bytes, m);
   high = mxfp4_lookup(_mm256_srli_epi32(bytes, 4), m);
+}
+static inline V load_int8(const int8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 static inline float sum(V x) {
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
@@ -200,6 +207,9 @@ static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
   low = mul(V{kE2m1[p[0] & 15], kE2m1[p[1] & 15], kE2m1[p[2] & 15], kE2m1[p[3] & 15]}, m.scale);
   high = mul(V{kE2m1[p[0] >> 4], kE2m1[p[1] >> 4], kE2m1[p[2] >> 4], kE2m1[p[3] >> 4]}, m.scale);
 #endif
+}
+static inline V load_int8(const int8_t* p) {
+  return V{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]), static_cast<float>(p[3])};
 }
 static inline float sum(V x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 static inline V exp2_whole(V n) { return (V)((__builtin_convertvector(n, I) + 127) << 23); }

@@ -69,6 +69,8 @@ std::string names(const std::vector<Call>& calls, size_t first, size_t end) {
 
 GpuBackend::GpuBackend(const BackendOptions& options, int index, std::string name, std::string detail)
     : options_(options), index_(index), name_(std::move(name)), detail_(std::move(detail)) {
+  if (options.dense != Dense::bf16)
+    throw std::invalid_argument("dense weights stay in bf16 on this device; load with dense='bf16', or with device='cpu'");
   use_device();
 }
 

@@ -121,15 +121,16 @@ class Engine:
         max_total_tokens: int = 0,
         max_checkpoints: int = 32,
         max_observed: int = 0,
+        dense: str = "bf16",
     ) -> None:
         """`config`: Config.to_dict(). `device`: a name from info(). `precision`: "exact" | "fast".
         `kv_dtype`: "bf16" | "f32". `threads`: 0 means the usable cores. `max_tokens`: tokens of one step.
         `max_outputs`: rows of logits of one step. `max_total_tokens`: of all sequences together, at least
         `max_context`; 0 is `max_sequences` whole contexts. `max_checkpoints`: there is room for so many places to
         resume from; more are kept while pages are free, and go when running sequences need theirs; with 0 none are
-        kept. `max_observed`: tokens of one step for observe(). Nothing large is allocated before start():
-        `device["memory"]` is the plan. ValueError names what is wrong; RuntimeError says why a device cannot be
-        used."""
+        kept. `max_observed`: tokens of one step for observe(). `dense`: "bf16" | "int8". Nothing large is allocated
+        before start(), but for weights in 8 bits, which load_layer() and load_ends() make: `device["memory"]` is the
+        plan. ValueError names what is wrong; RuntimeError says why a device cannot be used."""
     def load_layer(self, index: int, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         """Names and shapes as Checkpoint.layer(). The arrays are kept alive, not copied."""
     def load_ends(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None: ...
@@ -166,9 +167,10 @@ class Engine:
         (rows, vocab_size), next_token int32 (samples)."""
     @property
     def device(self) -> dict[str, Any]:
-        """Facts: name, isa, threads, precision, kv_dtype, memory (bytes by class: kv_full, kv_window, activations,
-        logits, observed). The KV pool is one: kv_full is the part for max_total_tokens in the full-attention layers,
-        kv_window the rest, for windows and checkpoints."""
+        """Facts: name, isa, threads, precision, kv_dtype, dense, dense_errors (of each matrix held in 8 bits: relative
+        RMS, and the largest in units of the RMS of its weights), memory (bytes by class: weights in another form than
+        the files', kv_full, kv_window, activations, logits, observed). The KV pool is one: kv_full is the part for
+        max_total_tokens in the full-attention layers, kv_window the rest, for windows and checkpoints."""
     @property
     def pages(self) -> int:
         """KV pages of 64 tokens of one class of layers, in all."""

@@ -137,6 +137,9 @@ class Scratch {
   Fenced<float> cells_;
 };
 
+// Where packed activations have the number of place `i`: in groups of 32 the 16 at even places, then the odd ones.
+inline size_t packed_place(int i) { return static_cast<size_t>(i / 32 * 32 + i % 2 * 16 + i % 32 / 2); }
+
 inline bool same_bits(float a, float b) { return Output::bits_of(a) == Output::bits_of(b); }
 
 }  // namespace test

@@ -12,8 +12,6 @@ namespace test {
 
 using gptoss::cpu::Kernels;
 
-inline size_t packed_place(int i) { return static_cast<size_t>(i / 32 * 32 + i % 2 * 16 + i % 32 / 2); }
-
 // Values at which rounding to bf16 is decided: ties to even, carries, signed zeros, subnormals, the largest.
 inline float awkward(Random& random, int i) {
   static const uint32_t bits[] = {0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x3fffffff,

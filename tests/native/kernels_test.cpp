@@ -15,6 +15,7 @@ int main() {
   } catch (const std::invalid_argument& error) {
     std::printf("skipped: a forced choice: %s\n", error.what());
   }
+  for (int k : {32, 100, 352}) test::quantised_to_int8(k);
   for (const Isa& isa : isas()) {
     if (!isa.present) {
       std::printf("skipped: %s: this processor, or the system, does not have it\n", isa.name);

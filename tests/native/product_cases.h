@@ -1,7 +1,8 @@
-// dot_bf16, dot_mxfp4, dot_bf16_transposed against float64, and every element bit for bit equal to itself
+// dot_bf16, dot_mxfp4, dot_int8, dot_bf16_transposed against float64, and every element bit for bit equal to itself
 // computed alone, whatever rows and tokens are computed beside it.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -9,23 +10,30 @@
 #include "check.h"
 #include "cpu/kernels.h"
 #include "numeric.h"
+#include "quantize.h"
 
 namespace test {
 
 using gptoss::cpu::DotArgs;
 using gptoss::cpu::Kernels;
 
-enum class Format { bf16, mxfp4, transposed };
+enum class Format { bf16, mxfp4, int8, transposed };
 
 inline const char* name_of(Format format) {
-  return format == Format::bf16 ? "bf16" : format == Format::mxfp4 ? "mxfp4" : "bf16 transposed";
+  switch (format) {
+    case Format::bf16: return "bf16";
+    case Format::mxfp4: return "mxfp4";
+    case Format::int8: return "int8";
+    case Format::transposed: return "bf16 transposed";
+  }
+  return "";
 }
 
 // Groups of 32: the 16 at even places, then the 16 at odd places; the last group padded with zeros.
 inline std::unique_ptr<Fenced<float>> packed(const float* x, int k) {
   auto out = std::make_unique<Fenced<float>>(static_cast<size_t>((k + 31) / 32 * 32));
   for (size_t i = 0; i < out->size(); ++i) (*out)[i] = 0;
-  for (int i = 0; i < k; ++i) (*out)[i / 32 * 32 + i % 2 * 16 + i % 32 / 2] = x[i];
+  for (int i = 0; i < k; ++i) (*out)[packed_place(i)] = x[i];
   return out;
 }
 
@@ -41,8 +49,9 @@ struct Matrix {
         k(k_),
         row_bytes(f == Format::bf16    ? 2 * k_
                   : f == Format::mxfp4 ? k_ / 2
+                  : f == Format::int8  ? (k_ + 31) / 32 * 32
                                        : 2 * rows_),
-        scale_bytes(f == Format::mxfp4 ? k_ / 32 : 0),
+        scale_bytes(f == Format::mxfp4 || f == Format::int8 ? (k_ + 31) / 32 : 0),
         weight(f == Format::transposed ? k_ * row_bytes : rows_ * row_bytes, misalign),
         scales(rows_ * scale_bytes, misalign % 2) {}
 
@@ -55,7 +64,11 @@ struct Matrix {
     uint8_t& byte = weight[r * row_bytes + i / 2];
     byte = static_cast<uint8_t>(i % 2 ? (byte & 0x0f) | code << 4 : (byte & 0xf0) | code);
   }
+  uint8_t& int8_at(int r, int i) { return weight[r * row_bytes + packed_place(i)]; }
   double value(int r, int i) const {
+    if (format == Format::int8)
+      return static_cast<int8_t>(weight[r * row_bytes + packed_place(i)]) *
+             std::ldexp(1.0, scales[r * scale_bytes + i / 32] - 127);
     if (format == Format::mxfp4) {
       const int byte = weight[r * row_bytes + i / 2], code = i % 2 ? byte >> 4 : byte & 15;
       return gptoss::kE2m1[code] * std::ldexp(1.0, scales[r * scale_bytes + i / 32] - 127);
@@ -72,6 +85,8 @@ struct Matrix {
       for (int i = 0; i < k; ++i) {
         if (format == Format::mxfp4)
           set_code(r, i, random.below(16));
+        else if (format == Format::int8)
+          int8_at(r, i) = static_cast<uint8_t>(random.below(255) - 127);
         else
           set_bf16(r, i, gptoss::float_to_bf16(random.normal()));
       }
@@ -87,9 +102,10 @@ inline std::vector<float> multiply(const Kernels& kernels, const Matrix& m, int 
   Scratch scratch(gptoss::cpu::dot_scratch_floats(m.k));
   const auto dot = m.format == Format::bf16    ? kernels.dot_bf16
                    : m.format == Format::mxfp4 ? kernels.dot_mxfp4
+                   : m.format == Format::int8  ? kernels.dot_int8
                                                : kernels.dot_bf16_transposed;
   dot({.weight = m.weight.data() + offset,
-       .scales = m.format == Format::mxfp4 ? m.scales.data() + row * m.scale_bytes : nullptr,
+       .scales = m.scale_bytes ? m.scales.data() + row * m.scale_bytes : nullptr,
        .row_bytes = m.row_bytes,
        .scale_bytes = m.scale_bytes,
        .rows = rows,
@@ -219,6 +235,79 @@ inline void every_bf16_value(const Kernels& kernels, Format format) {
   }
 }
 
+// Weights in 8 bits give the bits that bf16 weights of the same values give, whatever the scale.
+inline void int8_is_bf16(const Kernels& kernels, int k) {
+  const int rows = 19, tokens = 13;
+  Random random(static_cast<uint64_t>(k));
+  Matrix m(Format::int8, rows, k, 1), same(Format::bf16, rows, k, 2);
+  m.fill(random);
+  for (size_t g = 0; g < m.scales.size(); ++g) m.scales[g] = static_cast<uint8_t>(random.below(8) ? 100 + random.below(40) : 0);
+  for (int r = 0; r < rows; ++r)
+    for (int i = 0; i < k; ++i) same.set_bf16(r, i, gptoss::float_to_bf16(static_cast<float>(m.value(r, i))));
+  std::vector<std::unique_ptr<Fenced<float>>> activations;
+  std::vector<const float*> x;
+  for (int t = 0; t < tokens; ++t) {
+    std::vector<float> values(k);
+    for (float& value : values) value = random.normal();
+    activations.push_back(packed(values.data(), k));
+    x.push_back(activations.back()->data());
+  }
+  for (int count : {1, 2, 6, tokens}) {
+    const std::vector<const float*> some(x.begin(), x.begin() + count);
+    const auto got = multiply(kernels, m, 0, rows, some), want = multiply(kernels, same, 0, rows, some);
+    bool equal = true;
+    for (size_t j = 0; j < got.size(); ++j) equal = equal && same_bits(got[j], want[j]);
+    CHECK(equal, "%s k %d, %d tokens: 8-bit weights give other bits than the bf16 that they are", kernels.name, k, count);
+  }
+}
+
+// quantize_int8: the smallest power of two that holds the group's largest weight, no weight further than half a step,
+// every result a bf16, and what has 7 bits already comes back unchanged.
+inline void quantised_to_int8(int k) {
+  const int rows = 37;
+  Random random(static_cast<uint64_t>(k) + 7);
+  std::vector<uint16_t> weight(static_cast<size_t>(rows) * k), again(weight.size());
+  const int special[] = {0, 1, 0x7f, 0x80, 0x42fe, 0x42ff, 0x4300, 0x7f7e, 0xff7e, 0x8000};  // 127, 127.5, 128, the largest
+  for (size_t i = 0; i < weight.size(); ++i) {
+    const size_t row = i / k;
+    weight[i] = gptoss::float_to_bf16(std::ldexp(random.normal(), static_cast<int>(row) * 6 - 110));
+    if (row >= 30) weight[i] = static_cast<uint16_t>(random.below(6) ? weight[i] & 0x8000 : special[random.below(10)]);
+  }
+  const auto quantised = [&](const std::vector<uint16_t>& from, Matrix& m) {
+    return gptoss::quantize_int8(from.data(), rows, k, reinterpret_cast<int8_t*>(m.weight.data()), m.scales.data());
+  };
+  Matrix m(Format::int8, rows, k, 0), twice(Format::int8, rows, k, 0);
+  const auto error = quantised(weight, m);
+  CHECK(error.finite, "finite weights were refused");
+  double worst = 0;
+  for (int r = 0; r < rows; ++r)
+    for (int i = 0; i < k; ++i) {
+      const size_t at = static_cast<size_t>(r) * k + i;
+      const double w = gptoss::bf16_to_float(weight[at]), q = m.value(r, i);
+      const int scale = m.scales[r * m.scale_bytes + i / 32];
+      CHECK(std::fabs(q - w) <= std::ldexp(0.5, scale - 127), "row %d place %d: %g became %g", r, i, w, q);
+      CHECK(std::fabs(q) <= std::ldexp(127, scale - 127), "row %d place %d: %g became %g", r, i, w, q);
+      double largest = 0;
+      for (int j = i / 32 * 32; j < k && j < i / 32 * 32 + 32; ++j)
+        largest = std::max<double>(largest, std::fabs(gptoss::bf16_to_float(weight[static_cast<size_t>(r) * k + j])));
+      CHECK(scale == 0 || largest > std::ldexp(127, scale - 128), "row %d place %d: scale %d of at most %g", r, i, scale, largest);
+      again[at] = gptoss::float_to_bf16(static_cast<float>(q));
+      CHECK(gptoss::bf16_to_float(again[at]) == q, "row %d place %d: %g is no bf16", r, i, q);
+      worst = std::max(worst, std::fabs(q - w));
+    }
+  for (int r = 0; r < rows; ++r)
+    for (int i = k; i < static_cast<int>(m.row_bytes); ++i) CHECK(m.weight[r * m.row_bytes + packed_place(i)] == 0, "padding");
+  CHECK(error.largest == worst, "the largest error is %g, not %g", worst, error.largest);
+  quantised(again, twice);
+  for (int r = 0; r < rows; ++r)
+    for (int i = 0; i < k; ++i) CHECK(twice.value(r, i) == m.value(r, i), "row %d place %d: not unchanged", r, i);
+  for (uint16_t bad : {0x7f7f, 0xff7f, 0x7f80, 0xff80, 0x7fc0}) {
+    auto spoiled = weight;
+    spoiled[spoiled.size() - 1] = bad;
+    CHECK(!quantised(spoiled, twice).finite, "%x was taken for a number", bad);
+  }
+}
+
 // A weight that is no number spoils its row and nothing else.
 inline void one_bad_weight(const Kernels& kernels, Format format) {
   Random random(5);
@@ -244,7 +333,7 @@ inline void one_bad_weight(const Kernels& kernels, Format format) {
 }
 
 inline void product_cases(const Kernels& kernels) {
-  for (Format format : {Format::bf16, Format::mxfp4, Format::transposed})
+  for (Format format : {Format::bf16, Format::mxfp4, Format::int8, Format::transposed})
     for (int k : {32, 64, 96, 352})
       products_of(kernels, format, k, k == 64 ? 0 : 8);  // released files: 8 modulo 16
   for (size_t misalign : {2, 6, 10, 14}) {
@@ -252,7 +341,9 @@ inline void product_cases(const Kernels& kernels) {
     products_of(kernels, Format::transposed, 32, misalign);
     products_of(kernels, Format::mxfp4, 64, misalign / 2);  // bytes: odd addresses too
   }
-  for (int k : {2, 16, 24, 31, 33, 40, 80, 100}) products_of(kernels, Format::bf16, k, 2);  // ragged
+  for (int k : {2, 16, 24, 31, 33, 40, 80, 100})  // ragged
+    for (Format format : {Format::bf16, Format::int8}) products_of(kernels, format, k, 2);
+  for (int k : {32, 352, 100}) int8_is_bf16(kernels, k);
   every_mxfp4_value(kernels);
   every_bf16_value(kernels, Format::bf16);
   every_bf16_value(kernels, Format::transposed);

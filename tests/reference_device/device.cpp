@@ -95,7 +95,10 @@ uint8_t* kept_slot(State& s, Field wanted, int layer) {
 
 class Device : public gptoss::Backend {
  public:
-  explicit Device(const gptoss::BackendOptions& options) : options_(options) {}
+  explicit Device(const gptoss::BackendOptions& options) : options_(options) {
+    if (options.dense != gptoss::Dense::bf16)
+      throw std::invalid_argument("dense weights stay in bf16 on this device; load with dense='bf16', or with device='cpu'");
+  }
 
   gptoss::DeviceFacts facts() const override {
     return {.name = "reference",

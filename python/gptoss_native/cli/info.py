@@ -13,6 +13,7 @@ from gptoss_native.cli.options import add_model, model_path
 from gptoss_native.cli.tables import Row, print_rows
 from gptoss_native.config.strict_json import counted
 from gptoss_native.engine.memory import available_bytes, gigabytes
+from gptoss_native.engine.planning import dense_bytes
 from gptoss_native.native import info
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def _model_facts(path: Path) -> dict[str, Any]:
     return {
         "path": str(checkpoint.path), "layout": checkpoint.layout, "expert_format": checkpoint.expert_format,
         "files": len(checkpoint.files), "tensor_bytes": checkpoint.nbytes,
+        "dense_bytes": dense_bytes(checkpoint),
         "tokenizer": None if checkpoint.tokenizer_path is None else str(checkpoint.tokenizer_path),
         "eos_token_ids": list(checkpoint.eos_token_ids), "config": config.to_dict()}
 
@@ -74,6 +76,8 @@ def _print_model(model: dict[str, Any], plain: bool) -> None:
         Row("layout", model["layout"],
             f"{counted(model['files'], 'file')}, {gigabytes(model['tensor_bytes'])} of tensors"),
         Row("experts", model["expert_format"]),
+        Row("dense", "bf16", f"{gigabytes(model['dense_bytes'])} of attention and unembedding; --dense int8 would hold "
+                             f"them in {gigabytes(model['dense_bytes'] * 33 // 64)}"),
         Row("tokenizer", model["tokenizer"] or "none: this folder works with token ids"),
         Row("stop ids", ", ".join(map(str, model["eos_token_ids"])))]
     for field, value in model["config"].items():

@@ -54,6 +54,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
                        help=f"tokens of prompt and answer together ({MAX_CONTEXT})")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (all usable cores)")
     group.add_argument("--experts", choices=["mxfp4"], help="quantise the experts of a bf16 checkpoint while loading")
+    group.add_argument("--dense", choices=["bf16", "int8"], default="bf16",
+                       help="attention and unembedding weights as stored (bf16, the default), or copied in 8 bits "
+                            "while loading (int8)")
     return group
 
 
@@ -126,7 +129,8 @@ def engine_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _model_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"device": arguments.device, "precision": arguments.precision, "kv_dtype": arguments.kv_dtype,
-            "max_context": arguments.max_context, "threads": arguments.threads, "experts": arguments.experts}
+            "max_context": arguments.max_context, "threads": arguments.threads, "experts": arguments.experts,
+            "dense": arguments.dense}
 
 
 def model_name(text: str) -> str:

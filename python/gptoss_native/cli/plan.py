@@ -40,7 +40,8 @@ def _print(planned: Plan, plain: bool) -> None:
         tokens = f"{options.max_total_tokens} tokens of all sequences"
     rows = [
         ("weights, mapped", planned.weights_mapped, "stay in the files, shared, given up when room is needed"),
-        ("weights, copied", planned.weights_copied, ""),
+        ("weights, copied", planned.weights_copied,
+         "attention and unembedding in 8 bits" if options.dense == "int8" else ""),
         ("KV cache, full", planned.kv_full, f"{options.kv_dtype}, {tokens}"),
         ("KV cache, window", planned.kv_window, f"sliding layers, and {options.max_checkpoints} checkpoints"),
         ("activations", planned.activations, f"of {options.token_budget} tokens"),
@@ -50,7 +51,8 @@ def _print(planned: Plan, plain: bool) -> None:
     if planned.available is not None:
         rows.append(("available", planned.available, _verdict(planned, planned.available)))
     print_rows([Row(name, gigabytes(count), note) for name, count, note in rows], plain=plain, right=(1,),
-               line="  {:<18} {:>12}   {}", title=f"{planned.path} on {options.device}, precision {options.precision}")
+               line="  {:<18} {:>12}   {}", title=f"{planned.path} on {options.device}, precision {options.precision}, "
+                                                      f"dense {options.dense}")
     largest = planned.largest_context
     print(f"largest --max-context that would fit: {largest}" if largest else "no --max-context would fit")
 

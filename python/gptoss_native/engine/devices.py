@@ -17,8 +17,11 @@ class DeviceFacts:
     """What an engine runs on, and how.
 
     isa: the instruction set in use, or the name of the card. threads: 0 where it means nothing.
-    memory: bytes by class, as the device allocated them. quantization_error: relative RMS error
-    sqrt(sum (w - q)^2 / sum w^2) of each class of tensors that was quantised at load; empty where none was.
+    dense: the form of attention and unembedding weights, "bf16" or "int8".
+    memory: bytes by class, as the device allocated them; weights are those in another form than the files'.
+    quantization_error: relative RMS error sqrt(sum (w - q)^2 / sum w^2) of each class of experts that was quantised at
+    load; empty where none was. dense_errors: of each matrix that is held in 8 bits, the relative RMS error, and the
+    largest |w - q| / sqrt(mean w^2); empty with dense "bf16".
     """
 
     name: str
@@ -26,15 +29,20 @@ class DeviceFacts:
     threads: int
     precision: str
     kv_dtype: str
+    dense: str
     memory: Mapping[str, int]
     quantization_error: Mapping[str, float]
+    dense_errors: Mapping[str, tuple[float, float]]
 
     def __str__(self) -> str:
         threads = f", {self.threads} thread{'s' if self.threads != 1 else ''}" if self.threads else ""
         memory = ", ".join(f"{name} {gigabytes(count)}" for name, count in self.memory.items() if count)
         errors = "".join(f"; {name} quantised to MXFP4 with {error:.2%} relative RMS error"
                          for name, error in self.quantization_error.items())
-        return (f"{self.name} ({self.isa}{threads}), precision {self.precision}, kv {self.kv_dtype}"
+        if self.dense_errors:
+            worst = max(self.dense_errors, key=lambda name: self.dense_errors[name][0])
+            errors += f"; dense weights in 8 bits with at most {self.dense_errors[worst][0]:.2%} ({worst})"
+        return (f"{self.name} ({self.isa}{threads}), precision {self.precision}, kv {self.kv_dtype}, dense {self.dense}"
                 f"{'; ' if memory else ''}{memory}{errors}")
 
 
@@ -42,7 +50,8 @@ def device_facts(native: Mapping[str, Any], quantization_error: Mapping[str, flo
     """From the `device` of a native engine."""
     return DeviceFacts(
         name=native["name"], isa=native["isa"], threads=native["threads"], precision=native["precision"],
-        kv_dtype=native["kv_dtype"], memory=dict(native["memory"]), quantization_error=dict(quantization_error))
+        kv_dtype=native["kv_dtype"], dense=native["dense"], memory=dict(native["memory"]),
+        quantization_error=dict(quantization_error), dense_errors=dict(native["dense_errors"]))
 
 
 def choose_device(asked: str) -> str:

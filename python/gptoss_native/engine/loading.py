@@ -44,6 +44,7 @@ def load(
     threads: int | None = None,
     progress: Progress | None = None,
     experts: str | None = None,
+    dense: str = "bf16",
 ) -> Engine:
     """Open a gpt-oss checkpoint and make an engine of it.
 
@@ -70,6 +71,9 @@ def load(
         one step ("prefill", in tokens), from the thread that called, or that reads the stream.
     experts: None keeps them as stored; "mxfp4" quantises the experts of a bf16 checkpoint now, and the engine's
         device tells the error.
+    dense: of the weights of attention and unembedding, "bf16", as stored, or "int8": 8 bits and a power of two as the
+        scale of 32 of them, copied so while loading (CPU only). Decode then reads a third less; the engine's device
+        tells the error. Results are bit for bit those of a bf16 checkpoint with the weights so rounded.
 
     Raises CheckpointError, DeviceError, OutOfMemory (with figures), TypeError or ValueError (arguments); all but a
     device's own failure before anything large is allocated.
@@ -77,7 +81,7 @@ def load(
     options = checked_options(
         device=device, precision=precision, kv_dtype=kv_dtype, max_context=max_context, max_sequences=max_sequences,
         max_total_tokens=max_total_tokens, max_outputs=max_outputs, token_budget=token_budget,
-        max_checkpoints=max_checkpoints, threads=threads, experts=experts)
+        max_checkpoints=max_checkpoints, threads=threads, experts=experts, dense=dense)
     max_queue = integer("max_queue", max_queue, 1)
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, not {type(progress).__name__}")

@@ -41,6 +41,7 @@ class Options:
     max_checkpoints: int
     threads: int | None
     experts: str | None
+    dense: str
 
     def native(self, config: Config) -> _core.Engine:
         """An engine that has neither weights nor memory yet."""
@@ -48,7 +49,7 @@ class Options:
             config.to_dict(), device=self.device, precision=self.precision, kv_dtype=self.kv_dtype,
             threads=self.threads or 0, max_context=self.max_context, max_sequences=self.max_sequences,
             max_tokens=min(self.token_budget, self.max_context * self.max_sequences), max_outputs=self.max_outputs,
-            max_total_tokens=self.max_total_tokens or 0, max_checkpoints=self.max_checkpoints)
+            max_total_tokens=self.max_total_tokens or 0, max_checkpoints=self.max_checkpoints, dense=self.dense)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Plan:
     """Bytes by class.
 
     weights_mapped: of tensors that stay in the checkpoint's files, shared with other processes and given up by the
-        system when it needs room. weights_copied: what is made of others: quantised experts, and vectors in float32.
+        system when it needs room. weights_copied: what is made of others: quantised experts, attention and unembedding
+        in 8 bits, and vectors in float32. What they were made of is read once, and not counted as mapped.
     kv_full, kv_window: of the one pool of KV pages, what max_total_tokens take in full-attention layers, and the
         rest: windows of sliding layers, and checkpoints.
     activations, logits: of one step.
@@ -105,6 +107,7 @@ def plan(
     max_checkpoints: int = MAX_CHECKPOINTS,
     threads: int | None = None,
     experts: str | None = None,
+    dense: str = "bf16",
 ) -> Plan:
     """What load() with the same arguments would take, without loading: headers are read, weights are not.
 
@@ -113,16 +116,17 @@ def plan(
     return plan_for(open_checkpoint(find_model(path, download=False)), checked_options(
         device=device, precision=precision, kv_dtype=kv_dtype, max_context=max_context, max_sequences=max_sequences,
         max_total_tokens=max_total_tokens, max_outputs=max_outputs, token_budget=token_budget,
-        max_checkpoints=max_checkpoints, threads=threads, experts=experts))
+        max_checkpoints=max_checkpoints, threads=threads, experts=experts, dense=dense))
 
 
 def checked_options(*, device: Any, precision: Any, kv_dtype: Any, max_context: Any, max_sequences: Any,
                     max_total_tokens: Any, max_outputs: Any, token_budget: Any, max_checkpoints: Any, threads: Any,
-                    experts: Any) -> Options:
+                    experts: Any, dense: Any = "bf16") -> Options:
     """TypeError or ValueError names the one that is wrong; DeviceError says why a device cannot be used."""
     _one_of("precision", precision, ("fast", "exact"))
     _one_of("kv_dtype", kv_dtype, ("bf16", "f32"))
     _one_of("experts", experts, (None, "mxfp4"))
+    _one_of("dense", dense, ("bf16", "int8"))
     if not isinstance(device, str):
         raise TypeError(f"device must be a name such as 'auto' or 'cpu', not {type(device).__name__} {device!r}")
     sequences = integer("max_sequences", max_sequences, 1, 1 << 16)
@@ -139,7 +143,7 @@ def checked_options(*, device: Any, precision: Any, kv_dtype: Any, max_context: 
         max_context=context, max_sequences=sequences, max_total_tokens=total,
         max_outputs=integer("max_outputs", max_outputs, 1, 1 << 20), token_budget=budget,
         max_checkpoints=integer("max_checkpoints", max_checkpoints, 0, 1 << 20),
-        threads=None if threads is None else integer("threads", threads, 1, 1024), experts=experts)
+        threads=None if threads is None else integer("threads", threads, 1, 1024), experts=experts, dense=dense)
 
 
 def plan_for(checkpoint: Checkpoint, options: Options) -> Plan:
@@ -158,6 +162,7 @@ def plan_for(checkpoint: Checkpoint, options: Options) -> Plan:
     available = available_bytes() if options.device == "cpu" else None  # others say themselves what fits
     mapped, copied = _weights(checkpoint, options)
     room = None if available is None else available - copied
+    copied += memory["weights"]
     return Plan(
         path=checkpoint.path, options=options, weights_mapped=mapped, weights_copied=copied,
         kv_full=memory["kv_full"], kv_window=memory["kv_window"], activations=memory["activations"],
@@ -200,7 +205,16 @@ def _weights(checkpoint: Checkpoint, options: Options) -> tuple[int, int]:
         weights = sum(tensor.size for tensor in tensors if tensor.ndim == 3)
         mapped -= 2 * weights
         copied += weights * 17 // 32  # 16 bytes of codes and one scale for 32 weights
+    if options.dense == "int8":
+        mapped -= dense_bytes(checkpoint)
     return mapped, copied
+
+
+def dense_bytes(checkpoint: Checkpoint) -> int:
+    """Of the weights of attention and unembedding, as stored: what dense="int8" holds in 8 bits."""
+    names = ("q_proj_weight", "k_proj_weight", "v_proj_weight", "o_proj_weight")
+    layers = (checkpoint.layer(index) for index in range(checkpoint.config.num_hidden_layers))
+    return sum(tensors[name].nbytes for tensors in layers for name in names) + checkpoint.ends()["lm_head"].nbytes
 
 
 def _largest(most: int, fits: Callable[[int], bool]) -> int:

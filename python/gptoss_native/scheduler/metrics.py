@@ -27,6 +27,7 @@ class Metrics:
         up when they are needed.
     completed, cancelled, failed: sequences that ended by themselves, by their callers, by an error. preempted: how
         often one had to wait in the middle because the pages were all in use.
+    precision, kv_dtype, dense: how the engine was loaded, without which its rates mean nothing.
     """
 
     waiting: int
@@ -45,6 +46,9 @@ class Metrics:
     cancelled: int
     failed: int
     preempted: int
+    precision: str
+    kv_dtype: str
+    dense: str
 
 
 class _Step(NamedTuple):

@@ -74,12 +74,14 @@ class Scheduler:
         prefill, decode = meter.rates()
         with native_errors(GptOssError):
             pages, free_pages = self._native.pages, self._native.free_pages
+            device = self._native.device
         return Metrics(
             waiting=self._driver.waiting, running=self._driver.running, max_queue=self._max_queue,
             max_sequences=self._max_sequences, prefill_tokens=meter.prefill_tokens, cached_tokens=meter.cached_tokens,
             decode_tokens=meter.decode_tokens, prefill_tokens_per_second=prefill, decode_tokens_per_second=decode,
             time_to_first_token=meter.time_to_first_token(), pages=pages, free_pages=free_pages,
-            completed=meter.completed, cancelled=meter.cancelled, failed=meter.failed, preempted=meter.preempted)
+            completed=meter.completed, cancelled=meter.cancelled, failed=meter.failed, preempted=meter.preempted,
+            precision=device["precision"], kv_dtype=device["kv_dtype"], dense=device["dense"])
 
     def check_usable(self) -> None:
         """Raise GptOssError when the engine is closed, when this process is a fork of the one that loaded it, or when
