@@ -312,11 +312,27 @@ def test_a_full_context_drops_the_question_and_keeps_the_conversation(
     arguments = ["chat", "--model", str(folder), "--seed", "1", "--max-context", "600", "--max-tokens", "8"]
     assert main(arguments) == 0 and typist.lines == []
     err = capfd.readouterr().err
-    assert "error: the conversation would have" in err and "max_context is 600; the question is dropped" in err
+    assert "error: the prompt has" in err and "--max-context is 600; shorten it" in err and "the question is dropped" in err
     assert err.count("error") == 1
     monkeypatch.setattr(sys, "stdin", io.StringIO("long " * 300))  # a program has to hear of it
     monkeypatch.setattr("builtins.input", lambda _: "long " * 300)
     assert main(arguments) == 1
+
+
+@pytest.mark.parametrize(("arguments", "stdin", "status", "said"), [
+    (["chat"], b"first\nsec\xffond\n", 1, "a line of stdin is not UTF-8: byte 0xff behind 3 characters"),
+    (["chat", "-"], b" \n", 1, "stdin holds no question"),
+    (["chat", "a\udcffb"], b"", 1, "the question is not UTF-8: byte 0xff behind 1 characters"),
+    (["chat", "a", "--system", "\udcff"], b"", 1, "--system is not UTF-8: byte 0xff"),
+    (["chat", ""], b"", 2, "the question is empty (is a shell variable unset?)"),
+    (["chat", " "], b"something", 2, "the question is empty"),
+], ids=["line", "blank stdin", "question", "system", "empty", "blank"])  # fmt: skip
+def test_what_is_no_text_is_refused(
+    folder: Path, tmp_path: Path, arguments: list[str], stdin: bytes, status: int, said: str
+) -> None:  # fmt: skip
+    result = piped(folder, tmp_path / "script.json", [answer("Yes.")], *arguments, stdin=stdin)
+    assert result.returncode == status and said in result.stderr.decode()
+    assert result.stdout == (b"Yes.\n" if stdin.startswith(b"first") else b"")
 
 
 def test_ctrl_c_at_the_prompt_forgets_the_line_and_a_second_one_leaves(

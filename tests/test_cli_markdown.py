@@ -133,6 +133,12 @@ def test_what_is_shown_in_the_end_does_not_depend_on_the_pieces(
         assert shown(monkeypatch, DOCUMENT, columns, rows, random.Random(seed)) == whole
 
 
+def test_one_empty_line_is_between_two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "one\n\n| a |\n|---|\n| 1 |\n\n```\nx\n```\n\n> two\n\nthree\n"
+    lines = [line.strip("─ ") for line in shown(monkeypatch, text, 40, 24, None).split("\n")]
+    assert lines == ["one", "", "a", "", "1", "", "x", "", "▌ two", "", "three", ""]
+
+
 def test_nothing_that_was_written_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     text = shown(monkeypatch, DOCUMENT, 100, 24, random.Random(0))
     for words in ("A title", "Roses are red,\nviolets are blue", "code <b> with <b>html</b>", r"\(a_1 + \frac{1}{2}\,dx\)",

@@ -198,6 +198,30 @@ def test_the_editor_begins_lines_completes_and_corrects(folder: Path, tmp_path: 
     assert [each["content"] for each in said["messages"] if each["role"] == "user"] == ["one\ntwo", "pasted \\\n/lines"]
 
 
+def test_enter_takes_what_a_search_found(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("prompt_toolkit")
+    with chat(folder, tmp_path, EVERYTHING, [SHORT]) as session:
+        session.expect(">")
+        for question in ("the first one", "another"):
+            session.type(f"{question}\r")
+            session.expect("first token ")
+            session.expect(">")
+        session.type("\x12")  # Ctrl-R
+        session.expect("I-search")
+        session.type("first\r")
+        session.type("\x05!\r")  # Ctrl-E: the line is edited before it is sent
+        session.expect("first token ")
+        session.expect(">")
+        session.type("/save said.json\r")
+        session.expect("(saved 6 messages in said.json)")
+        session.expect(">")
+        session.type("\x04")
+        assert session.ended() == 0
+    said = json.loads((tmp_path / "said.json").read_text())
+    asked = [each["content"] for each in said["messages"] if each["role"] == "user"]
+    assert asked == ["the first one", "another", "the first one!"]
+
+
 def test_what_goes_wrong_is_said_and_the_conversation_goes_on(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with chat(folder, tmp_path, NOTHING, [SHORT], "--max-context", "300") as session:
@@ -206,9 +230,9 @@ def test_what_goes_wrong_is_said_and_the_conversation_goes_on(folder: Path, tmp_
             ("/reasoning much", "error: /reasoning takes off, low, medium, high, not much"),
             ("/save", "error: /save takes the name of a file"),
             ("/save mine.txt", "error: mine.txt is there and holds something else"),
-            ("/save nowhere/said.json", "error: "),
+            ("/save nowhere/said.json", "error: nowhere/said.json: there is no folder nowhere"),
             ("/load mine.txt", "error: mine.txt: not JSON"),
-            ("/load absent.json", "error: "),
+            ("/load absent.json", "error: absent.json: No such file or directory"),
             ("long " * 100, "the question is dropped"),
             ("//hello", "first token "),
             ("/system Be brief.", "(the instructions hold from now on)"),

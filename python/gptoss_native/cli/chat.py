@@ -17,7 +17,7 @@ from gptoss_native.cli.options import (
     usage_error,
 )
 from gptoss_native.cli.session import Session, Settings
-from gptoss_native.cli.stdin import open_stdin, piped_text, read_stdin
+from gptoss_native.cli.stdin import checked_text, open_stdin, piped_text, read_stdin
 from gptoss_native.cli.terminal import ProgressLine
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         tools = load_functions(arguments.tools)
     except ValueError as error:
         usage_error(arguments, str(error))
-    return Settings(arguments.system, arguments.reasoning, arguments.reasoning_budget, arguments.stop_loops, params,
+    system = None if arguments.system is None else checked_text(arguments.system, "--system")
+    return Settings(system, arguments.reasoning, arguments.reasoning_budget, arguments.stop_loops, params,
                     tools)
 
 
@@ -87,7 +88,14 @@ def _question(arguments: argparse.Namespace) -> str | None:
     question, context = arguments.question, arguments.context
     if context not in (None, "-"):
         usage_error(arguments, f"one question is expected, in quotes; {context!r} is left over")
-    if question is None or question == "-":
-        return question and read_stdin()
-    text: str = piped_text() if context is None else read_stdin()
+    if question is None:
+        return None
+    if not question.strip():
+        usage_error(arguments, "the question is empty (is a shell variable unset?)")
+    if question == "-":
+        if not (text := read_stdin()).strip():
+            raise ValueError("stdin holds no question")
+        return text
+    question = checked_text(question, "the question")
+    text = piped_text() if context is None else read_stdin()
     return f"{question}\n\n{text}" if text.strip() else question

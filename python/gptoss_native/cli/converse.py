@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from gptoss_native.arguments import PromptTooLong
 from gptoss_native.cli.answer import Answerer
 from gptoss_native.cli.commands import COMMANDS, Shell, message_of, run_command
+from gptoss_native.cli.explain import explained
 from gptoss_native.cli.interrupts import unechoed
 from gptoss_native.cli.lines import Entry
 from gptoss_native.cli.prompt import Prompt
@@ -35,7 +36,8 @@ def converse(session: Session, answerer: Answerer, *, figures: bool | None, plai
             except (GptOssError, ValueError, TypeError, OSError) as error:
                 if not prompt.terminal:
                     raise
-                print(f"error: {_explained(error)}", file=sys.stderr)
+                dropped = "; the question is dropped, and /reset makes room" if isinstance(error, PromptTooLong) else ""
+                print(f"error: {explained(error)}{dropped}", file=sys.stderr)
 
 
 def _take(entry: Entry, shell: Shell, answerer: Answerer, prompt: Prompt) -> None:
@@ -46,11 +48,3 @@ def _take(entry: Entry, shell: Shell, answerer: Answerer, prompt: Prompt) -> Non
         return
     with unechoed() if prompt.terminal else nullcontext():
         answerer.answer(shell.session, message, figures=shell.figures)
-
-
-def _explained(error: Exception) -> str:
-    if isinstance(error, PromptTooLong):
-        return (f"the conversation would have {error.tokens} tokens with this question, and max_context is "
-                f"{error.max_context}; the question is dropped: ask a shorter one, /reset, or begin again with a "
-                "larger --max-context")
-    return " ".join(str(error).split()) or type(error).__name__

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
+from prompt_toolkit.filters import is_searching
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.shortcuts import CompleteStyle
@@ -25,7 +26,7 @@ def editor(history: History, commands: dict[str, Command]) -> Callable[[], Entry
     session: PromptSession[str] = PromptSession(
         PROMPT, multiline=True, prompt_continuation=GOES_ON, history=remembered, key_bindings=_keys(),
         completer=_Commands(commands), complete_while_typing=False, complete_style=CompleteStyle.READLINE_LIKE,
-        enable_open_in_editor=True)
+        enable_open_in_editor=True, enable_suspend=True)
 
     def read() -> Entry:
         text = session.prompt()
@@ -38,7 +39,7 @@ def editor(history: History, commands: dict[str, Command]) -> Callable[[], Entry
 def _keys() -> KeyBindings:
     keys = KeyBindings()
 
-    @keys.add("enter")
+    @keys.add("enter", filter=~is_searching)  # while Ctrl-R searches, Enter takes what was found
     def send(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
         if is_open(buffer.text):
@@ -49,7 +50,7 @@ def _keys() -> KeyBindings:
         else:
             buffer.validate_and_handle()
 
-    @keys.add("escape", "enter")
+    @keys.add("escape", "enter", filter=~is_searching)
     def begin_a_line(event: KeyPressEvent) -> None:
         event.current_buffer.newline(copy_margin=False)
 

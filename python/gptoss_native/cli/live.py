@@ -46,4 +46,8 @@ class LiveLines:
         self._shown = list(lines)
 
     def _rows(self, line: str, columns: int) -> int:
-        return max(1, -(-self._width(_STYLE.sub("", line)) // max(1, columns)))
+        return max(1, -(-self._width(without_style(line)) // max(1, columns)))
+
+
+def without_style(line: str) -> str:
+    return _STYLE.sub("", line)

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from gptoss_native import __version__
 from gptoss_native.cli import bench, chat, generate, info, plan, tokens
+from gptoss_native.cli.explain import explained
 from gptoss_native.cli.options import usage_error
 from gptoss_native.cli.terminal import make_streams_safe
 from gptoss_native.errors import GptOssError
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str:
     known = isinstance(error, (GptOssError, ValueError, TypeError, OSError, ImportError, MemoryError))
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = explained(error)
     return message if known else f"unexpected {type(error).__name__}: {message} (--traceback shows where)"
 
 

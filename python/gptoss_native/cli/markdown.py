@@ -19,7 +19,7 @@ from rich.markdown import CodeBlock, Heading, Markdown, TableDataElement
 from rich.syntax import Syntax
 from rich.text import Text
 
-from gptoss_native.cli.live import LiveLines
+from gptoss_native.cli.live import LiveLines, without_style
 
 PAUSE = 0.05
 """Seconds between two drawings, at least."""
@@ -86,7 +86,7 @@ class MarkdownStream:
                 pass
         if not drawn.strip():
             drawn = _captured(self._console, Text(block))
-        return [line.rstrip() for line in drawn.strip("\n").split("\n")]
+        return _without_margins([line.rstrip() for line in drawn.split("\n")])
 
 
 def _margin(tokens: Sequence[Token]) -> int:
@@ -96,6 +96,12 @@ def _margin(tokens: Sequence[Token]) -> int:
         margin += token.nesting * _MARGINS.get(token.type.rpartition("_")[0], 0)
         most = max(most, margin)
     return most
+
+
+def _without_margins(lines: list[str]) -> list[str]:
+    """Without the empty lines at either end, which may have a style; one at least."""
+    shown = [i for i, line in enumerate(lines) if without_style(line).strip()] or [0]
+    return lines[shown[0]: shown[-1] + 1]
 
 
 def _captured(console: Console, renderable: Any) -> str:

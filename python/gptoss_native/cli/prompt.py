@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gptoss_native.cli.history import History, history_file
 from gptoss_native.cli.interrupts import REPEAT
 from gptoss_native.cli.lines import Entry, read_entry
+from gptoss_native.cli.stdin import checked_text
 from gptoss_native.cli.terminal import colours
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Prompt:
     def __init__(self, commands: dict[str, Command], *, plain: bool) -> None:
         self._stopped = float("-inf")
         self.terminal = sys.stdin.isatty()
-        self._read = _reader(commands, plain) if self.terminal else lambda: read_entry(lambda _: input(""))
+        self._read = _reader(commands, plain) if self.terminal else lambda: read_entry(_piped_line)
 
     def answer_stopped(self) -> None:
         """By Ctrl-C just now, which people press several times: until REPEAT is over, more of them are the same one."""
@@ -55,6 +56,10 @@ class Prompt:
             if entry.text.strip():
                 return entry
             interrupted = False
+
+
+def _piped_line(goes_on: bool) -> str:
+    return checked_text(input(""), "a line of stdin")
 
 
 def _reader(commands: dict[str, Command], plain: bool) -> ReadEntry:

@@ -33,6 +33,8 @@ def save(session: Session, name: str) -> Path:
     path = Path(name).expanduser()
     if path.exists() and not _is_ours(path):
         raise ValueError(f"{path} is there and holds something else; choose another name")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}")
     settings = session.settings
     data = {"format": FORMAT, "system": settings.system, "reasoning": settings.reasoning,
             "messages": [_entry(message) for message in session.turns]}

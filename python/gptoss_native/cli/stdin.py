@@ -27,9 +27,17 @@ def read_stdin() -> str:
         raise ValueError(f"stdin is not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}") from None
 
 
+def checked_text(text: str, what: str) -> str:
+    """`text`, if it was UTF-8: Python keeps other bytes as surrogates. ValueError says which one there is."""
+    for place, character in enumerate(text):
+        if "\udc80" <= character <= "\udcff":
+            raise ValueError(f"{what} is not UTF-8: byte {ord(character) - 0xdc00:#04x} behind {place} characters")
+    return text
+
+
 def text_argument(text: str) -> str:
     """The text itself, or all of stdin where it is "-"."""
-    return read_stdin() if text == "-" else text
+    return read_stdin() if text == "-" else checked_text(text, "the text")
 
 
 def piped_text() -> str:
