@@ -73,9 +73,9 @@ def hints_of(function: Callable[..., Any], called: str) -> Mapping[str, Any]:
     elif not inspect.isroutine(target) and not hasattr(target, "__wrapped__"):
         target = type(target).__call__
     target = inspect.unwrap(target)
-    given = {name: each for name, each in getattr(target, "__annotations__", {}).items() if name != "return"}
-    parameters = SimpleNamespace(__annotations__=given, __globals__=getattr(target, "__globals__", {}))
     try:
+        given = {name: each for name, each in getattr(target, "__annotations__", {}).items() if name != "return"}
+        parameters = SimpleNamespace(__annotations__=given, __globals__=getattr(target, "__globals__", {}))
         return typing.get_type_hints(parameters, include_extras=True)
     except Exception as error:  # whatever evaluating a string may raise
         raise MessageError(f"an annotation of {called} cannot be resolved: {error}") from None
