@@ -1,4 +1,4 @@
-# Flags that every C++ file of the project is compiled with.
+# Flags that every C++ file of the project is compiled with. Those of other languages, nvcc's say, are in their folders.
 
 if(NOT CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
   message(FATAL_ERROR "gptoss_native is built with GCC or Clang; CMake found ${CMAKE_CXX_COMPILER_ID} "
@@ -17,7 +17,7 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 # allow, intrinsics included, and differently in a loop's body and its tail: results would depend on the batch and
 # the chunking. For the same reason there is no -ffast-math. And no -march=native: one build serves every machine
 # of its architecture.
-add_compile_options(-Wall -Wextra -ffp-contract=off)
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-ffp-contract=off>")
 
 if(GPTOSS_SANITIZE STREQUAL "address")
   set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=undefined)
@@ -27,7 +27,7 @@ elseif(NOT GPTOSS_SANITIZE STREQUAL "")
   message(FATAL_ERROR "GPTOSS_SANITIZE is \"${GPTOSS_SANITIZE}\"; expected address, thread or nothing.")
 endif()
 if(GPTOSS_SANITIZE)
-  add_compile_options(${sanitizers} -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS)
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${sanitizers};-fno-omit-frame-pointer;-D_GLIBCXX_ASSERTIONS>")
   add_link_options(${sanitizers})
 endif()
 

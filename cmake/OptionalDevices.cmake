@@ -1,7 +1,8 @@
 # GPTOSS_CUDA, GPTOSS_HIP, GPTOSS_METAL = AUTO | ON | OFF, from -D or from the environment.
 #
 # ON without what it needs ends the configuration with the remedy. AUTO builds what it can, and says what it left
-# out and why; the same sentence is what info() shows. A device has sources when its folder has a CMakeLists.txt.
+# out and why; the same sentence is what info() shows. A device has sources when its folder has a CMakeLists.txt,
+# which may set GPTOSS_DEVICE_FAILED in its parent's scope: why it cannot be built here, and what to do.
 
 # Sets `found` to a description of the toolchain, or to "" and `remedy` to what the user can do.
 function(gptoss_find_toolchain device)
@@ -61,12 +62,21 @@ foreach(device CUDA HIP METAL)
     set(detail "left out: built with GPTOSS_${device}=OFF")
   else()
     gptoss_find_toolchain(${device})
+    set(GPTOSS_DEVICE_FAILED "")
     if(found AND has_sources)
-      add_subdirectory(${name})
+      if(GPTOSS_SANITIZE)
+        set(GPTOSS_DEVICE_FAILED "the sanitizers are for the C++ of the core.")
+      else()
+        add_subdirectory(${name})
+      endif()
+    endif()
+    if(found AND has_sources AND NOT GPTOSS_DEVICE_FAILED)
       set(built true)
       set(detail "built with ${found}")
     else()
-      if(has_sources)
+      if(GPTOSS_DEVICE_FAILED)
+        string(CONCAT reason ${GPTOSS_DEVICE_FAILED})
+      elseif(has_sources)
         set(reason "${missing}. ${remedy}")
       elseif(found)
         set(reason "this release has no ${name} sources yet (the toolchain is here: ${found}).")

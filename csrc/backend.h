@@ -113,6 +113,7 @@ struct BackendOptions {
   Dense dense = Dense::bf16;
   int threads = 0;       // 0: as many as cores are usable
   std::string isa;       // CPU: force one; empty: the best present
+  int index = 0;         // which of several devices of this kind
 };
 
 // A device's activations and KV pool.

@@ -58,6 +58,17 @@ const DevicePlugin* find_plugin(const std::string& name, std::string& why) {
   throw std::invalid_argument("no device is named '" + name + "'");
 }
 
+// "cuda:1" is the second device of cuda; sets its index and returns the name.
+std::string split_index(const std::string& device, int& index) {
+  const size_t colon = device.find(':');
+  if (colon == std::string::npos) return device;
+  const std::string digits = device.substr(colon + 1);
+  if (digits.empty() || digits.size() > 4 || digits.find_first_not_of("0123456789") != std::string::npos)
+    throw std::invalid_argument("device '" + device + "': expected a number behind the colon, as in cuda:1");
+  index = std::stoi(digits);
+  return device.substr(0, colon);
+}
+
 DeviceStatus status_of(const std::string& name) {
   DeviceStatus status;
   status.name = name;
@@ -98,7 +109,11 @@ std::vector<DeviceStatus> list_devices() {
   return all;
 }
 
-std::unique_ptr<Backend> create_backend(const std::string& name, const BackendOptions& options) {
+std::unique_ptr<Backend> create_backend(const std::string& device, const BackendOptions& asked) {
+  BackendOptions options = asked;
+  const std::string name = split_index(device, options.index);
+  if (name == "cpu" && options.index > 0)
+    throw std::invalid_argument("device '" + device + "': there is one cpu; its cores are chosen with threads");
   if (name == "cpu") return std::make_unique<cpu::CpuBackend>(options);
   std::string why;
   const DevicePlugin* plugin = find_plugin(name, why);

@@ -567,7 +567,8 @@ PYBIND11_MODULE(_core, m) {
                        int64_t max_total_tokens, int max_checkpoints, int max_observed, const std::string& dense) {
              auto self = std::make_shared<PyEngine>();
              if (threads < 0 || threads > 1024) refuse("threads: expected 0 (the usable cores) to 1024, found " + std::to_string(threads));
-             const BackendOptions options{to_precision(precision), to_kv_dtype(kv_dtype), to_dense(dense), threads, ""};
+             const BackendOptions options{.precision = to_precision(precision), .kv_dtype = to_kv_dtype(kv_dtype),
+                                          .dense = to_dense(dense), .threads = threads, .isa = ""};
              const EngineLimits limits{.max_context = max_context,
                                        .max_sequences = max_sequences,
                                        .max_total_tokens = max_total_tokens,

@@ -1,7 +1,11 @@
-"""The native engine as the tests use it: open a folder, step a session, read every logit."""
+"""The native engine as the tests use it: open a folder, step a session, read every logit.
+
+GPTOSS_BACKEND=cuda runs the tests that open their engines here on that device instead of the CPU.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +18,23 @@ from gptoss_native import _core
 from gptoss_native.checkpoint.checkpoint import open_checkpoint
 
 Logits = npt.NDArray[np.float32]
-ISAS = [isa["name"] for isa in _core.info()["cpu_isas"]]
-"""Instruction sets that this build holds, best first; the last is the baseline."""
+DEVICE = os.environ.get("GPTOSS_BACKEND") or "cpu"
+ISAS = [isa["name"] for isa in _core.info()["cpu_isas"]] if DEVICE == "cpu" else [DEVICE]
+"""Instruction sets that this build holds, best first; the last is the baseline. Another device counts as one."""
+
+
+def skip_unless_present(device: str) -> None:
+    for entry in _core.info()["devices"]:
+        if entry["name"] == device.partition(":")[0]:
+            if not (entry["built"] and entry["present"]):
+                pytest.skip(f"{device}: {entry['detail']}")
+            return
+    pytest.skip(f"{device}: no device has this name")
 
 
 def skip_unless_usable(isa: str) -> None:
+    if isa == DEVICE:
+        return skip_unless_present(DEVICE)
     [entry] = [entry for entry in _core.info()["cpu_isas"] if entry["name"] == isa]
     if not entry["usable"]:
         pytest.skip(f"{isa}: {entry['reason']}")
@@ -28,8 +44,9 @@ def open_engine(folder: Path, *, precision: str = "exact", kv_dtype: str = "f32"
                 max_context: int = 4096, max_tokens: int = 512, max_outputs: int | None = None,
                 max_sequences: int = 1, max_observed: int = 0, dense: str = "bf16",
                 isa: str | None = None) -> _core.Engine:
-    """The folder on the CPU; by default a step may ask for the logits of all its tokens."""
-    if isa is not None:
+    """The folder on DEVICE; by default a step may ask for the logits of all its tokens."""
+    skip_unless_present(DEVICE)
+    if isa is not None and isa != DEVICE:
         skip_unless_usable(isa)
         with pytest.MonkeyPatch.context() as patch:  # which is read when an engine is made
             patch.setenv("GPTOSS_CPU_ISA", isa)
@@ -39,7 +56,7 @@ def open_engine(folder: Path, *, precision: str = "exact", kv_dtype: str = "f32"
         assert engine.device["isa"] == isa
         return engine
     checkpoint = open_checkpoint(folder)
-    engine = _core.Engine(checkpoint.config.to_dict(), device="cpu", precision=precision, kv_dtype=kv_dtype,
+    engine = _core.Engine(checkpoint.config.to_dict(), device=DEVICE, precision=precision, kv_dtype=kv_dtype,
                           threads=threads, max_context=max_context, max_sequences=max_sequences,
                           max_tokens=max_tokens, max_outputs=max_tokens if max_outputs is None else max_outputs,
                           max_observed=max_observed, dense=dense)

@@ -112,7 +112,11 @@ def test_what_is_installed_is_the_package_and_nothing_else() -> None:
     inside = [name for name in names if not name.endswith(".pyc") and not name.startswith("../")]
     assert [name for name in inside if not SHIPPED.fullmatch(name)] == []
     assert {"gptoss_native/py.typed", "gptoss_native/_core.pyi"} <= set(inside)
-    assert sum(name.endswith(".so") for name in inside) == 1
+    libraries = [name for name in inside if name.endswith(".so")]
+    built = [f"gptoss_native/devices/gptoss_device_{device['name']}.so"
+             for device in _core.info()["devices"] if device["built"] and device["name"] in ("cuda", "hip", "metal")]
+    assert sorted(name for name in libraries if "/devices/" in name) == built
+    assert len(libraries) == 1 + len(built)
     assert importlib.metadata.version("gptoss-native") == gptoss_native.__version__
     (script,) = importlib.metadata.entry_points(group="console_scripts", name="gptoss-native")
     assert script.value == "gptoss_native.cli:main"

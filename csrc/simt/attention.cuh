@@ -5,7 +5,7 @@
 // Bound by reading keys and values: 2 * head_dim * 2 bytes a key, from cache for the heads of a group.
 // A page's keys are one partial sum, pages merge in ascending order within splits of 16, splits in ascending order:
 // by absolute positions, so a token's result is the same in any chunking, with or without attn_split.
-// Tested by test_emulated_device.py (windows at 127, 128, 129; chunks; splits).
+// Tested by test_gpu_device.py (windows at 127, 128, 129; chunks; splits).
 #pragma once
 
 #include "dot.cuh"

@@ -3,7 +3,7 @@
 // A warp per token, four tokens to a block.
 // Bound by latency: hidden_size * 6 bytes a token (17 KB of the 20b), and head_dim float64 cosines.
 // No sums, no sharing.
-// Tested by test_emulated_device.py and gpu_backend_test.cpp.
+// Tested by test_gpu_device.py and gpu_backend_test.cpp.
 #pragma once
 
 #include "../args.h"

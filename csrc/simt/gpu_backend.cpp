@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <stdexcept>
 #include <thread>
 
@@ -71,6 +72,9 @@ GpuBackend::GpuBackend(const BackendOptions& options, int index, std::string nam
     : options_(options), index_(index), name_(std::move(name)), detail_(std::move(detail)) {
   if (options.dense != Dense::bf16)
     throw std::invalid_argument("dense weights stay in bf16 on this device; load with dense='bf16', or with device='cpu'");
+  // Who looks for a kernel that fails has the runtime wait for each: which a graph's are not.
+  const char* blocking = std::getenv(kLaunchBlocking);
+  if (blocking != nullptr && std::string(blocking) != "0") graphs_ = false;
   use_device();
 }
 

@@ -14,6 +14,10 @@ void copy_in(void* to, const void* from, size_t bytes, const char* what) {
   check(GPU(Memcpy)(to, from, bytes, GPU(MemcpyHostToDevice)), std::string("loading ") + what);
 }
 
+// A copy may return before it arrived. Not the whole device: another engine may be capturing a graph on it, which no
+// synchronisation of the device survives.
+void wait_for_copies() { check(GPU(StreamSynchronize)(nullptr), "loading weights"); }
+
 void copy_floats(float* to, const uint16_t* bf16, size_t count, const char* what) {
   std::vector<float> values(count);
   std::transform(bf16, bf16 + count, values.begin(), gptoss::bf16_to_float);
@@ -108,7 +112,7 @@ std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) 
   layer->gate_up =
       copy_experts(gate_up, host.gate_up_proj, c.num_local_experts, 2 * c.intermediate_size, c.hidden_size);
   layer->down = copy_experts(down, host.down_proj, c.num_local_experts, c.hidden_size, c.intermediate_size);
-  check(GPU(DeviceSynchronize)(), "loading weights");  // a copy may return before it arrived
+  wait_for_copies();
   layer->id = ++loaded;
   return layer;
 }
@@ -128,7 +132,7 @@ std::unique_ptr<Ends> GpuBackend::load(const Config&, const HostEnds& host) {
   copy_in(ends->embed_tokens, host.embed_tokens.data, host.embed_tokens.bytes(), "the embedding");
   copy_in(ends->lm_head, host.lm_head.data, host.lm_head.bytes(), "the head");
   copy_floats(ends->norm, host.norm, "the last norm");
-  check(GPU(DeviceSynchronize)(), "loading weights");
+  wait_for_copies();
   ends->id = ++loaded;
   return ends;
 }

@@ -3,7 +3,7 @@
 // A warp computes one row of W for up to kTileTokens tokens; four rows a block, tiles of tokens along grid.y.
 // Bound by reading W once for every tile of tokens: k * rows * 2 bytes (qkv of the 20b: 29 MB).
 // Every element is one warp's sum over k in a fixed order; nothing is shared between warps.
-// Tested by test_emulated_device.py and gpu_backend_test.cpp.
+// Tested by test_gpu_device.py and gpu_backend_test.cpp.
 #pragma once
 
 #include "../args.h"

@@ -4,7 +4,7 @@
 // A warp per row (up: a gate and its up row) and tile of up to four pairs of one expert; tiles along grid.y.
 // Bound by reading the experts, 3 * hidden * intermediate * 17 / 32 bytes each (13.2 MB of the 20b), once a tile.
 // Every element is one warp's sum in a fixed order, ranks are added in order; grouping decides only who reads.
-// Tested by test_emulated_device.py (all codes, many experts, bf16 experts) and gpu_backend_test.cpp.
+// Tested by test_gpu_device.py (all codes, many experts, bf16 experts) and gpu_backend_test.cpp.
 #pragma once
 
 #include "../args.h"

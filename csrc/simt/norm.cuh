@@ -3,7 +3,7 @@
 // A warp per row, four rows to a block; the row is read twice, the second time from cache.
 // Bound by latency: size * 8 bytes a row (23 KB of the 20b).
 // The sum of squares is one warp's, in a fixed order; nothing is shared between warps.
-// Tested by test_emulated_device.py and gpu_backend_test.cpp.
+// Tested by test_gpu_device.py and gpu_backend_test.cpp.
 #pragma once
 
 #include "../args.h"

@@ -3,7 +3,7 @@
 // A warp per token and head, a lane per pair (j, j + head_dim / 2); four warps to a block.
 // Bound by latency: 4 bytes read and 2 or 4 written for each element (20 KB a token of the 20b).
 // No sums; every element has one writer.
-// Tested by test_emulated_device.py and gpu_backend_test.cpp.
+// Tested by test_gpu_device.py and gpu_backend_test.cpp.
 #pragma once
 
 #include "dot.cuh"

@@ -4,7 +4,7 @@
 // choose: a warp per token, a lane for every kWarp-th expert. group: one block, a thread per expert.
 // Bound by latency; group reads tokens * chosen * 4 bytes once for each expert, from cache.
 // Sums in order of rank; the grouping is a stable sort by counts and needs no atomics.
-// Tested by test_emulated_device.py and gpu_backend_test.cpp.
+// Tested by test_gpu_device.py and gpu_backend_test.cpp.
 #pragma once
 
 #include "../args.h"

@@ -43,7 +43,7 @@ bool Event::done() const {
     (void)GPU(GetLastError)();
     return false;
   }
-  check(status, "running on the device");
+  check(status, std::string("running on the device (a run with ") + kLaunchBlocking + "=1 names the kernel)");
   return true;
 }
 

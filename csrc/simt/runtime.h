@@ -12,6 +12,13 @@ namespace gptoss::simt {
 // Throws std::runtime_error: what was done, and what the runtime says of it.
 void check(GPU(Error_t) status, const std::string& what);
 
+// The environment's variable that makes every launch wait for its kernel, which is then named where it fails.
+#if GPTOSS_HIP_DEVICE
+inline constexpr char kLaunchBlocking[] = "HIP_LAUNCH_BLOCKING";
+#else
+inline constexpr char kLaunchBlocking[] = "CUDA_LAUNCH_BLOCKING";
+#endif
+
 // Device memory, asked for once. Throws std::runtime_error with figures where there is not enough.
 class DeviceMemory {
  public:

@@ -4,7 +4,7 @@
 // rounds of a radix select on 64-bit keys (value, id), over counts or integer masses in 256 bins.
 // Bound by latency: up to some 20 passes over vocab * 4 bytes, from cache (0.8 MB of the 20b).
 // What decides is integers and minima, which have no order; log_sum is float64, summed in a fixed tree.
-// Tested by test_emulated_device.py: the very tokens of the CPU, under every parameter.
+// Tested by test_gpu_device.py: the very tokens of the CPU, under every parameter.
 #pragma once
 
 #include "../args.h"

@@ -22,7 +22,7 @@ gptoss::Backend* create(const gptoss::BackendOptions* options, char* error, size
   try {
     const char* seed = std::getenv("GPTOSS_EMULATOR_SEED");
     emulator::seed(seed != nullptr ? std::strtoull(seed, nullptr, 10) : 0);
-    return new gptoss::simt::GpuBackend(*options, 0, "emulated", "an emulated GPU");
+    return new gptoss::simt::GpuBackend(*options, options->index, "emulated", "an emulated GPU");
   } catch (const std::exception& e) {  // nothing may be thrown through this function
     std::snprintf(error, error_bytes, "%s", e.what());
     return nullptr;

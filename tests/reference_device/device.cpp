@@ -225,6 +225,7 @@ bool probe(char* detail, size_t detail_bytes) {
 
 gptoss::Backend* create(const gptoss::BackendOptions* options, char* error, size_t error_bytes) {
   try {
+    if (options->index > 0) throw std::invalid_argument("there is only one");
     return new Device(*options);
   } catch (const std::exception& e) {  // nothing may be thrown through this function
     std::snprintf(error, error_bytes, "%s", e.what());

@@ -55,7 +55,7 @@ def device_facts(native: Mapping[str, Any], quantization_error: Mapping[str, flo
 
 
 def choose_device(asked: str) -> str:
-    """The name of a device that was built and is present.
+    """A device that was built and is present, as it was asked for: "cuda", or "cuda:1" for the second card.
 
     "auto" is GPTOSS_BACKEND where it is set, else the first usable one in the order cuda, hip, metal, cpu. A
     device asked for by name is never replaced by another: DeviceError says why it cannot be used.
@@ -73,9 +73,11 @@ def choose_device(asked: str) -> str:
                 return name
         reasons = "; ".join(f"{name}: {devices[name]['detail']}" for name in ranked)
         raise DeviceError(f"no device can be used ({reasons})")
-    if asked not in devices:
-        raise DeviceError(f"{source} is not a device of this package; it knows {', '.join(sorted(devices))} and 'auto'")
-    device = devices[asked]
+    name, _, index = asked.partition(":")
+    if name not in devices or (":" in asked and not (index.isascii() and index.isdigit())):
+        raise DeviceError(f"{source} is not a device of this package; it knows {', '.join(sorted(devices))} and 'auto'"
+                          "; a number behind a colon, as in 'cuda:1', chooses one of several cards")
+    device = devices[name]
     if not (device["built"] and device["present"]):
         state = "is not present" if device["built"] else "was not built"
         raise DeviceError(f"{source} cannot be used: it {state}: {device['detail']}")

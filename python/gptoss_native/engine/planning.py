@@ -159,7 +159,8 @@ def plan_for(checkpoint: Checkpoint, options: Options) -> Plan:
         return memory
 
     memory = planned(options.max_context)
-    available = available_bytes() if options.device == "cpu" else None  # others say themselves what fits
+    on_cpu = options.device.partition(":")[0] == "cpu"
+    available = available_bytes() if on_cpu else None  # other devices say themselves what fits
     mapped, copied = _weights(checkpoint, options)
     room = None if available is None else available - copied
     copied += memory["weights"]

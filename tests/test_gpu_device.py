@@ -1,4 +1,4 @@
-"""The GPU device of csrc/simt without a GPU: its sources over the emulator, as a plug-in beside the CPU.
+"""The GPU device of csrc/simt: its sources over the emulator, as a plug-in beside the CPU, and on a card if there is one.
 
 The emulator looks at every access of every kernel and reports races, bounds and divergence as a failed launch, so a
 test that passes also says that the kernels were silent. Shapes are small: it is some thousand times slower than a GPU.
@@ -19,7 +19,7 @@ import pytest
 import gptoss_native as gptoss
 import tolerances
 from conftest import CaseMaker
-from engines import all_logits, chunks, ids
+from engines import all_logits, chunks, ids, skip_unless_present
 from gptoss_native import _core
 from make_checkpoint import hf_config, make_tensors, write_bf16
 from native_build import ROOT
@@ -52,9 +52,17 @@ SHAPES = [
 EXACT = {"max_context": 256, "max_tokens": 160, "max_outputs": 160, "threads": 2}
 
 
-@pytest.fixture(scope="module")
-def device(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name under which the emulated device is registered."""
+@pytest.fixture(scope="module", params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a device that is registered and present."""
+    if request.param == "emulated":
+        return register_emulated(tmp_path_factory)
+    skip_unless_present(request.param)
+    name: str = request.param
+    return name
+
+
+def register_emulated(tmp_path_factory: pytest.TempPathFactory) -> str:
     missing = [tool for tool in ("cmake", "ninja", "c++") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
@@ -264,6 +272,8 @@ def test_experts_in_bf16(tmp_path: Path, device: str) -> None:
 
 
 def test_an_interrupted_step_leaves_no_trace(case_of: CaseMaker, device: str) -> None:
+    if device == "cuda":
+        pytest.skip("a card has ended this step before it asks; test_cuda_device.py has a longer one")
     case = case_of(DEFAULT)
     engine = open_on(device, case.folder, **EXACT)
     session, free = engine.session(), engine.free_pages
@@ -283,9 +293,19 @@ def test_an_interrupted_step_leaves_no_trace(case_of: CaseMaker, device: str) ->
 
 
 def test_a_model_that_does_not_fit_is_refused_with_figures(case_of: CaseMaker, device: str) -> None:
-    """The emulated card has 1 GiB."""
-    with pytest.raises(RuntimeError, match=r"out of memory: the KV cache \(\d+ bytes\).* of device emulated, \d+ of"):
-        open_on(device, case_of(DEFAULT).folder, max_context=131072, max_sequences=64)
+    """The emulated card has 1 GiB; no card has 260 GB."""
+    sequences = 64 if device == "emulated" else 8192
+    with pytest.raises(RuntimeError, match=rf"out of memory: the KV cache \(\d+ bytes\).* of device {device}.*, \d+ of"):
+        open_on(device, case_of(DEFAULT).folder, max_context=131072, max_sequences=sequences)
+
+
+@pytest.mark.parametrize(("asked", "words"), [(":99", "99"), (":x", "expected a number behind the colon")])
+def test_a_card_that_does_not_exist(case_of: CaseMaker, device: str, asked: str, words: str) -> None:
+    with pytest.raises((RuntimeError, ValueError), match=words):
+        open_on(device + asked, case_of(DEFAULT).folder)
+    first = open_on(device + ":0", case_of(DEFAULT).folder, **EXACT)
+    assert first.device["name"].partition(":")[0] == device
+    first.close()
 
 
 def test_the_package_uses_it_like_any_other(case_of: CaseMaker, device: str) -> None:
@@ -294,6 +314,6 @@ def test_the_package_uses_it_like_any_other(case_of: CaseMaker, device: str) -> 
     for name in ("cpu", device):
         with gptoss.load(case_of(DEFAULT).folder, device=name, max_context=128, max_sequences=1, precision="exact",
                          kv_dtype="f32") as engine:
-            assert engine.device.name == name
+            assert engine.device.name.partition(":")[0] == name
             results[name] = engine.generate([1, 2, 3], params).tokens
     assert results["cpu"] == results[device]

@@ -1,0 +1,131 @@
+"""Whole steps on a card: python -m bench.gpu --model DIR [--json FILE]
+
+Decode and prefill through the public stream, as `bench steps` measures them on the CPU, beside a plain read of the
+card's own memory in the same round (by torch, or cupy, which the package itself does not need).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+import gptoss_native as gptoss
+from gptoss_native.bench.costs import Model
+from gptoss_native.bench.measure import Spread
+
+READ_BYTES = 4 << 30
+"""Of the plain read: far more than any card's L2."""
+
+
+def reader(index: int = 0) -> Callable[[], float]:
+    """A function that reads READ_BYTES of the card's memory once, and returns bytes per second; the best of five."""
+    try:
+        import torch
+        buffer = torch.ones(READ_BYTES // 4, dtype=torch.float32, device=f"cuda:{index}")
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+        def read() -> float:
+            best = 0.0
+            for _ in range(5):
+                begin.record()
+                buffer.amax()
+                end.record()
+                end.synchronize()
+                best = max(best, READ_BYTES / (begin.elapsed_time(end) * 1e-3))
+            return best
+    except ImportError:
+        import cupy
+        buffer = cupy.ones(READ_BYTES // 4, dtype=cupy.float32)
+        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+
+        def read() -> float:
+            best = 0.0
+            for _ in range(5):
+                begin.record()
+                buffer.max()
+                end.record()
+                end.synchronize()
+                best = max(best, READ_BYTES / (cupy.cuda.get_elapsed_time(begin, end) * 1e-3))
+            return best
+    read()
+    return read
+
+
+def measure(folder: Path | None, device: str, precision: str, kv_dtype: str, prefill: list[int], contexts: list[int],
+            tokens: int, rounds: int, read: Callable[[], float]) -> Iterator[dict[str, Any]]:
+    begun = perf_counter()
+    with gptoss.load(folder, device=device, precision=precision, kv_dtype=kv_dtype, token_budget=2048,
+                     max_context=max([*prefill, *contexts]) + (rounds + 2) * (tokens + 2)) as engine:
+        loaded = perf_counter() - begun
+        model = Model(engine.config, kv_dtype=kv_dtype)
+        common = {"model": str(folder or "demo"), "layers": engine.config.num_hidden_layers,
+                  "device": str(engine.device), "precision": precision, "kv_dtype": kv_dtype, "load_seconds": loaded}
+        random = np.random.default_rng(0)
+
+        def ids(count: int) -> Any:
+            return random.integers(0, engine.config.vocab_size, count).astype(np.int32)
+
+        engine.generate(ids(2), greedy(8))
+        for count in prefill:
+            seconds = [engine.generate(ids(count), greedy(1)).prefill_seconds for _ in range(rounds)]
+            yield common | {"name": f"prefill {count}", "seconds": vars(Spread.of(seconds)),
+                            "tokens_per_second": count / median(seconds)}
+        for context in contexts:
+            prompt = ids(max(context, 1))
+            seconds, reads = [], []
+            for turn in range(rounds + 1):
+                reads.append(read())
+                completion = engine.generate(prompt, greedy(1 + tokens))
+                prompt = np.append(prompt, np.array(completion.tokens, np.int32))
+                if turn > 0:
+                    seconds.append(completion.decode_seconds / tokens)
+            cost = model.step(1, context=context + tokens * rounds // 2)
+            yield common | {"name": f"decode, {context} cached", "seconds": vars(Spread.of(seconds)),
+                            "tokens_per_second": 1 / median(seconds), "bytes_per_token": cost.bytes,
+                            "read_bytes_per_second": median(reads),
+                            "percent_of_read": 100 * cost.bytes / median(seconds) / median(reads)}
+
+
+def greedy(tokens: int) -> gptoss.SamplingParams:
+    return gptoss.SamplingParams(temperature=0, min_tokens=tokens, max_tokens=tokens)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="default: the demonstration model")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="lines are appended")
+    parser.add_argument("--precision", default="fast,exact")
+    parser.add_argument("--kv-dtype", default="bf16")
+    parser.add_argument("--prefill", default="128,1024")
+    parser.add_argument("--contexts", default="0,1024")
+    parser.add_argument("--tokens", type=int, default=32, help="decoded in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    prefill, contexts = ([int(text) for text in field.split(",") if text]
+                         for field in (options.prefill, options.contexts))
+    read = reader()
+    for precision in options.precision.split(","):
+        for row in measure(options.model, options.device, precision, options.kv_dtype, prefill, contexts,
+                           options.tokens, options.rounds, read):
+            share = f", {row['percent_of_read']:.1f} % of {row['read_bytes_per_second'] / 1e9:.0f} GB/s" \
+                if "percent_of_read" in row else ""
+            middle = 1e3 * row["seconds"]["median"]
+            print(f"{row['model']}, {row['layers']} layers, {precision}: {row['name']}: {middle:.3f} ms "
+                  f"({1e3 * row['seconds']['low']:.3f}-{1e3 * row['seconds']['high']:.3f}), "
+                  f"{row['tokens_per_second']:.1f} tokens/s{share}", flush=True)
+            if options.json:
+                with options.json.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
