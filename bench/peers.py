@@ -29,7 +29,7 @@ from gptoss_native.config.strict_json import counted
 from .engines import LlamaCpp, Ours, Racer
 from .gguf_model import write_gguf
 
-DENSE = {"bf16": "bf16", "q8_0": "bf16"}
+DENSE = {"bf16": "bf16", "q8_0": "int8"}
 """Formats of llama.cpp's dense weights, and of ours in the same race."""
 COMPARED = (1, 64)
 """Lengths of prompts whose logits are compared."""
@@ -59,7 +59,7 @@ def run_race(options: argparse.Namespace, dense: str, ids: Callable[[int], Any])
         options.work.mkdir(parents=True, exist_ok=True)
         write_gguf(options.model, file, dense)
     room = max(*options.prefill, options.decode, *COMPARED) + 8
-    ours = Racer(Ours, options.model, options.threads, room, {"precision": options.precision})
+    ours = Racer(Ours, options.model, options.threads, room, {"precision": options.precision, "dense": DENSE[dense]})
     theirs = Racer(LlamaCpp, file, options.threads, room, {})
     race: dict[str, Any] = {"dense": {"ours": DENSE[dense], "theirs": dense}, "gguf_bytes": file.stat().st_size}
     race["agreement"] = {str(count): agreement(ours, theirs, ids(count)) for count in COMPARED}

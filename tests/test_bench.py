@@ -154,7 +154,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_all_of_it_on_a_tiny_checkpoint(case_of: Any, tmp_path: Path) -> None:
     case = case_of(DEFAULT)
     target = tmp_path / "result.json"
-    done = run("--model", str(case.folder), "--threads", "1,2", "--precision", "fast,exact", "--json", str(target), *QUICK)
+    done = run("--model", str(case.folder), "--threads", "1,2", "--precision", "exact", "--dense", "bf16,int8", "--json", str(target), *QUICK)
     assert done.returncode == 0, done.stderr
     result = json.loads(target.read_text())
     assert {"cpu", "usable_cores", "cpu_isa", "date", "commit", "gptoss_native"} <= result["machine"].keys()
@@ -209,6 +209,7 @@ def test_a_plot_without_matplotlib_is_refused_before_anything_is_measured(
     (["nothing"], "there is no part 'nothing'; there are stages, prefill"),
     (["--threads", "0"], "expected integers from 1"),
     (["--precision", "half"], "expected fast, exact or both"),
+    (["--dense", "int4"], "expected bf16, int8 or both"),
     (["--rounds", "1,2"], "expected one integer"),
 ])  # fmt: skip
 def test_wrong_arguments_are_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

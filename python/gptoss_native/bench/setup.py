@@ -18,18 +18,20 @@ class Setup:
     folder: Path
     precision: str
     kv_dtype: str
+    dense: str
     threads: int
 
     @property
     def options(self) -> dict[str, Any]:
         """Arguments of load()."""
-        return {"device": "cpu", "precision": self.precision, "kv_dtype": self.kv_dtype, "threads": self.threads}
+        return {"device": "cpu", "precision": self.precision, "kv_dtype": self.kv_dtype, "dense": self.dense,
+                "threads": self.threads}
 
     @property
     def settings(self) -> dict[str, Any]:
         """What every row says."""
         return {"threads": self.threads, "isa": info()["cpu_isa"], "precision": self.precision,
-                "kv_dtype": self.kv_dtype, "dense": "bf16"}
+                "kv_dtype": self.kv_dtype, "dense": self.dense}
 
     def open_native(self, **limits: Any) -> _core.Engine:
         """The engine below the public one, for what that does not show. limits: arguments of _core.Engine."""
@@ -46,4 +48,4 @@ class Setup:
 
     def model(self) -> Model:
         checkpoint = self.checkpoint()
-        return Model(checkpoint.config, checkpoint.expert_format, self.kv_dtype)
+        return Model(checkpoint.config, checkpoint.expert_format, self.kv_dtype, self.dense)

@@ -48,6 +48,8 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     group.add_argument("--threads", type=thread_counts, metavar="LIST", help="1,all for example (all)")
     group.add_argument("--precision", type=precisions, metavar="LIST", default=["fast"],
                        help="fast, exact or both (fast)")
+    group.add_argument("--dense", type=dense_forms, metavar="LIST", default=["bf16"],
+                       help="attention and unembedding weights: bf16, int8 or both (bf16)")
     group.add_argument("--kv-dtype", choices=["bf16", "f32"], default="bf16", help="of cached keys and values (bf16)")
     group.add_argument("--tokens", type=positives, metavar="LIST", help="sizes of the steps whose stages are timed")
     group.add_argument("--prefill", type=positives, metavar="LIST", help="lengths of prompts (512,2048)")
@@ -97,8 +99,8 @@ def _measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
 
 
 def _setups(arguments: argparse.Namespace, folder: Path) -> list[Setup]:
-    return [Setup(folder, precision, arguments.kv_dtype, threads) for precision in arguments.precision
-            for threads in arguments.threads or [info()["usable_cores"]]]
+    return [Setup(folder, precision, arguments.kv_dtype, dense, threads) for precision in arguments.precision
+            for dense in arguments.dense for threads in arguments.threads or [info()["usable_cores"]]]
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -173,7 +175,15 @@ def thread_counts(text: str) -> list[int]:
 
 
 def precisions(text: str) -> list[str]:
-    found = text.split(",")
-    if not set(found) <= {"fast", "exact"}:
-        raise argparse.ArgumentTypeError(f"expected fast, exact or both, not {text!r}")
+    return _words(text, "fast", "exact")
+
+
+def dense_forms(text: str) -> list[str]:
+    return _words(text, "bf16", "int8")
+
+
+def _words(text: str, one: str, other: str) -> list[str]:
+    found = list(dict.fromkeys(text.split(",")))
+    if not set(found) <= {one, other}:
+        raise argparse.ArgumentTypeError(f"expected {one}, {other} or both, not {text!r}")
     return found
