@@ -101,6 +101,19 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
         read_json(tmp_path / "other.json")
 
 
+def test_parts_of_a_result_are_joined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = []
+    for name in ("a", "b"):
+        parts.append(str(tmp_path / f"{name}.json"))
+        write_json(Path(parts[-1]), {"cpu": "one", "command": f"bench {name}"}, [measured(name, STEADY)])
+    assert main(["bench", "--show", *parts, "--json", str(tmp_path / "both.json")]) == 0
+    machine, rows = read_json(tmp_path / "both.json")
+    assert machine["command"] == "bench a, and bench b" and [row.name for row in rows] == ["a", "b"]
+    write_json(Path(parts[1]), {"cpu": "another", "command": "bench b"}, [measured("b", STEADY)])
+    assert main(["bench", "--show", *parts]) == 1
+    assert "they differ in cpu (another, one)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["2026-11-21-epyc-zen5-2-cores", "2026-11-26-xeon-emerald-rapids-2-cores"])
 def test_committed_results_can_be_read(name: str) -> None:
     machine, rows = read_json(Path(__file__).parents[1] / "bench" / "results" / f"{name}.json")
@@ -191,7 +204,7 @@ def test_without_a_model_the_demonstration_model_is_measured(tmp_path: Path) -> 
 def test_a_plot_is_drawn_of_a_result(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     rows = [measured("a", STEADY), replace(measured("b", STEADY), ceilings=Ceilings(100, 1000, 5000))]
-    write_json(tmp_path / "result.json", {"cpu": "one"}, rows)
+    write_json(tmp_path / "result.json", {"cpu": "one", "command": "bench"}, rows)
     for ending, magic in (("png", b"\x89PNG"), ("svg", b"<?xml")):
         assert main(["bench", "--show", str(tmp_path / "result.json"), "--plot", str(tmp_path / f"plot.{ending}")]) == 0
         assert (tmp_path / f"plot.{ending}").read_bytes().startswith(magic)

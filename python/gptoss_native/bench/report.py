@@ -37,6 +37,18 @@ def read_json(path: Path) -> tuple[dict[str, Any], list[Row]]:
     return result["machine"], [Row.from_dict(row) for row in result["rows"]]
 
 
+def join(results: Sequence[tuple[dict[str, Any], list[Row]]]) -> tuple[dict[str, Any], list[Row]]:
+    """Parts of one result that were measured one after the other. ValueError where they are not of one machine, build
+    and model."""
+    machine = dict(results[0][0])
+    for key in ("cpu", "usable_cores", "cpu_isa", "commit", "gptoss_native", "model"):
+        found = {str(other.get(key)) for other, _ in results}
+        if len(found) > 1:
+            raise ValueError(f"these results are not parts of one: they differ in {key} ({', '.join(sorted(found))})")
+    machine["command"] = ", and ".join(other["command"] for other, _ in results)
+    return machine, [row for _, rows in results for row in rows]
+
+
 def machine_list(machine: dict[str, Any]) -> str:
     return "\n".join(f"- {key}: {value}" for key, value in machine.items())
 

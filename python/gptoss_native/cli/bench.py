@@ -11,7 +11,7 @@ from gptoss_native.bench.machine import machine_facts
 from gptoss_native.bench.measure import Row
 from gptoss_native.bench.plot import need_matplotlib, write_plot
 from gptoss_native.bench.regressions import TOLERANCE, compare_results
-from gptoss_native.bench.report import comparison_table, machine_list, read_json, rows_table, write_json
+from gptoss_native.bench.report import comparison_table, join, machine_list, read_json, rows_table, write_json
 from gptoss_native.bench.run import PARTS, QUICK, Sizes, measure
 from gptoss_native.bench.setup import Setup
 from gptoss_native.checkpoint.checkpoint import open_checkpoint
@@ -37,8 +37,9 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     results.add_argument("--json", type=Path, metavar="FILE", help="write the result for machines, too")
     results.add_argument("--plot", type=Path, metavar="FILE",
                          help="draw it: .png, .svg or .pdf; needs the extra `bench`")
-    results.add_argument("--show", type=Path, metavar="FILE", help="measure nothing: the tables (and --plot) of a "
-                                                                   "result that --json wrote")
+    results.add_argument("--show", nargs="+", type=Path, metavar="FILE",
+                         help="measure nothing: the tables (and --plot, and --json) of what --json wrote; several are "
+                              "parts of one result, of one machine and build")
     results.add_argument("--compare", nargs=2, type=Path, metavar=("BEFORE", "AFTER"),
                          help="measure nothing: compare two results; exit status 1 where something became slower by "
                               "more than the spread")
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         need_matplotlib()
     if arguments.show:
-        machine, rows = read_json(arguments.show)
+        machine, rows = join(list(map(read_json, arguments.show)))
         print(f"{machine_list(machine)}\n\n{rows_table(rows)}")
     else:
         machine, rows = _measure(arguments)
