@@ -150,15 +150,17 @@ void CpuBackend::attn_qkv(State& state, const Layer& base, const Batch& batch) {
   norm(s, layer.input_layernorm, nullptr, batch.tokens);
 
   const int q_size = c.q_size(), kv_size = c.kv_size(), stride = q_size + 2 * kv_size;
-  const Product products[3] = {{&layer.q, s.packed_rows, batch.tokens},
-                               {&layer.k, s.packed_rows, batch.tokens},
-                               {&layer.v, s.packed_rows, batch.tokens}};
+  Product qkv[3] = {{&layer.q, s.packed_rows, batch.tokens},
+                    {&layer.k, s.packed_rows, batch.tokens},
+                    {&layer.v, s.packed_rows, batch.tokens}};
   const float* const biases[3] = {layer.q_bias.data(), layer.k_bias.data(), layer.v_bias.data()};
   const int columns[3] = {0, q_size, q_size + kv_size};
-  run_products(pool_, s.scratch, products, 3, [&](int i, int row, int rows, const float* y, int) {
-    for (int t = 0; t < batch.tokens; ++t)
-      for (int r = 0; r < rows; ++r)
-        s.qkv[static_cast<size_t>(t) * stride + columns[i] + row + r] = y[t * kTaskRows + r] + biases[i][row + r];
+  products(s, qkv, 3, [&](const Block& b) {
+    const float* bias = biases[b.index] + b.row;
+    for (int t = 0; t < b.tokens; ++t) {
+      float* out = s.qkv + static_cast<size_t>(b.token + t) * stride + columns[b.index] + b.row;
+      for (int r = 0; r < b.rows; ++r) out[r] = b.y[t * kTaskRows + r] + bias[r];
+    }
   });
 
   const bool round = options_.precision == Precision::fast;
@@ -246,11 +248,13 @@ void CpuBackend::attn_out(State& state, const Layer& base, const Batch& batch) {
     kernels_.pack(s.attn + static_cast<size_t>(t) * n, nullptr, 1.0f, n, round, packed);
     s.packed_rows[t] = packed;
   });
-  const Product product{&layer.o, s.packed_rows, batch.tokens};
-  run_products(pool_, s.scratch, &product, 1, [&](int, int row, int rows, const float* y, int) {
-    for (int t = 0; t < batch.tokens; ++t)
-      for (int r = 0; r < rows; ++r)
-        s.residual[static_cast<size_t>(t) * hidden + row + r] += y[t * kTaskRows + r] + layer.o_bias[row + r];
+  Product product{&layer.o, s.packed_rows, batch.tokens};
+  products(s, &product, 1, [&](const Block& b) {
+    const float* bias = layer.o_bias.data() + b.row;
+    for (int t = 0; t < b.tokens; ++t) {
+      float* x = s.residual + static_cast<size_t>(b.token + t) * hidden + b.row;
+      for (int r = 0; r < b.rows; ++r) x[r] += b.y[t * kTaskRows + r] + bias[r];
+    }
   });
   if (pool_.stopped()) throw Interrupted();
 }

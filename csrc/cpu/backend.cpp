@@ -60,7 +60,15 @@ class Arena {
 
 constexpr int kTileQueries = 64;  // queries that share one pass over the keys
 
-void set_shape(CpuState& s, const Config& c, const Limits& limits, int threads) {
+// Of the products of a stage: one of all tokens, or one of each expert, whose last tile is seldom full.
+size_t panels_bytes(const Config& c, const Limits& limits, bool exact) {
+  const int tokens = std::max(limits.max_tokens, limits.max_outputs), experts = c.num_local_experts;
+  const int longest = std::max({c.hidden_size, c.q_size(), c.intermediate_size});
+  const int pairs = limits.max_tokens * c.num_experts_per_tok;
+  return panel_bytes(std::max(tokens, pairs + std::min(pairs, experts) * (kTileColumns - 1)), longest, exact);
+}
+
+void set_shape(CpuState& s, const Config& c, const Limits& limits, const Kernels& kernels, Precision precision, int threads) {
   s.config = c;
   s.limits = limits;
   s.padded_dim = static_cast<int>(round_up(c.head_dim, kMaxLanes));
@@ -69,7 +77,10 @@ void set_shape(CpuState& s, const Config& c, const Limits& limits, int threads) 
   // Enough pieces that all threads share one long sequence; a few per thread, to be balanced.
   s.split_tasks = std::min(4 * threads, 64);
   s.splits = (limits.table_pages() + kSplitPages - 1) / kSplitPages;
-  s.packed_stride = round_up(std::max(c.hidden_size, c.q_size()), kPackGroup);
+  const bool round = precision == Precision::fast;
+  s.packed_stride = kernels.floats(std::max(c.hidden_size, c.q_size()), round);
+  s.h_stride = kernels.floats(c.intermediate_size, round);
+  s.panel_bytes = kernels.panel ? panels_bytes(c, limits, !round) : 0;
   s.mask_words = (static_cast<size_t>(c.vocab_size) + 31) / 32;
   s.scratch.resize(static_cast<size_t>(threads));
 }
@@ -132,6 +143,7 @@ void arrange(CpuState& s, Arena& arena) {
   arena.take(s.rope_sin, tokens * c.head_dim / 2);
   arena.take(s.packed, product_rows * s.packed_stride);
   arena.take(s.packed_rows, product_rows);
+  arena.take(s.panels, s.panel_bytes);
   arena.take(s.qkv, tokens * (c.q_size() + 2 * c.kv_size()));
   arena.take(s.attn, tokens * c.q_size());
   arena.take(s.lse, tokens * c.num_attention_heads);
@@ -143,7 +155,7 @@ void arrange(CpuState& s, Arena& arena) {
   arena.take(s.expert_first, c.num_local_experts + 1);
   arena.take(s.expert_pairs, pairs);
   arena.take(s.expert_rows, pairs);
-  arena.take(s.expert_h, pairs * c.intermediate_size);
+  arena.take(s.expert_h, pairs * s.h_stride);
   arena.take(s.expert_y, pairs * c.hidden_size);
   const int longest = std::max({c.hidden_size, c.q_size(), c.intermediate_size});
   for (Scratch& scratch : s.scratch) {
@@ -260,7 +272,7 @@ size_t CpuBackend::page_bytes(const Config& c) const {
 
 StateBytes CpuBackend::plan(const Config& c, const Limits& limits) const {
   CpuState shape;
-  set_shape(shape, c, limits, pool_.threads());
+  set_shape(shape, c, limits, kernels_, options_.precision, pool_.threads());
   Arena activations(nullptr), logits(nullptr);
   arrange(shape, activations);
   arrange_logits(shape, logits);
@@ -272,7 +284,7 @@ StateBytes CpuBackend::plan(const Config& c, const Limits& limits) const {
 std::unique_ptr<State> CpuBackend::state(const Config& c, const Limits& limits) {
   const StateBytes bytes = plan(c, limits);
   auto s = std::make_unique<CpuState>();
-  set_shape(*s, c, limits, pool_.threads());
+  set_shape(*s, c, limits, kernels_, options_.precision, pool_.threads());
   s->rope = make_rope(c);
   s->products.resize(static_cast<size_t>(c.num_local_experts));
   s->product_expert.resize(static_cast<size_t>(c.num_local_experts));

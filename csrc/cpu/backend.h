@@ -3,6 +3,7 @@
 
 #include "../backend.h"
 #include "kernels.h"
+#include "products.h"
 #include "state.h"
 #include "threads.h"
 
@@ -43,6 +44,11 @@ class CpuBackend : public Backend {
   void parallel(int tasks, const Body& body) {
     pool_.run(tasks, body);
     if (pool_.stopped()) throw Interrupted();
+  }
+  // Computes every product; each block of rows goes to use(block), see products.h.
+  template <class Use>
+  void products(CpuState& s, Product* list, int count, const Use& use) {
+    run_products(pool_, kernels_, s, options_.precision == Precision::exact, list, count, use);
   }
   // packed_rows = rmsnorm(residual) of `count` tokens, of `tokens[i]` or, without a list, of token i.
   void norm(CpuState& s, const std::vector<float>& gain, const int32_t* tokens, int count);

@@ -1,4 +1,5 @@
 // embed, unembed: what stands before the first and after the last layer.
+#include <algorithm>
 #include <cmath>
 
 #include "../numeric.h"
@@ -44,10 +45,10 @@ void CpuBackend::unembed(State& state, const Ends& base, const Batch& batch) {
   auto& s = static_cast<CpuState&>(state);
   const auto& ends = static_cast<const CpuEnds&>(base);
   norm(s, ends.norm, s.row, batch.rows);
-  const Product product{&ends.lm_head, s.packed_rows, batch.rows};
-  run_products(pool_, s.scratch, &product, 1, [&](int, int row, int rows, const float* y, int) {
-    for (int t = 0; t < batch.rows; ++t)
-      for (int r = 0; r < rows; ++r) s.logits[static_cast<size_t>(t) * s.config.vocab_size + row + r] = y[t * kTaskRows + r];
+  Product product{&ends.lm_head, s.packed_rows, batch.rows};
+  products(s, &product, 1, [&](const Block& b) {
+    for (int t = 0; t < b.tokens; ++t)
+      std::copy_n(b.y + t * kTaskRows, b.rows, s.logits + static_cast<size_t>(b.token + t) * s.config.vocab_size + b.row);
   });
   if (pool_.stopped()) throw Interrupted();
 }

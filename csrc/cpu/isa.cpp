@@ -3,8 +3,35 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace gptoss::cpu {
 namespace {
+
+#if defined(__x86_64__)
+// AMX tiles are 8 KiB of state a thread, which Linux saves only for a process that asked. Refused where a thread
+// already has a signal stack too small for them, or by an old system.
+bool tiles_permitted() {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+// CPUID leaf 7: what GCC 12's __builtin_cpu_supports does not know.
+bool has_amx_bf16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1) && (d >> 24 & 1);  // AMX-BF16, AMX-TILE
+}
+#endif
 
 std::vector<Isa> detect() {
   std::vector<Isa> found;
@@ -16,6 +43,9 @@ std::vector<Isa> detect() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const bool amx = avx512 && __builtin_cpu_supports("avx512bf16") &&
+                   __builtin_cpu_supports("avx512vbmi") && has_amx_bf16() && kAmx && tiles_permitted();
+  add(kAmx, amx);
   add(kAvx512, avx512);
   add(kAvx2, avx2);
 #endif

@@ -32,17 +32,31 @@ struct DotArgs {
   int rows;
   int k;
   const float* const* x;  // (tokens) packed
+  const void* panel;      // tile products of more than one token: the same, as Kernels::panel arranged it
+  bool exact;             // tile products: x was packed with exact, else rounded
   int tokens;
   float* y;
   size_t y_stride;
   float* scratch;         // dot_scratch_floats(k)
+  const void* next;       // tile products: the weights this thread will want after these, to be fetched ahead; may be null
 };
 constexpr int kDotRows = 8;      // rows that are turned into floats together, for
 constexpr int kDotTokens = 48;   // this many tokens, whose activations stay in L2,
 constexpr int kDotBlockK = 512;  // and this much of k, so that the rows stay in L1
+
+// Tile products: a tile is 16 rows of 64 bytes, 32 bf16 of a weight row or 16 columns of pairs of activations.
+constexpr int kTileBytes = 1024;
+constexpr int kTileColumns = 16;    // tokens of one tile
+constexpr int kPanelTokens = 128;   // tokens of one product, half of them where exact: their tiles stay in L2
 static constexpr size_t dot_scratch_floats(int k) {
   const size_t blocked = kDotRows * (kDotBlockK + kDotTokens * kMaxLanes), whole_row = round_up(k, kPackGroup);
-  return blocked > whole_row ? blocked : whole_row;
+  const size_t tiles = 20 * kTileBytes / sizeof(float);  // those of C on their way out, and a few of A
+  const size_t most = blocked > whole_row ? blocked : whole_row;
+  return most > tiles ? most : tiles;
+}
+// Bytes of a panel: the tiles of ceil(tokens / 16) groups of columns, of every 32 of k, of each bf16 term.
+static constexpr size_t panel_bytes(int tokens, int k, bool exact) {
+  return round_up(tokens, kTileColumns) / kTileColumns * (round_up(k, kPackGroup) / kPackGroup) * (exact ? 3 : 1) * kTileBytes;
 }
 
 // One KV head, one page, `queries` rows that share it. Partial sums of this page are computed from nothing and
@@ -83,6 +97,8 @@ struct Kernels {
   void (*attn_finish)(float* m, float* l, float* acc, float sink, int n);
 
   float (*sum_squares)(const float* x, int n);
+  // Floats of a packed group of 32, rounded to bf16 or not.
+  int group_floats_rounded, group_floats;
   // packed = x * scale * gain (no gain: null), rounded to bf16 if asked.
   void (*pack)(const float* x, const float* gain, float scale, int n, bool round, float* packed);
   // u (2n): gate and up interleaved; bias bf16 (2n) -> packed swiglu (n); n a multiple of 32.
@@ -92,17 +108,27 @@ struct Kernels {
   // The machine's own ceilings, for benches: a plain read, and fused multiply-adds on registers.
   float (*read_sum)(const void* data, size_t bytes);
   float (*multiply_add)(long iterations, long* flops);
+
+  // Tile products, else null: up to 16 packed rows (tokens) side by side, as the columns of tiles.
+  void (*panel)(const float* const* x, int tokens, int k, bool exact, void* to);
+  bool flushes_subnormals;  // bf16 weights and terms of activations below 2^-126 count as 0
+  float (*tile_multiply_add)(long iterations, long* flops);  // else null
+
+  int floats(int k, bool rounded) const {  // of k packed activations
+    return static_cast<int>(round_up(k, kPackGroup)) / kPackGroup * (rounded ? group_floats_rounded : group_floats);
+  }
 };
 
 #define GPTOSS_KERNELS(isa)                                                                                   \
   {#isa,            isa::kLanes,      isa::dot_bf16,  isa::dot_mxfp4,   isa::dot_int8, isa::dot_bf16_transposed, \
-   isa::attn_page,  isa::attn_merge,  isa::attn_finish, isa::sum_squares, isa::pack, isa::swiglu_pack,         \
-   isa::read_sum,   isa::multiply_add}
+   isa::attn_page,  isa::attn_merge,  isa::attn_finish, isa::sum_squares, kPackGroup, kPackGroup, isa::pack,   \
+   isa::swiglu_pack, isa::read_sum,   isa::multiply_add, nullptr, false, nullptr}
 
 // The tables of the ISA files; null where not compiled for this architecture.
 extern const Kernels* const kBaseline;
 extern const Kernels* const kAvx2;
 extern const Kernels* const kAvx512;
+extern const Kernels* const kAmx;
 extern const Kernels* const kNeon;
 
 }  // namespace gptoss::cpu

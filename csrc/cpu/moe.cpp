@@ -60,11 +60,12 @@ void CpuBackend::moe_route(State& state, const Layer& base, const Batch& batch) 
   const auto& layer = static_cast<const CpuLayer&>(base);
   const int experts = s.config.num_local_experts, chosen = s.config.num_experts_per_tok;
   norm(s, layer.post_attention_layernorm, nullptr, batch.tokens);
-  const Product product{&layer.router, s.packed_rows, batch.tokens};
-  run_products(pool_, s.scratch, &product, 1, [&](int, int row, int rows, const float* y, int) {
-    for (int t = 0; t < batch.tokens; ++t)
-      for (int r = 0; r < rows; ++r)
-        s.router_logits[static_cast<size_t>(t) * experts + row + r] = y[t * kTaskRows + r] + layer.router_bias[row + r];
+  Product product{&layer.router, s.packed_rows, batch.tokens};
+  products(s, &product, 1, [&](const Block& b) {
+    for (int t = 0; t < b.tokens; ++t)
+      for (int r = 0; r < b.rows; ++r)
+        s.router_logits[static_cast<size_t>(b.token + t) * experts + b.row + r] =
+            b.y[t * kTaskRows + r] + layer.router_bias[b.row + r];
   });
   parallel(batch.tokens, [&](int t, int) {
     choose(s.router_logits + static_cast<size_t>(t) * experts, experts, chosen, s.router_choice + t * chosen,
@@ -83,13 +84,12 @@ void CpuBackend::moe_up(State& state, const Layer& base, const Batch&) {
   const bool round = options_.precision == Precision::fast;
   // A block of kTaskRows interleaved gate and up rows is a whole number of packed groups of h.
   static_assert(kTaskRows % (2 * kPackGroup) == 0);
-  run_products(pool_, s.scratch, s.products.data(), count, [&](int i, int row, int rows, const float* y, int) {
-    const int e = s.product_expert[i];
-    for (int t = 0; t < s.products[i].tokens; ++t) {
-      float* h = s.expert_h + static_cast<size_t>(s.expert_pairs[s.expert_first[e] + t]) * c.intermediate_size;
-      kernels_.swiglu_pack(y + t * kTaskRows, layer.gate_up.bias[e] + row, rows / 2, c.swiglu_limit, c.swiglu_alpha,
-                           round, h + row / 2);
-    }
+  products(s, s.products.data(), count, [&](const Block& b) {
+    const int e = s.product_expert[b.index];
+    const int32_t* pairs = s.expert_pairs + s.expert_first[e] + b.token;
+    for (int t = 0; t < b.tokens; ++t)
+      kernels_.swiglu_pack(b.y + t * kTaskRows, layer.gate_up.bias[e] + b.row, b.rows / 2, c.swiglu_limit, c.swiglu_alpha,
+                           round, s.expert_h + pairs[t] * s.h_stride + kernels_.floats(b.row / 2, round));
   });
   if (pool_.stopped()) throw Interrupted();
 }
@@ -99,13 +99,15 @@ void CpuBackend::moe_down(State& state, const Layer& base, const Batch& batch) {
   const auto& layer = static_cast<const CpuLayer&>(base);
   const int hidden = s.config.hidden_size, chosen = s.config.num_experts_per_tok;
   const int count = expert_products(s, layer.down, s.products.data(), s.product_expert.data(), [&](int pair) {
-    return s.expert_h + static_cast<size_t>(pair) * s.config.intermediate_size;
+    return s.expert_h + pair * s.h_stride;
   });
-  run_products(pool_, s.scratch, s.products.data(), count, [&](int i, int row, int rows, const float* y, int) {
-    const int e = s.product_expert[i];
-    for (int t = 0; t < s.products[i].tokens; ++t) {
-      float* out = s.expert_y + static_cast<size_t>(s.expert_pairs[s.expert_first[e] + t]) * hidden + row;
-      for (int r = 0; r < rows; ++r) out[r] = y[t * kTaskRows + r] + bf16_to_float(layer.down.bias[e][row + r]);
+  products(s, s.products.data(), count, [&](const Block& b) {
+    const int e = s.product_expert[b.index];
+    const int32_t* pairs = s.expert_pairs + s.expert_first[e] + b.token;
+    const uint16_t* bias = layer.down.bias[e] + b.row;
+    for (int t = 0; t < b.tokens; ++t) {
+      float* out = s.expert_y + static_cast<size_t>(pairs[t]) * hidden + b.row;
+      for (int r = 0; r < b.rows; ++r) out[r] = b.y[t * kTaskRows + r] + bf16_to_float(bias[r]);
     }
   });
   parallel(batch.tokens, [&](int t, int) {

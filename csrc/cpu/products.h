@@ -13,32 +13,88 @@ constexpr int kTaskRows = 64;  // rows of one task; its y stays in L1 or L2
 
 inline int tasks_of(const Weight& weight) { return (weight.rows + kTaskRows - 1) / kTaskRows; }
 
-// Computes every product; each block of rows goes to use(index of the product, first row, rows, y, worker),
-// y being (tokens, kTaskRows), on the thread that computed it.
-template <class Use>
-void run_products(Pool& pool, const std::vector<Scratch>& scratch, const Product* products, int count, const Use& use) {
-  int tasks = 0;
-  for (int i = 0; i < count; ++i) tasks += tasks_of(*products[i].weight);
-  pool.run(tasks, [&](int task, int worker) {
+// Where products are on tiles, the activations of several tokens are arranged for them first, each once.
+inline void arrange_panels(Pool& pool, const Kernels& kernels, bool exact, uint8_t* panels, Product* products, int count) {
+  if (!kernels.panel) return;
+  struct Group {  // of columns of one product
+    const Product* product;
+    int first;
+  };
+  const auto same_as_before = [&](int i) {
+    return i > 0 && products[i].x == products[i - 1].x && products[i].tokens == products[i - 1].tokens;
+  };
+  int groups = 0;
+  for (int i = 0; i < count; ++i) {
+    Product& product = products[i];
+    if (product.tokens == 1) continue;
+    if (same_as_before(i)) {
+      product.panel = products[i - 1].panel;
+      continue;
+    }
+    product.panel = panels;
+    panels += panel_bytes(product.tokens, product.weight->k, exact);
+    groups += (product.tokens + kTileColumns - 1) / kTileColumns;
+  }
+  pool.run(groups, [&](int task, int) {
     int index = 0;
-    while (task >= tasks_of(*products[index].weight)) task -= tasks_of(*products[index++].weight);
+    for (;; ++index) {
+      if (products[index].tokens == 1 || same_as_before(index)) continue;
+      const int own = (products[index].tokens + kTileColumns - 1) / kTileColumns;
+      if (task < own) break;
+      task -= own;
+    }
+    const Product& product = products[index];
+    const int first = task * kTileColumns;
+    kernels.panel(product.x + first, std::min(kTileColumns, product.tokens - first), product.weight->k, exact,
+                  const_cast<uint8_t*>(product.panel) + panel_bytes(first, product.weight->k, exact));
+  });
+}
+
+// What one task computed: rows [row, row + rows) and tokens [token, token + tokens) of product `index`, as y
+// (tokens, kTaskRows), on the thread that computed it.
+struct Block {
+  int index;
+  int row, rows;
+  int token, tokens;
+  const float* y;
+};
+
+// Computes every product; each block goes to use(block).
+template <class Use>
+void run_products(Pool& pool, const Kernels& kernels, const CpuState& s, bool exact, Product* products, int count,
+                  const Use& use) {
+  arrange_panels(pool, kernels, exact, s.panels, products, count);
+  // On tiles a product is cut to so many tokens as stay in L2 with their panel.
+  const int most = !kernels.panel ? 1 << 30 : exact ? kPanelTokens / 2 : kPanelTokens;
+  const auto pieces = [&](const Product& p) { return (p.tokens + most - 1) / most; };
+  const auto tasks = [&](const Product& p) { return tasks_of(*p.weight) * pieces(p); };
+  int total = 0;
+  for (int i = 0; i < count; ++i) total += tasks(products[i]);
+  pool.run(total, [&](int task, int worker) {
+    int index = 0;
+    while (task >= tasks(products[index])) task -= tasks(products[index++]);
     const Product& product = products[index];
     const Weight& w = *product.weight;
-    const int row = task * kTaskRows, rows = std::min(kTaskRows, w.rows - row);
+    const int row = task % tasks_of(w) * kTaskRows, rows = std::min(kTaskRows, w.rows - row);
+    const int token = task / tasks_of(w) * (product.tokens > most ? most : 0);
+    const int tokens = std::min(most, product.tokens - token);
     const size_t offset = w.transposed ? row * sizeof(uint16_t) : row * w.row_bytes;
-    float* y = scratch[worker].y;
+    float* y = s.scratch[worker].y;
     w.dot({.weight = static_cast<const uint8_t*>(w.data) + offset,
            .scales = w.scales ? w.scales + row * w.scale_bytes : nullptr,
            .row_bytes = w.row_bytes,
            .scale_bytes = w.scale_bytes,
            .rows = rows,
            .k = w.k,
-           .x = product.x,
-           .tokens = product.tokens,
+           .x = product.x + token,
+           .panel = product.panel ? product.panel + panel_bytes(token, w.k, exact) : nullptr,
+           .exact = exact,
+           .tokens = tokens,
            .y = y,
            .y_stride = kTaskRows,
-           .scratch = scratch[worker].dot});
-    use(index, row, rows, y, worker);
+           .scratch = s.scratch[worker].dot,
+           .next = nullptr});
+    use(Block{index, row, rows, token, tokens, y});
   });
 }
 

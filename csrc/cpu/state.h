@@ -46,6 +46,7 @@ struct Product {
   const Weight* weight = nullptr;
   const float* const* x = nullptr;
   int tokens = 0;
+  const uint8_t* panel = nullptr;  // the same as tiles, where products are on tiles and of several tokens
 };
 
 // Consecutive tokens of one sequence whose queries share the keys they read.
@@ -89,6 +90,8 @@ struct CpuState : State {
   float* packed = nullptr;         // (tokens, packed_stride): what the next product multiplies
   const float** packed_rows = nullptr;  // (tokens)
   size_t packed_stride = 0;
+  uint8_t* panels = nullptr;       // (panel_bytes) of the products of a stage, where products are on tiles
+  size_t panel_bytes = 0;
   float* qkv = nullptr;            // (tokens, q_size + 2 kv_size)
   float* attn = nullptr;           // (tokens, q_size)
   float* lse = nullptr;            // (tokens, num_attention_heads)
@@ -102,7 +105,8 @@ struct CpuState : State {
   int32_t* expert_first = nullptr;    // (num_local_experts + 1)
   int32_t* expert_pairs = nullptr;    // (tokens * num_experts_per_tok)
   const float** expert_rows = nullptr;  // (tokens * num_experts_per_tok): the activations of each pair
-  float* expert_h = nullptr;          // (pairs, intermediate_size) packed
+  float* expert_h = nullptr;          // (pairs, h_stride) packed
+  size_t h_stride = 0;
   float* expert_y = nullptr;          // (pairs, hidden_size)
   std::vector<Product> products;  // (num_local_experts), of the chosen experts of a layer
   std::vector<int> product_expert;

@@ -1,0 +1,517 @@
+// Products on tile registers (AMX): y(row, token) = sum over k of w(row, k) x(token, k).
+//
+// A tile is 16 rows of 64 bytes. TDPBF16PS adds to C (16 rows, 16 columns of f32) the products of A (16 weight
+// rows, 32 k) and B (16 pairs of k, 16 tokens): weights lie in A as they lie in memory, one MXFP4 group is one
+// row of A, and tokens are columns of B. An element of C depends on its row and its column alone, so a token's
+// result is the same in any company, a single one included (a tile of one column).
+//
+// Order of sums: tiles of 32 k ascending; within a tile the bf16 terms of the activations, smallest first; within
+// an instruction the even and the odd places of k, 16 terms each, then both together, then onto C.
+//
+// Included by an ISA file after kernels.inl, in the same namespace; see there for what may be used.
+
+constexpr int kTileRows16 = 16;
+constexpr int kTileK = kPackGroup;
+
+struct TileConfig {
+  uint8_t palette, start_row, reserved[14];
+  uint16_t row_bytes[16];
+  uint8_t rows[16];
+};
+
+// `columns` of C and B. Tiles 0-3 are C, 4 and 5 A, 6 and 7 B; with 16 columns all are alike. Loading it
+// costs tens of cycles and clears all tiles; every product loads its own and releases it in the end, so that a thread
+// switched away has no tiles to save.
+static inline void configure_tiles(int columns) {
+  TileConfig config = {};
+  config.palette = 1;
+  for (int i = 0; i < 8; ++i) {
+    config.rows[i] = kTileRows16;
+    config.row_bytes[i] = (uint16_t)(i == 4 || i == 5 ? 64 : 4 * columns);
+  }
+  asm volatile("" ::"r"(&config) : "memory");  // GCC 12 says that the load reads 8 bytes: the other stores could go
+  _tile_loadconfig(&config);
+}
+
+// 16 registers of 16 dwords, rows -> columns.
+static inline void transpose(__m512i r[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  for (int i = 0; i < 16; i += 8)
+    for (int j = 0; j < 4; ++j) {
+      t[i + j] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0x88);
+      t[i + j + 4] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0xdd);
+    }
+  for (int j = 0; j < 8; ++j) {
+    r[j] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88);
+    r[j + 8] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd);
+  }
+}
+
+// ---- weights as tiles of A ---------------------------------------------------------------------------------
+// A weight format is a struct with `half`, which writes 8 rows of a tile (512 bytes), rows and k beyond the matrix as
+// 0; and `fetch`, which asks for the bytes of such a half of other rows, that begin at `from`.
+
+// The bf16 of every E2M1 code under every E8M0 scale: the 16 low bytes, then the 16 high ones, and all once more, for
+// a look-up that sees a sixth bit. What is subnormal is 0, as the tile instructions would take it.
+struct Mxfp4Bytes {
+  uint8_t value[256][64];
+  constexpr Mxfp4Bytes() : value() {
+    constexpr int exponent[8] = {0, -1, 0, 0, 1, 1, 2, 2};
+    constexpr int half[8] = {0, 0, 0, 1, 0, 1, 0, 1};
+    for (int scale = 0; scale < 256; ++scale)
+      for (int code = 0; code < 16; ++code) {
+        const int e = scale + exponent[code & 7];
+        int bits = e <= 0 ? 0 : e >= 255 ? 0x7f80 : e << 7 | half[code & 7] << 6;
+        if ((code & 7) == 0) bits = scale == 255 ? 0x7fc0 : 0;
+        bits |= (code & 8) << 12;
+        for (int again = 0; again < 64; again += 32) {
+          value[scale][again + code] = (uint8_t)bits;
+          value[scale][again + 16 + code] = (uint8_t)(bits >> 8);
+        }
+      }
+  }
+};
+alignas(64) static constexpr Mxfp4Bytes kMxfp4Bytes;
+
+// Byte b of a group goes to all four bytes of dword b.
+struct FourTimes {
+  uint8_t place[64];
+  constexpr FourTimes() : place() {
+    for (int i = 0; i < 64; ++i) place[i] = (uint8_t)(i / 4);
+  }
+};
+alignas(64) static constexpr FourTimes kFourTimes;
+
+// A constant that stays in its register: GCC would make it anew, with a shuffle, wherever it is used.
+static inline __m512i kept(__m512i constant) {
+  asm("" : "+v"(constant));
+  return constant;
+}
+
+struct Mxfp4Tiles {
+  static constexpr bool kInPlace = false;
+  const uint8_t* weight;
+  const uint8_t* scales;
+  size_t row_bytes, scale_bytes;
+  int rows, k;
+  __m512i place = kept(_mm512_load_si512(kFourTimes.place)), shift = kept(_mm512_set1_epi32(4 << 16)),
+          nibble = kept(_mm512_set1_epi8(0x0f)), high_byte = kept(_mm512_set1_epi16(0x1000));
+
+  // A group: the low nibbles of its bytes in the lower words of the dwords, the high ones in the upper words; bit 4
+  // says which byte of a bf16.
+  void group(const uint8_t* codes, uint8_t scale, uint8_t* to) const {
+    const __m512i bytes = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)codes)), place);
+    const __m512i places = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(bytes, shift), nibble, high_byte, 0xea);
+    _mm512_store_si512(to, _mm512_permutexvar_epi8(places, _mm512_load_si512(kMxfp4Bytes.value[scale])));
+  }
+  void half(int first, int tile, uint8_t* to) const {
+    const uint8_t* p = at(first, tile);
+    const uint8_t* s = scales + first * scale_bytes + tile;
+    if (first + 8 <= rows) {
+      for (int r = 0; r < 8; ++r, p += row_bytes, s += scale_bytes) group(p, *s, to + 64 * r);
+      return;
+    }
+    for (int r = 0; r < 8; ++r)
+      if (first + r < rows)
+        group(p + r * row_bytes, s[r * scale_bytes], to + 64 * r);
+      else
+        _mm512_store_si512(to + 64 * r, _mm512_setzero_si512());
+  }
+  // Four tiles share a line of each row.
+  void fetch(const uint8_t* from, int first, int tile) const {
+    const uint8_t* p = from + (first + tile % 4 * 2) * row_bytes + tile / 4 * 64;
+    __builtin_prefetch(p, 0, 2);
+    __builtin_prefetch(p + row_bytes, 0, 2);
+  }
+  const uint8_t* at(int first, int tile) const { return weight + first * row_bytes + tile * (kTileK / 2); }
+};
+
+struct Bf16Tiles {
+  static constexpr bool kInPlace = true;  // whole tiles can be loaded where they lie
+  const uint8_t* weight;
+  size_t row_bytes;
+  int rows, k;
+
+  void half(int first, int tile, uint8_t* to) const {
+    const int left = k - tile * kTileK;
+    if (first + 8 <= rows && left >= kTileK) {
+      const uint8_t* p = at(first, tile);
+      for (int r = 0; r < 8; ++r, p += row_bytes) _mm512_store_si512(to + 64 * r, _mm512_loadu_si512(p));
+      return;
+    }
+    const __mmask32 places = left >= kTileK ? 0xffffffffu : (1u << left) - 1;
+    for (int r = 0; r < 8; ++r)
+      _mm512_store_si512(to + 64 * r, first + r < rows ? _mm512_maskz_loadu_epi16(places, at(first + r, tile))
+                                                       : _mm512_setzero_si512());
+  }
+  void fetch(const uint8_t* from, int first, int tile) const {
+    const uint8_t* p = from + first * row_bytes + tile * 64;
+    for (int r = 0; r < 8; ++r) __builtin_prefetch(p + r * row_bytes, 0, 2);
+  }
+  const uint8_t* at(int first, int tile) const { return weight + first * row_bytes + tile * 2 * kTileK; }
+};
+
+// Groups of 32 bytes: the even places, then the odd ones.
+struct Int8Tiles {
+  static constexpr bool kInPlace = false;
+  const uint8_t* weight;
+  const uint8_t* scales;
+  size_t row_bytes, scale_bytes;
+  int rows, k;
+
+  void half(int first, int tile, uint8_t* to) const {
+    const uint8_t* p = at(first, tile);
+    const uint8_t* s = scales + first * scale_bytes + tile;
+    for (int r = 0; r < 8; ++r, p += row_bytes, s += scale_bytes, to += 64) {
+      if (first + r >= rows) {
+        _mm512_store_si512(to, _mm512_setzero_si512());
+        continue;
+      }
+      const V scale = set1(kE8m0.value[*s]);
+      const __m512i even = _mm512_castps_si512(mul(load_int8((const int8_t*)p), scale));  // exact in bf16
+      const __m512i odd = _mm512_castps_si512(mul(load_int8((const int8_t*)p + kHalf), scale));
+      _mm512_store_si512(to, _mm512_or_si512(odd, _mm512_srli_epi32(even, 16)));
+    }
+  }
+  void fetch(const uint8_t* from, int first, int tile) const {  // two tiles share a line
+    const uint8_t* p = from + (first + tile % 2 * 4) * row_bytes + tile / 2 * 64;
+    for (int r = 0; r < 4; ++r) __builtin_prefetch(p + r * row_bytes, 0, 2);
+  }
+  const uint8_t* at(int first, int tile) const { return weight + first * row_bytes + tile * kTileK; }
+};
+
+// Weights stored (k, rows), rows a multiple of 32.
+struct Bf16ColumnTiles {
+  static constexpr bool kInPlace = false;
+  const uint8_t* weight;
+  size_t row_bytes;  // from k to k
+  int rows, k;
+
+  void half(int first, int tile, uint8_t* to) const {
+    if (first % 16 != 0) return;  // the first half made the second, too
+    __m512i pairs[16] = {};       // (pair of k, row)
+    for (int i = 0; i < 16 && first < rows; ++i) {
+      const int at = tile * kTileK + 2 * i;
+      const __m256i* even = (const __m256i*)(weight + at * row_bytes + first * 2);
+      const __m256i* odd = (const __m256i*)(weight + (at + 1) * row_bytes + first * 2);
+      const __m512i low = at < k ? _mm512_cvtepu16_epi32(_mm256_loadu_si256(even)) : _mm512_setzero_si512();
+      const __m512i high = at + 1 < k ? _mm512_cvtepu16_epi32(_mm256_loadu_si256(odd)) : _mm512_setzero_si512();
+      pairs[i] = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+    }
+    transpose(pairs);
+    for (int r = 0; r < 16; ++r) _mm512_store_si512(to + 64 * r, pairs[r]);
+  }
+  void fetch(const uint8_t*, int, int) const {}
+  const uint8_t* at(int first, int tile) const { return weight + tile * kTileK * row_bytes + first * 2; }
+};
+
+// ---- products ----------------------------------------------------------------------------------------------
+
+// Tiles of B along k, `terms` of each.
+struct Columns {
+  const uint8_t* data;
+  size_t stride;  // from pair to pair of k
+  size_t step;    // from tile to tile
+};
+
+// C (16 rows, `tokens` columns) in memory -> y.
+static inline void store_tile(const uint8_t* c, int rows, int tokens, float* y, size_t y_stride) {
+  __m512i r[16];
+  for (int i = 0; i < 16; ++i) r[i] = _mm512_load_si512(c + 64 * i);
+  transpose(r);
+  const __mmask16 some = rows >= 16 ? 0xffff : (__mmask16)((1u << rows) - 1);
+  for (int t = 0; t < 16; ++t)
+    if (t < tokens) _mm512_mask_storeu_epi32(y + t * y_stride, some, r[t]);
+}
+
+// Where the weights are that this thread wants next, for one block of rows: what a product of a few tokens waits for.
+template <class Tiles>
+static inline const uint8_t* following(const Tiles& tiles, const DotArgs& a, int first, int block) {
+  return first + block < a.rows ? tiles.at(first + block, 0) : (const uint8_t*)a.next;
+}
+
+#define GPTOSS_NARROW_STEP(acc, a_tile, r)                                                    \
+  if (Tiles::kInPlace && in_place) {                                                          \
+    _tile_loadd(a_tile, tiles.at(first + 16 * r, tile), tiles.row_bytes);                     \
+  } else {                                                                                    \
+    if (tile + 1 < count) make(tile + 1, r);                                                  \
+    _tile_loadd(a_tile, slot(tile, r), 64);                                                   \
+  }                                                                                           \
+  if (next) {                                                                                 \
+    tiles.fetch(next, 16 * r, tile);                                                          \
+    tiles.fetch(next, 16 * r + 8, tile);                                                      \
+  }                                                                                           \
+  for (int term = 0; term < terms; ++term) {                                                  \
+    _tile_loadd(6, b.data + (tile * terms + term) * b.step, b.stride);                        \
+    _tile_dpbf16ps(acc, a_tile, 6);                                                           \
+  }
+
+// 64 rows and up to 16 tokens, for which weights are used once: A is made just before it is multiplied.
+template <class Tiles>
+static inline void narrow_rows(const Tiles tiles, int first, int count, int terms, const Columns b, uint8_t* scratch,
+                               const uint8_t* next) {
+  constexpr int kSlots = 4;
+  const auto slot = [&](int tile, int r) { return scratch + (tile % kSlots * 4 + r) * kTileBytes; };
+  const auto make = [&](int tile, int r) {
+    tiles.half(first + 16 * r, tile, slot(tile, r));
+    tiles.half(first + 16 * r + 8, tile, slot(tile, r) + kTileBytes / 2);
+  };
+  const bool in_place = Tiles::kInPlace && first + 64 <= tiles.rows && tiles.k % kTileK == 0;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  if (!in_place)
+    for (int r = 0; r < 4; ++r) make(0, r);
+  for (int tile = 0; tile < count; ++tile) {
+    GPTOSS_NARROW_STEP(0, 4, 0)
+    GPTOSS_NARROW_STEP(1, 5, 1)
+    GPTOSS_NARROW_STEP(2, 4, 2)
+    GPTOSS_NARROW_STEP(3, 5, 3)
+  }
+}
+
+template <class Tiles>
+static inline void narrow(const Tiles tiles, const DotArgs& a) {
+  const int count = (a.k + kTileK - 1) / kTileK, terms = a.exact ? 3 : 1;
+  uint8_t* scratch = (uint8_t*)a.scratch;
+  uint8_t* out = scratch + 16 * kTileBytes;
+  const bool single = a.tokens == 1;
+  const Columns b = single ? Columns{(const uint8_t*)a.x[0], 4, 64} : Columns{(const uint8_t*)a.panel, 64, kTileBytes};
+  const size_t stride = single ? 4 : 64;
+  configure_tiles(single ? 1 : kTileColumns);
+  for (int first = 0; first < a.rows; first += 64) {
+    narrow_rows(tiles, first, count, terms, b, scratch, following(tiles, a, first, 64));
+    _tile_stored(0, out, stride);
+    _tile_stored(1, out + 16 * stride, stride);
+    _tile_stored(2, out + 32 * stride, stride);
+    _tile_stored(3, out + 48 * stride, stride);
+    const int rows = a.rows - first < 64 ? a.rows - first : 64;
+    if (single)
+      __builtin_memcpy(a.y + first, out, rows * sizeof(float));
+    else
+      for (int r = 0; r < rows; r += 16)
+        store_tile(out + r * 64, rows - r, a.tokens, a.y + first + r, a.y_stride);
+  }
+  _tile_release();
+}
+
+// One tile along k of 32 rows and 16 G tokens. `between(part)` is other work, in four parts: given in small portions
+// it is done while the products wait for the tile unit, given at once it would be done after them.
+template <int G, class Between>
+static inline void wide_step(const uint8_t* a, const uint8_t* b, size_t b_group, int terms, const Between& between) {
+  if constexpr (G == 3) {
+    for (int term = 0; term < terms; ++term, b += kTileBytes) {
+      _tile_loadd(6, a, 64);
+      _tile_loadd(7, b, 64);
+      _tile_dpbf16ps(0, 6, 7);
+      if (term == 0) between(0);
+      _tile_loadd(7, b + b_group, 64);
+      _tile_dpbf16ps(1, 6, 7);
+      _tile_loadd(7, b + 2 * b_group, 64);
+      _tile_dpbf16ps(2, 6, 7);
+      if (term == 0) between(1);
+      _tile_loadd(6, a + kTileBytes, 64);
+      _tile_dpbf16ps(5, 6, 7);
+      _tile_loadd(7, b + b_group, 64);
+      _tile_dpbf16ps(4, 6, 7);
+      if (term == 0) between(2);
+      _tile_loadd(7, b, 64);
+      _tile_dpbf16ps(3, 6, 7);
+      if (term == 0) between(3);
+    }
+  } else {
+    _tile_loadd(4, a, 64);
+    _tile_loadd(5, a + kTileBytes, 64);
+    for (int term = 0; term < terms; ++term, b += kTileBytes) {
+      _tile_loadd(6, b, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      if (term == 0) between(0);
+      _tile_dpbf16ps(2, 5, 6);
+      if (term == 0) between(1);
+      if (G == 2) {
+        _tile_loadd(7, b + b_group, 64);
+        _tile_dpbf16ps(1, 4, 7);
+      }
+      if (term == 0) between(2);
+      if (G == 2) _tile_dpbf16ps(3, 5, 7);
+      if (term == 0) between(3);
+    }
+  }
+}
+
+// 32 rows and 16 G tokens over all of k; C stays in registers, A is made two steps ahead in L1. `out`: the tiles of
+// the upper 16 rows, then those of the lower.
+template <int G, class Tiles>
+static inline void wide_columns(const Tiles tiles, int row, const uint8_t* next, uint8_t* ring, int count, int terms,
+                                const uint8_t* b, size_t b_group, uint8_t* out) {
+  constexpr int kAhead = 2, kSlots = 4;
+  const auto slot = [&](int tile) { return ring + tile % kSlots * 2 * kTileBytes; };
+  const auto half = [&](int tile, int part) { tiles.half(row + 8 * part, tile, slot(tile) + part * (kTileBytes / 2)); };
+  configure_tiles(kTileColumns);  // clears C
+  for (int tile = 0; tile < kAhead && tile < count; ++tile)
+    for (int part = 0; part < 4; ++part) half(tile, part);
+  for (int tile = 0; tile < count; ++tile)
+    wide_step<G>(slot(tile), b + (size_t)tile * terms * kTileBytes, b_group, terms, [&](int part) {
+      if (tile + kAhead < count) half(tile + kAhead, part);
+      if (next) tiles.fetch(next, 8 * part, tile);
+    });
+  if constexpr (G == 3) {
+    _tile_stored(0, out, 64);
+    _tile_stored(1, out + kTileBytes, 64);
+    _tile_stored(2, out + 2 * kTileBytes, 64);
+    _tile_stored(3, out + 3 * kTileBytes, 64);
+    _tile_stored(4, out + 4 * kTileBytes, 64);
+    _tile_stored(5, out + 5 * kTileBytes, 64);
+  } else {
+    _tile_stored(0, out, 64);
+    _tile_stored(2, out + G * kTileBytes, 64);
+    if (G == 2) {
+      _tile_stored(1, out + kTileBytes, 64);
+      _tile_stored(3, out + 3 * kTileBytes, 64);
+    }
+  }
+}
+
+// More than 16 tokens, 32 rows and up to 48 tokens at a time. A is made anew for each of these: tiles that had to
+// wait in L2 for the next tokens would cost more, because L2 has to bring those of B already.
+template <class Tiles>
+static inline void wide(const Tiles tiles, const DotArgs& a) {
+  const int count = (a.k + kTileK - 1) / kTileK, terms = a.exact ? 3 : 1;
+  const int groups = (a.tokens + kTileColumns - 1) / kTileColumns;
+  const size_t group_bytes = (size_t)count * terms * kTileBytes;
+  uint8_t* out = (uint8_t*)a.scratch;
+  uint8_t* ring = out + 6 * kTileBytes;
+  for (int row = 0; row < a.rows; row += 32)
+    for (int group = 0, some; group < groups; group += some) {
+      const int left = groups - group;
+      some = left == 3 || left > 4 ? 3 : left > 1 ? 2 : 1;
+      const uint8_t* b = (const uint8_t*)a.panel + group * group_bytes;
+      const uint8_t* next = group == 0 ? following(tiles, a, row, 32) : nullptr;
+      if (some == 3)
+        wide_columns<3>(tiles, row, next, ring, count, terms, b, group_bytes, out);
+      else if (some == 2)
+        wide_columns<2>(tiles, row, next, ring, count, terms, b, group_bytes, out);
+      else
+        wide_columns<1>(tiles, row, next, ring, count, terms, b, group_bytes, out);
+      for (int i = 0; i < 2 * some; ++i) {
+        const int r = row + i / some * 16, t = (group + i % some) * kTileColumns;
+        if (r < a.rows) store_tile(out + i * kTileBytes, a.rows - r, a.tokens - t, a.y + t * a.y_stride + r, a.y_stride);
+      }
+    }
+  _tile_release();
+}
+
+template <class Tiles>
+static inline void tile_dot(const Tiles tiles, const DotArgs& a) {
+  if (a.tokens <= kTileColumns)
+    narrow(tiles, a);
+  else
+    wide(tiles, a);
+}
+
+static void tile_dot_bf16(const DotArgs& a) {
+  tile_dot(Bf16Tiles{(const uint8_t*)a.weight, a.row_bytes, a.rows, a.k}, a);
+}
+static void tile_dot_mxfp4(const DotArgs& a) {
+  tile_dot(Mxfp4Tiles{(const uint8_t*)a.weight, a.scales, a.row_bytes, a.scale_bytes, a.rows, a.k}, a);
+}
+static void tile_dot_int8(const DotArgs& a) {
+  tile_dot(Int8Tiles{(const uint8_t*)a.weight, a.scales, a.row_bytes, a.scale_bytes, a.rows, a.k}, a);
+}
+static void tile_dot_bf16_transposed(const DotArgs& a) {
+  tile_dot(Bf16ColumnTiles{(const uint8_t*)a.weight, a.row_bytes, a.rows, a.k}, a);
+}
+
+// ---- activations -------------------------------------------------------------------------------------------
+// A packed group of 32: its bf16 in their order. Exact: three terms that add up to the float, the smallest first; the
+// first takes the upper 8 of its 24 bits, the others the 8 below and the rest.
+
+static inline __m512i high_halves(V first, V second) {
+  const __m512i low = _mm512_cvtepu16_epi32(_mm256_setr_epi16(1, 5, 9, 13, 17, 21, 25, 29, 33, 37, 41, 45, 49, 53, 57, 61));
+  const __m512i places = _mm512_or_si512(low, _mm512_slli_epi32(_mm512_add_epi32(low, _mm512_set1_epi32(2)), 16));
+  return _mm512_permutex2var_epi16(_mm512_castps_si512(first), places, _mm512_castps_si512(second));
+}
+static inline V cut(V x) {  // towards zero: the largest float does not become infinite
+  return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000)));
+}
+
+static inline void pack_group(V first, V second, bool round, uint8_t* to) {
+  if (round) return _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+  for (int term = 2; term >= 0; --term) {
+    const V a = cut(first), b = cut(second);
+    _mm512_storeu_si512(to + 64 * term, high_halves(a, b));
+    first = sub(first, a);
+    second = sub(second, b);
+  }
+}
+
+static void tile_pack(const float* x, const float* gain, float scale, int n, bool round, float* packed) {
+  uint8_t* to = (uint8_t*)packed;
+  const int group_bytes = round ? 64 : 192;
+  int i = 0;
+  for (; i + kPackGroup <= n; i += kPackGroup, to += group_bytes)
+    pack_group(scaled(x + i, gain ? gain + i : gain, scale),
+               scaled(x + i + kLanes, gain ? gain + i + kLanes : gain, scale), round, to);
+  if (i == n) return;
+  float rest[kPackGroup] = {};
+  for (int j = 0; i < n; ++i, ++j) rest[j] = gain ? x[i] * scale * gain[i] : x[i] * scale;
+  pack_group(load(rest), load(rest + kLanes), round, to);
+}
+
+static void tile_swiglu_pack(const float* u, const uint16_t* bias, int n, float limit, float alpha, bool round,
+                             float* packed) {
+  for (int i = 0; i < n; i += kPackGroup)
+    pack_group(swiglu(u + 2 * i, bias + 2 * i, set1(limit), set1(alpha)),
+               swiglu(u + 2 * (i + kLanes), bias + 2 * (i + kLanes), set1(limit), set1(alpha)), round,
+               (uint8_t*)packed + i / kPackGroup * (round ? 64 : 192));
+}
+
+// Packed rows side by side: every 16 dwords (pairs of k) of 16 tokens become the 16 rows of a tile of B.
+static void tile_panel(const float* const* x, int tokens, int k, bool exact, void* to) {
+  const int count = (k + kTileK - 1) / kTileK * (exact ? 3 : 1);
+  for (int tile = 0; tile < count; ++tile) {
+    __m512i r[16];
+    for (int t = 0; t < 16; ++t)
+      r[t] = t < tokens ? _mm512_loadu_si512((const uint8_t*)x[t] + 64 * tile) : _mm512_setzero_si512();
+    transpose(r);
+    for (int i = 0; i < 16; ++i) _mm512_storeu_si512((uint8_t*)to + (size_t)tile * kTileBytes + 64 * i, r[i]);
+  }
+}
+
+// ---- ceiling -----------------------------------------------------------------------------------------------
+
+static float tile_multiply_add(long iterations, long* flops) {
+  alignas(64) uint8_t ones[kTileBytes];
+  alignas(64) float c[256];
+  for (int i = 0; i < kTileBytes / 2; ++i) ((uint16_t*)ones)[i] = 0x3f80;
+  configure_tiles(kTileColumns);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_loadd(4, ones, 64);
+  _tile_loadd(5, ones, 64);
+  _tile_loadd(6, ones, 64);
+  _tile_loadd(7, ones, 64);
+  for (long i = 0; i < iterations; ++i) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, c, 64);
+  _tile_release();
+  *flops = iterations * 4 * 16 * 16 * 32 * 2;
+  return c[0];
+}
