@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <tuple>
 
 #include "backends.h"
@@ -486,8 +487,8 @@ double measure_read_bandwidth(int threads, size_t megabytes, double seconds) {
   return static_cast<double>(bytes) / seconds_since(start);
 }
 
-double measure_fma_rate(int threads, double seconds) {
-  const auto& kernels = cpu::choose_isa("");
+// FLOP per second of `multiply_add` on registers, a table's, on all threads together.
+double multiply_add_rate(int threads, double seconds, float (*multiply_add)(long, long*), long iterations) {
   cpu::Pool pool(threads > 0 ? threads : cpu::usable_cores());
   volatile float sink = 0;
   double flops = 0;
@@ -495,13 +496,23 @@ double measure_fma_rate(int threads, double seconds) {
   do {
     std::vector<long> counts(static_cast<size_t>(pool.threads()));
     std::vector<float> sums(counts.size());
-    pool.run(pool.threads(), [&](int task, int) { sums[task] = kernels.multiply_add(2'000'000, &counts[task]); });
+    pool.run(pool.threads(), [&](int task, int) { sums[task] = multiply_add(iterations, &counts[task]); });
     for (size_t i = 0; i < counts.size(); ++i) {
       flops += static_cast<double>(counts[i]);
       sink = sink + sums[i];
     }
   } while (seconds_since(start) < seconds);
   return flops / seconds_since(start);
+}
+
+double measure_fma_rate(int threads, double seconds) {
+  return multiply_add_rate(threads, seconds, cpu::choose_isa("").multiply_add, 2'000'000);
+}
+
+std::optional<double> measure_matrix_rate(int threads, double seconds) {
+  const auto& kernels = cpu::choose_isa("");
+  if (!kernels.tile_multiply_add) return std::nullopt;
+  return multiply_add_rate(threads, seconds, kernels.tile_multiply_add, 200'000);
 }
 
 }  // namespace
@@ -525,6 +536,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("measure_read_bandwidth", &measure_read_bandwidth, py::arg("threads"), py::arg("megabytes"), py::arg("seconds"),
         py::call_guard<py::gil_scoped_release>());
   m.def("measure_fma_rate", &measure_fma_rate, py::arg("threads"), py::arg("seconds"),
+        py::call_guard<py::gil_scoped_release>());
+  m.def("measure_matrix_rate", &measure_matrix_rate, py::arg("threads"), py::arg("seconds"),
         py::call_guard<py::gil_scoped_release>());
 
   py::class_<Sampling>(m, "Sampling")

@@ -15,7 +15,7 @@ import pytest
 import gptoss_native
 from gptoss_native import Config
 from gptoss_native.bench.costs import Cost, Model
-from gptoss_native.bench.measure import Ceilings, Row, Spread, compare
+from gptoss_native.bench.measure import Ceilings, Probe, Row, Spread, compare
 from gptoss_native.bench.regressions import compare_results
 from gptoss_native.bench.report import read_json, write_json
 from gptoss_native.cli import main
@@ -77,6 +77,12 @@ def test_a_matrix_unit_is_the_ceiling_of_arithmetic_where_there_is_one() -> None
     assert ceilings.nearer(Cost(bytes=100, flops=7999)) == "read"
     assert ceilings.nearer(Cost(bytes=100, flops=16000)) == "matrix" and ceilings.seconds(Cost(100, 16000)) == 2
     assert Ceilings(read=100, fma=1000).nearer(Cost(bytes=100, flops=1001)) == "fma"
+
+
+def test_the_ceilings_are_those_of_the_instruction_set_in_use() -> None:
+    found = Probe(threads=1, megabytes=4, seconds=0.001)()
+    assert found.read > 0 and found.fma > 0
+    assert (found.matrix is not None) == (gptoss_native.info()["cpu_isa"] == "amx")
 
 
 # Results and their comparison

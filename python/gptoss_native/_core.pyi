@@ -191,3 +191,7 @@ def measure_read_bandwidth(threads: int, megabytes: int, seconds: float) -> floa
 
 def measure_fma_rate(threads: int, seconds: float) -> float:
     """float32 FLOP per second of the ISA in use, registers only: the ceiling of prefill."""
+
+def measure_matrix_rate(threads: int, seconds: float) -> float | None:
+    """bf16 FLOP per second of the matrix unit, registers only: the ceiling of prefill where the ISA in use has one. None
+    where it has none."""

@@ -64,7 +64,8 @@ class Probe:
 
     def __call__(self) -> Ceilings:
         return Ceilings(_core.measure_read_bandwidth(self.threads, self.megabytes, self.seconds),
-                        _core.measure_fma_rate(self.threads, self.seconds))
+                        _core.measure_fma_rate(self.threads, self.seconds),
+                        _core.measure_matrix_rate(self.threads, self.seconds))
 
 
 @dataclass(frozen=True)
