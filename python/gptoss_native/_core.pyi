@@ -193,5 +193,5 @@ def measure_fma_rate(threads: int, seconds: float) -> float:
     """float32 FLOP per second of the ISA in use, registers only: the ceiling of prefill."""
 
 def measure_matrix_rate(threads: int, seconds: float) -> float | None:
-    """bf16 FLOP per second of the matrix unit, registers only: the ceiling of prefill where the ISA in use has one. None
-    where it has none."""
+    """bf16 FLOP per second of the matrix unit, registers only: the ceiling of prefill where the ISA in use has such a
+    unit, else None."""
