@@ -7,24 +7,6 @@
 static const float kE2m1[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
                                 -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
 
-#include "vec.h"
-
-constexpr int kHalf = kPackGroup / 2;
-constexpr int kChunks = kHalf / kLanes;  // registers per half group
-// Tiles fill the registers: 32 of them on AVX-512 and NEON, else 16.
-#if defined(GPTOSS_AVX512) || defined(GPTOSS_NEON)
-constexpr int kTileRows = 4, kTileKeys = 4;
-constexpr int kUnpackRows = 0;  // turning weights into floats anew for every tile costs less than floats cost the caches
-#else
-constexpr int kTileRows = 2, kTileKeys = 2;
-constexpr int kUnpackRows = 4;  // here it is the other way round; see dot_blocked
-#endif
-constexpr int kTileTokens = 6;
-constexpr int kUnpackTokens = 3;
-constexpr int kDecodeRows = 8;  // one token: more rows, to have enough sums in flight
-constexpr int kBlockK = 512;
-static_assert(kUnpackRows <= kDotRows && kBlockK == kDotBlockK && kLanes <= kMaxLanes, "what the scratch was made for");
-
 // 2^(scale - 127) by look-up: a load that broadcasts costs less than making the bits and moving them over.
 struct E8m0Table {
   float value[256];
@@ -34,6 +16,40 @@ struct E8m0Table {
   }
 };
 static constexpr E8m0Table kE8m0;
+
+// The first N values of kE2m1 times each of these.
+template <int N>
+struct Mxfp4Table {
+  alignas(64) float value[256][N];
+  constexpr Mxfp4Table() : value() {
+    for (int scale = 0; scale < 256; ++scale)
+      for (int code = 0; code < N; ++code) {
+        const double exact = kE2m1[code] * (scale < 255 ? (double)kE8m0.value[scale] : 0.0);
+        const float largest = 3.40282347e38f;
+        value[scale][code] = scale == 255        ? __builtin_nanf("")
+                             : exact > largest   ? __builtin_inff()
+                             : exact < -largest  ? -__builtin_inff()
+                                                 : (float)exact;
+      }
+  }
+};
+
+#include "vec.h"
+
+constexpr int kHalf = kPackGroup / 2;
+constexpr int kChunks = kHalf / kLanes;  // registers per half group
+// Tiles fill the registers: 32 of them on AVX-512 and NEON, else 16.
+#if defined(GPTOSS_AVX512) || defined(GPTOSS_NEON)
+constexpr int kTileSums = 24, kTileKeys = 4;
+constexpr int kUnpackRows = 0;  // turning weights into floats anew for every tile costs less than floats cost the caches
+#else
+constexpr int kTileSums = 12, kTileKeys = 2;
+constexpr int kUnpackRows = 4;  // here it is the other way round; see dot_blocked
+#endif
+constexpr int kTileTokens = 6;
+constexpr int kUnpackTokens = 3;
+constexpr int kBlockK = 512;
+static_assert(kUnpackRows <= kDotRows && kBlockK == kDotBlockK && kLanes <= kMaxLanes, "what the scratch was made for");
 
 static inline float bf16(uint16_t half) {
   const uint32_t bits = (uint32_t)half << 16;
@@ -78,7 +94,7 @@ static inline float exp_one(float x) {
 // A weight format is a struct with the scale of a group and the registers of a chunk of it.
 
 struct Bf16Rows {
-  static constexpr int kGroupBytes = 2 * kPackGroup;
+  static constexpr int kGroupBytes = 2 * kPackGroup, kMostRows = 8;
   const uint8_t* weight;
   size_t row_bytes;
   struct Group {};
@@ -90,19 +106,19 @@ struct Bf16Rows {
 };
 
 struct Mxfp4Rows {
-  static constexpr int kGroupBytes = kPackGroup / 2;
+  static constexpr int kGroupBytes = kPackGroup / 2, kMostRows = 4;  // more are slower
   const uint8_t* weight;
   const uint8_t* scales;
   size_t row_bytes, scale_bytes;
   using Group = Mxfp4;
-  Group group(int row, int group) const { return mxfp4(kE8m0.value[scales[row * scale_bytes + group]]); }
+  Group group(int row, int group) const { return mxfp4(scales[row * scale_bytes + group]); }
   void fetch(int row, int group, int chunk, Group scale, V& even, V& odd) const {
     load_mxfp4(weight + row * row_bytes + group * (kPackGroup / 2) + chunk * kLanes, scale, even, odd);
   }
 };
 
 struct Int8Rows {
-  static constexpr int kGroupBytes = kPackGroup;
+  static constexpr int kGroupBytes = kPackGroup, kMostRows = 4;
   const uint8_t* weight;
   const uint8_t* scales;
   size_t row_bytes, scale_bytes;
@@ -119,6 +135,8 @@ struct Int8Rows {
 
 // One row already turned into packed floats.
 struct FloatRow {
+  static constexpr int kGroupBytes = 4 * kPackGroup;
+  static constexpr size_t row_bytes = 0;
   const float* weight;
   struct Group {};
   Group group(int, int) const { return {}; }
@@ -129,24 +147,19 @@ struct FloatRow {
   }
 };
 
-// Weights that come next, asked for a little at every step: the processor's own prefetch stops at each 4 KiB and
-// starts anew with each row.
-struct Ahead {
-  const uint8_t* next = nullptr;
-  int lines = 0;  // of 64 bytes, at every step
-  void step() {
-    for (int i = 0; i < lines; ++i) __builtin_prefetch(next + 64 * i);
-    next += 64 * lines;
-  }
-};
+// How far before their turn weights are asked for, in every row of a tile.
+constexpr int kAheadBytes = 512;
 
-template <int R, int T, class Rows>
-static inline void dot_tile(const Rows rows, int groups, const float* const* x, float* y, size_t y_stride, Ahead ahead = {}) {
+// y[t * y_stride + r * y_rows] for R rows and T tokens. `ahead`: the weights come from memory, not from L1.
+template <int R, int T, bool ahead, class Rows>
+static inline void dot_tile(const Rows rows, int groups, const float* const* x, float* y, size_t y_stride, size_t y_rows) {
   V acc[R][T];
   for (int r = 0; r < R; ++r)
     for (int t = 0; t < T; ++t) acc[r][t] = zero();
   for (int g = 0; g < groups; ++g) {
-    if constexpr (T == 1) ahead.step();
+    if (ahead && (Rows::kGroupBytes >= 64 || g % (64 / Rows::kGroupBytes) == 0))
+      for (int r = 0; r < R; ++r)
+        __builtin_prefetch((const uint8_t*)rows.weight + r * rows.row_bytes + (size_t)g * Rows::kGroupBytes + kAheadBytes);
     typename Rows::Group scale[R];
     for (int r = 0; r < R; ++r) scale[r] = rows.group(r, g);
     for (int c = 0; c < kChunks; ++c) {
@@ -164,10 +177,9 @@ static inline void dot_tile(const Rows rows, int groups, const float* const* x, 
     }
   }
   for (int r = 0; r < R; ++r)
-    for (int t = 0; t < T; ++t) y[t * y_stride + r] = sum(acc[r][t]);
+    for (int t = 0; t < T; ++t) y[t * y_stride + r * y_rows] = sum(acc[r][t]);
 }
 
-static inline FloatRow advance(FloatRow row, int) { return row; }
 static inline Bf16Rows advance(Bf16Rows rows, int r) {
   return {rows.weight + r * rows.row_bytes, rows.row_bytes};
 }
@@ -183,26 +195,64 @@ static inline ScaledRows skip(ScaledRows rows, int groups) {
   return {rows.weight + groups * ScaledRows::kGroupBytes, rows.scales + groups, rows.row_bytes, rows.scale_bytes};
 }
 
-template <int T, class Rows>
-static inline void dot_rows(const Rows all, int rows, int groups, const float* const* x, float* y, size_t y_stride) {
-  int r = 0;
-  for (; r + kTileRows <= rows; r += kTileRows) dot_tile<kTileRows, T>(advance(all, r), groups, x, y + r, y_stride);
-  for (; r < rows; ++r) dot_tile<1, T>(advance(all, r), groups, x, y + r, y_stride);
+// Every n-th row, beginning with row i.
+static inline Bf16Rows every(Bf16Rows rows, int i, int n) {
+  rows = advance(rows, i);
+  rows.row_bytes *= n;
+  return rows;
+}
+template <class ScaledRows>
+static inline ScaledRows every(ScaledRows rows, int i, int n) {
+  rows = advance(rows, i);
+  rows.row_bytes *= n;
+  rows.scale_bytes *= n;
+  return rows;
 }
 
-// A few rows, whose weights stay in L1, meet all tokens tile by tile.
-template <class Rows>
-static inline void dot_tokens(const Rows all, int rows, int groups, const float* const* x, int tokens, float* y,
-                              size_t y_stride) {
-  for (; tokens >= kTileTokens; tokens -= kTileTokens, x += kTileTokens, y += kTileTokens * y_stride)
-    dot_rows<kTileTokens>(all, rows, groups, x, y, y_stride);
-  switch (tokens) {
-    case 5: return dot_rows<5>(all, rows, groups, x, y, y_stride);
-    case 4: return dot_rows<4>(all, rows, groups, x, y, y_stride);
-    case 3: return dot_rows<3>(all, rows, groups, x, y, y_stride);
-    case 2: return dot_rows<2>(all, rows, groups, x, y, y_stride);
-    case 1: return dot_rows<1>(all, rows, groups, x, y, y_stride);
+// The rows of a tile of T tokens: as many as there are registers for their sums.
+template <class Rows, int T>
+constexpr int tile_rows() {
+  int rows = Rows::kMostRows;
+  while (rows > 1 && rows * T > kTileSums) rows /= 2;
+  return rows;
+}
+
+// R rows meet all tokens tile by tile; from the second tile on their weights are in L1.
+template <int R, bool ahead, class Rows>
+static inline void dot_tokens(const Rows rows, int groups, const float* const* x, int tokens, float* y, size_t y_stride,
+                              size_t y_rows) {
+  if (tokens >= kTileTokens) {
+    dot_tile<R, kTileTokens, ahead>(rows, groups, x, y, y_stride, y_rows);
+    for (tokens -= kTileTokens, x += kTileTokens, y += kTileTokens * y_stride; tokens >= kTileTokens;
+         tokens -= kTileTokens, x += kTileTokens, y += kTileTokens * y_stride)
+      dot_tile<R, kTileTokens, false>(rows, groups, x, y, y_stride, y_rows);
+    switch (tokens) {
+      case 5: return dot_tile<R, 5, false>(rows, groups, x, y, y_stride, y_rows);
+      case 4: return dot_tile<R, 4, false>(rows, groups, x, y, y_stride, y_rows);
+      case 3: return dot_tile<R, 3, false>(rows, groups, x, y, y_stride, y_rows);
+      case 2: return dot_tile<R, 2, false>(rows, groups, x, y, y_stride, y_rows);
+      case 1: return dot_tile<R, 1, false>(rows, groups, x, y, y_stride, y_rows);
+    }
+    return;
   }
+  switch (tokens) {
+    case 5: return dot_tile<R, 5, ahead>(rows, groups, x, y, y_stride, y_rows);
+    case 4: return dot_tile<R, 4, ahead>(rows, groups, x, y, y_stride, y_rows);
+    case 3: return dot_tile<R, 3, ahead>(rows, groups, x, y, y_stride, y_rows);
+    case 2: return dot_tile<R, 2, ahead>(rows, groups, x, y, y_stride, y_rows);
+    case 1: return dot_tile<R, 1, ahead>(rows, groups, x, y, y_stride, y_rows);
+  }
+}
+
+// R rows at a time, each of them out of another strip of consecutive rows: so the memory sees R long streams, which
+// its own prefetch follows, instead of R new ones with every tile.
+template <int R, class Rows>
+static inline void dot_strips(const Rows all, int rows, int groups, const float* const* x, int tokens, float* y,
+                              size_t y_stride) {
+  const int strip = rows / R;
+  for (int i = 0; i < strip; ++i)
+    dot_tokens<R, true>(every(all, i, strip), groups, x, tokens, y + i, y_stride, strip);
+  for (int r = strip * R; r < rows; ++r) dot_tokens<1, true>(advance(all, r), groups, x, tokens, y + r, y_stride, 1);
 }
 
 // Groups [0, groups) of R rows as floats, in the order in which block_tile reads them: (groups, chunks, even and
@@ -263,25 +313,19 @@ template <int R, class Rows>
 template <class Rows>
 static inline void dot(const Rows all, const DotArgs& a) {
   const int groups = a.k / kPackGroup;
-  int r = 0;
-  if (a.tokens == 1) {
-    for (; r + kDecodeRows <= a.rows; r += kDecodeRows) {
-      const Rows rows = advance(all, r);
-      const Ahead ahead{rows.weight + kDecodeRows * rows.row_bytes, kDecodeRows * Rows::kGroupBytes / 64};
-      dot_tile<kDecodeRows, 1>(rows, groups, a.x, a.y + r, a.y_stride, ahead);
-    }
-    for (; r < a.rows; ++r) dot_tile<1, 1>(advance(all, r), groups, a.x, a.y + r, a.y_stride);
-    return;
+  switch (a.tokens) {
+    case 1: return dot_strips<tile_rows<Rows, 1>()>(all, a.rows, groups, a.x, 1, a.y, a.y_stride);
+    case 2: return dot_strips<tile_rows<Rows, 2>()>(all, a.rows, groups, a.x, 2, a.y, a.y_stride);
+    case 3: return dot_strips<tile_rows<Rows, 3>()>(all, a.rows, groups, a.x, 3, a.y, a.y_stride);
   }
   for (int t = 0; t < a.tokens; t += kDotTokens) {
     const int tokens = a.tokens - t < kDotTokens ? a.tokens - t : kDotTokens;
     float* y = a.y + t * a.y_stride;
-    r = 0;
+    int r = 0;
     if (kUnpackRows > 0 && tokens > kTileTokens)
       for (; r + kUnpackRows <= a.rows; r += kUnpackRows)
         dot_blocked<kUnpackRows>(advance(all, r), a.x + t, tokens, a.k, a.scratch, y + r, a.y_stride);
-    for (; r < a.rows; r += kDotRows)
-      dot_tokens(advance(all, r), a.rows - r < kDotRows ? a.rows - r : kDotRows, groups, a.x + t, tokens, y + r, a.y_stride);
+    dot_strips<tile_rows<Rows, kTileTokens>()>(advance(all, r), a.rows - r, groups, a.x + t, tokens, y + r, a.y_stride);
   }
 }
 
@@ -292,7 +336,7 @@ static void dot_bf16_ragged(const DotArgs& a) {
     const uint16_t* row = (const uint16_t*)((const uint8_t*)a.weight + r * a.row_bytes);
     for (int i = 0; i < groups * kPackGroup; ++i) a.scratch[i] = 0;
     for (int k = 0; k < a.k; ++k) a.scratch[packed_index(k)] = bf16(row[k]);
-    dot_tokens(FloatRow{a.scratch}, 1, groups, a.x, a.tokens, a.y + r, a.y_stride);
+    dot_tokens<1, false>(FloatRow{a.scratch}, groups, a.x, a.tokens, a.y + r, a.y_stride, 1);
   }
 }
 

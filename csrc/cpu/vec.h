@@ -44,11 +44,13 @@ static inline void deinterleave(V a, V b, V& even, V& odd) {
   even = _mm512_permutex2var_ps(a, index, b);
   odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(index, _mm512_set1_epi32(1)), b);
 }
-// The sixteen E2M1 values times a group's scale: one look-up is then a whole dequantisation.
+// The sixteen E2M1 values times each scale: one look-up is then a whole dequantisation. Of the 16 KiB a model uses the
+// lines of a dozen scales.
+static constexpr Mxfp4Table<16> kMxfp4;
 struct Mxfp4 {
   V values;
 };
-static inline Mxfp4 mxfp4(float scale) { return {_mm512_mul_ps(_mm512_loadu_ps(kE2m1), _mm512_set1_ps(scale))}; }
+static inline Mxfp4 mxfp4(uint8_t scale) { return {_mm512_load_ps(kMxfp4.value[scale])}; }
 // kLanes bytes -> the values of their low and of their high nibbles.
 static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
   const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -114,11 +116,12 @@ static inline void deinterleave(V a, V b, V& even, V& odd) {
   even = ordered(_mm256_shuffle_ps(a, b, 0b10001000));
   odd = ordered(_mm256_shuffle_ps(a, b, 0b11011101));
 }
-// Eight magnitudes times the scale; the sign is moved by a shift.
+// Eight magnitudes times each scale; the sign is moved by a shift.
+static constexpr Mxfp4Table<8> kMxfp4;
 struct Mxfp4 {
   V values;
 };
-static inline Mxfp4 mxfp4(float scale) { return {_mm256_mul_ps(_mm256_loadu_ps(kE2m1), _mm256_set1_ps(scale))}; }
+static inline Mxfp4 mxfp4(uint8_t scale) { return {_mm256_load_ps(kMxfp4.value[scale])}; }
 static inline V mxfp4_lookup(__m256i codes, Mxfp4 m) {
   const __m256i sign = _mm256_and_si256(_mm256_slli_epi32(codes, 28), _mm256_set1_epi32(static_cast<int>(0x80000000)));
   return _mm256_xor_ps(_mm256_permutevar8x32_ps(m.values, codes), _mm256_castsi256_ps(sign));
@@ -188,7 +191,7 @@ static inline void deinterleave(V a, V b, V& even, V& odd) {
 struct Mxfp4 {
   V scale;
 };
-static inline Mxfp4 mxfp4(float scale) { return {set1(scale)}; }
+static inline Mxfp4 mxfp4(uint8_t scale) { return {set1(kE8m0.value[scale])}; }
 static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
 #if defined(GPTOSS_NEON)
   // Look up the high half of each value's float32 (its bf16 form), two byte tables side by side.
