@@ -4,9 +4,9 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
-#include <sstream>
+#include <cstdlib>
 #include <string>
+#include <vector>
 
 #include <unistd.h>
 #if defined(__linux__)
@@ -35,14 +35,39 @@ void relax() {
 }
 
 #if defined(__linux__)
+// The lines of a small file, none if it cannot be read. Not by way of streams: in a process that has two copies of the
+// C++ library, which is what a module linked statically to its own makes, their number parsing was seen to crash.
+std::vector<std::string> lines_of(const std::string& path) {
+  std::vector<std::string> lines;
+  std::FILE* file = std::fopen(path.c_str(), "re");
+  if (!file) return lines;
+  std::string line;
+  for (int c = std::fgetc(file); c != EOF; c = std::fgetc(file)) {
+    if (c != '\n') {
+      line += static_cast<char>(c);
+      continue;
+    }
+    lines.push_back(line);
+    line.clear();
+  }
+  if (!line.empty()) lines.push_back(line);
+  std::fclose(file);
+  return lines;
+}
+
+// The whole number that a file begins with; 0 where there is none.
+double number_in(const std::string& path) {
+  const std::vector<std::string> lines = lines_of(path);
+  return lines.empty() ? 0 : static_cast<double>(std::strtoll(lines[0].c_str(), nullptr, 10));
+}
+
 // The CPU quota of this process's cgroup and of those above it, in cores; infinity where there is none.
 double cgroup_quota() {
   double cores = INFINITY;
   const auto narrow = [&cores](double quota, double period) {
     if (quota > 0 && period > 0) cores = std::min(cores, quota / period);
   };
-  std::ifstream self("/proc/self/cgroup");
-  for (std::string line; std::getline(self, line);) {
+  for (const std::string& line : lines_of("/proc/self/cgroup")) {
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
@@ -52,15 +77,12 @@ double cgroup_quota() {
     for (;; path.erase(path.rfind('/'))) {
       const std::string folder = (v1_cpu ? "/sys/fs/cgroup/cpu" : "/sys/fs/cgroup") + (path == "/" ? "" : path);
       if (v1_cpu) {
-        double quota = -1, period = 0;
-        std::ifstream(folder + "/cpu.cfs_quota_us") >> quota;
-        std::ifstream(folder + "/cpu.cfs_period_us") >> period;
-        narrow(quota, period);
+        narrow(number_in(folder + "/cpu.cfs_quota_us"), number_in(folder + "/cpu.cfs_period_us"));
       } else {
-        std::string quota;
-        double period = 0;
-        std::ifstream max(folder + "/cpu.max");
-        if (max >> quota >> period && quota != "max") narrow(std::strtod(quota.c_str(), nullptr), period);
+        const std::vector<std::string> lines = lines_of(folder + "/cpu.max");  // "max 100000", or two numbers
+        long long quota = 0, period = 0;
+        if (!lines.empty() && std::sscanf(lines[0].c_str(), "%lld %lld", &quota, &period) == 2)
+          narrow(static_cast<double>(quota), static_cast<double>(period));
       }
       if (path.empty() || path == "/") break;
     }
