@@ -139,9 +139,8 @@ class Training:
         self.step = state["step"]
 
     def begin_second(self, path: Path) -> None:
-        """Goes on with the model of an earlier run, and what its optimizers remember, but from step 0."""
-        self.load(path)
-        self.step = 0
+        """Goes on with the model of an earlier run, from step 0 and with new optimizers."""
+        self.model.load_state_dict(torch.load(path, map_location=self.device)["model"])
 
 
 def run(index: int, options: argparse.Namespace, meeting_point: str) -> None:
