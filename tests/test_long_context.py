@@ -14,6 +14,7 @@ import gptoss_native as gptoss
 import reference
 import tolerances
 from conftest import CaseMaker
+from engines import DEVICE
 from gptoss_native import SamplingParams, _core
 from shapes import LONG, SLIDING, Shape
 from small_models import ids, write_small
@@ -31,7 +32,8 @@ def check_long(case_of: CaseMaker, shape: Shape, rows: list[int], budget: int) -
     planned = gptoss.plan(case.folder, **options)  # type: ignore[arg-type]
     want = reference.forward(case.model, case.tokens, rows=rows).logits
     with gptoss.load(case.folder, **options) as engine, ThreadPoolExecutor(1) as pool:  # type: ignore[arg-type]
-        assert _core.allocated_bytes() - before == planned.total - planned.weights_copied
+        if DEVICE == "cpu":  # of plug-ins the module does not count the bytes
+            assert _core.allocated_bytes() - before == planned.total - planned.weights_copied
         long = pool.submit(engine.logits, case.tokens, rows)
         turns = 0
         while not long.done():
