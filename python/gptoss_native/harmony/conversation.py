@@ -194,7 +194,7 @@ class Conversation:
 
     def _add(self, messages: Sequence[Message]) -> None:
         everything = [*self._messages, *messages]
-        told = has_functions(everything)
+        told = self._told_of_functions or has_functions(messages)
         ids = [self._render(message, told) for message in messages]
         if told != self._told_of_functions:  # the system message says so
             for i, message in enumerate(self._messages):
