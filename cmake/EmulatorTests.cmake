@@ -52,7 +52,7 @@ function(gptoss_add_emulator_test name language)
 endfunction()
 
 # The GPU device's sources with one world's headers, checks included.
-set(simt_sources gpu_backend gpu_state gpu_weights runtime stages)
+set(simt_sources gpu_backend gpu_state gpu_weights ops runtime stages)
 list(TRANSFORM simt_sources PREPEND ${PROJECT_SOURCE_DIR}/csrc/simt/)
 list(TRANSFORM simt_sources APPEND .cpp)
 function(gptoss_emulate target language)

@@ -151,6 +151,32 @@ struct CombineArgs {
   int size, chosen;
 };
 
+struct SwigluArgs {
+  const float* u;  // (rows, 2 size), gate and up interleaved
+  float* out;      // (rows, size)
+  int rows, size;
+  float limit, alpha;
+  bool round;
+};
+
+struct DequantizeArgs {
+  const uint32_t* blocks;  // (rows, k / 8)
+  const uint8_t* scales;   // (rows, k / 32)
+  float* out;              // (rows, k)
+  int rows, k;
+};
+
+// The ceilings of a device. What is computed goes to `sink`, which nobody reads.
+struct ReadArgs {
+  const float* data;
+  size_t count;
+  float* sink;
+};
+struct MultiplyAddArgs {
+  int iterations;
+  float* sink;
+};
+
 struct SampleArgs {
   const LiveCounts* live;
   float* logits;  // (rows, vocab); edits and mask are applied in place

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model.h"
+#include "ops.h"
 #include "sampling.h"
 
 namespace gptoss {
@@ -180,6 +181,9 @@ class Backend {
   virtual void unembed(State& state, const Ends& ends, const Batch& batch) = 0;
   // next_token of each SampleParams; see sampling.h.
   virtual void sample(State& state, const Ends& ends, const Batch& batch) = 0;
+
+  // The kernels one by one; null where a device does not offer them. Of this device, which outlives it.
+  virtual std::unique_ptr<Ops> ops() { return nullptr; }
 };
 
 // What a device plug-in exports, as `extern "C" const gptoss::DevicePlugin* gptoss_device()`. It is used only

@@ -6,14 +6,15 @@
 #include <pybind11/stl.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <optional>
 #include <tuple>
 
 #include "backends.h"
+#include "bindings.h"
 #include "build_info.h"
+#include "cpu/ceilings.h"
 #include "cpu/isa.h"
 #include "cpu/memory.h"
 #include "cpu/threads.h"
@@ -22,6 +23,22 @@
 
 namespace py = pybind11;
 using namespace gptoss;
+
+namespace gptoss {
+
+Precision to_precision(const std::string& name) {
+  if (name == "exact") return Precision::exact;
+  if (name == "fast") return Precision::fast;
+  throw std::invalid_argument("precision is 'exact' or 'fast', found '" + name + "'");
+}
+
+KvDType to_kv_dtype(const std::string& name) {
+  if (name == "bf16") return KvDType::bf16;
+  if (name == "f32") return KvDType::f32;
+  throw std::invalid_argument("kv_dtype is 'bf16' or 'f32', found '" + name + "'");
+}
+
+}  // namespace gptoss
 
 namespace {
 
@@ -119,18 +136,6 @@ HostLayer to_layer(int index, const NamedArrays& a) {
   l.gate_up_proj = experts(a, "gate_up_proj");
   l.down_proj = experts(a, "down_proj");
   return l;
-}
-
-Precision to_precision(const std::string& name) {
-  if (name == "exact") return Precision::exact;
-  if (name == "fast") return Precision::fast;
-  refuse("precision is 'exact' or 'fast', found '" + name + "'");
-}
-
-KvDType to_kv_dtype(const std::string& name) {
-  if (name == "bf16") return KvDType::bf16;
-  if (name == "f32") return KvDType::f32;
-  refuse("kv_dtype is 'bf16' or 'f32', found '" + name + "'");
 }
 
 Dense to_dense(const std::string& name) {
@@ -464,55 +469,21 @@ py::tuple quantize(const py::array_t<uint16_t, py::array::c_style>& weight) {
 
 // ---- the machine's own ceilings ----------------------------------------------------------------------------
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 double measure_read_bandwidth(int threads, size_t megabytes, double seconds) {
-  const auto& kernels = cpu::choose_isa("");
   cpu::Pool pool(threads > 0 ? threads : cpu::usable_cores());
-  const size_t slice = 4 << 20, tasks = std::max<size_t>(megabytes / 4, 1);
-  std::vector<float> data(tasks * slice / sizeof(float), 1.0f);
-  volatile float sink = 0;
-  size_t bytes = 0;
-  const auto start = std::chrono::steady_clock::now();
-  do {
-    std::vector<float> sums(tasks);
-    pool.run(static_cast<int>(tasks), [&](int task, int) {
-      sums[task] = kernels.read_sum(reinterpret_cast<const uint8_t*>(data.data()) + task * slice, slice);
-    });
-    for (float s : sums) sink = sink + s;
-    bytes += tasks * slice;
-  } while (seconds_since(start) < seconds);
-  return static_cast<double>(bytes) / seconds_since(start);
-}
-
-// FLOP per second of `multiply_add` on registers, a table's, on all threads together.
-double multiply_add_rate(int threads, double seconds, float (*multiply_add)(long, long*), long iterations) {
-  cpu::Pool pool(threads > 0 ? threads : cpu::usable_cores());
-  volatile float sink = 0;
-  double flops = 0;
-  const auto start = std::chrono::steady_clock::now();
-  do {
-    std::vector<long> counts(static_cast<size_t>(pool.threads()));
-    std::vector<float> sums(counts.size());
-    pool.run(pool.threads(), [&](int task, int) { sums[task] = multiply_add(iterations, &counts[task]); });
-    for (size_t i = 0; i < counts.size(); ++i) {
-      flops += static_cast<double>(counts[i]);
-      sink = sink + sums[i];
-    }
-  } while (seconds_since(start) < seconds);
-  return flops / seconds_since(start);
+  return cpu::read_bandwidth(cpu::choose_isa(""), pool, megabytes << 20, seconds);
 }
 
 double measure_fma_rate(int threads, double seconds) {
-  return multiply_add_rate(threads, seconds, cpu::choose_isa("").multiply_add, 2'000'000);
+  cpu::Pool pool(threads > 0 ? threads : cpu::usable_cores());
+  return cpu::fma_rate(cpu::choose_isa(""), pool, seconds);
 }
 
 std::optional<double> measure_matrix_rate(int threads, double seconds) {
   const auto& kernels = cpu::choose_isa("");
   if (!kernels.tile_multiply_add) return std::nullopt;
-  return multiply_add_rate(threads, seconds, kernels.tile_multiply_add, 200'000);
+  cpu::Pool pool(threads > 0 ? threads : cpu::usable_cores());
+  return cpu::matrix_rate(kernels, pool, seconds);
 }
 
 }  // namespace
@@ -662,4 +633,6 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("pages", [](const PyEngine& self) { return self.get()->pages(); })
       .def_property_readonly("free_pages", [](const PyEngine& self) { return self.get()->free_pages(); })
       .def("close", [](PyEngine& self) { self.engine.reset(); });
+
+  bind_ops(m);
 }

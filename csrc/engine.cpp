@@ -265,6 +265,28 @@ void Engine::check(const std::vector<Work>& work) const {
     refuse("a step gives " + std::to_string(limits_.max_outputs) + " rows of logits, asked for " + std::to_string(rows));
 }
 
+void add_draw(const Sampling& p, int32_t row, size_t mask_words, std::vector<SampleParams>& params,
+              std::vector<TokenEdit>& edits, std::vector<uint32_t>& masks) {
+  const int32_t first_edit = static_cast<int32_t>(edits.size());
+  edits.insert(edits.end(), p.edits.begin(), p.edits.end());
+  const int32_t mask = p.mask.empty() ? -1 : static_cast<int32_t>(masks.size() / mask_words);
+  masks.insert(masks.end(), p.mask.begin(), p.mask.end());
+  params.push_back({.row = row,
+                    .temperature = p.temperature,
+                    .top_p = p.top_p,
+                    .min_p = p.min_p,
+                    .top_k = p.top_k,
+                    .repetition_penalty = p.repetition_penalty,
+                    .presence_penalty = p.presence_penalty,
+                    .frequency_penalty = p.frequency_penalty,
+                    .seed = {static_cast<uint32_t>(p.seed), static_cast<uint32_t>(p.seed >> 32)},
+                    .index = p.index,
+                    .first_edit = first_edit,
+                    .last_edit = static_cast<int32_t>(edits.size()),
+                    .mask = mask,
+                    .logprobs = p.logprobs});
+}
+
 Engine::Inputs Engine::prepare(const std::vector<Work>& work) const {
   Inputs in;
   const size_t table = state_limits_.table_pages();
@@ -281,26 +303,8 @@ Engine::Inputs Engine::prepare(const std::vector<Work>& work) const {
     for (int32_t row : w.rows) in.row.push_back(first + row);
     if (w.sampling) {
       in.row.push_back(static_cast<int32_t>(in.token.size()) - 1);
-      const Sampling& p = *w.sampling;
-      const int32_t first_edit = static_cast<int32_t>(in.edit.size());
-      in.edit.insert(in.edit.end(), p.edits.begin(), p.edits.end());
       const size_t mask_words = (static_cast<size_t>(model_.config.vocab_size) + 31) / 32;
-      const int32_t mask = p.mask.empty() ? -1 : static_cast<int32_t>(in.mask.size() / mask_words);
-      in.mask.insert(in.mask.end(), p.mask.begin(), p.mask.end());
-      in.sampling.push_back({.row = static_cast<int32_t>(in.row.size()) - 1,
-                             .temperature = p.temperature,
-                             .top_p = p.top_p,
-                             .min_p = p.min_p,
-                             .top_k = p.top_k,
-                             .repetition_penalty = p.repetition_penalty,
-                             .presence_penalty = p.presence_penalty,
-                             .frequency_penalty = p.frequency_penalty,
-                             .seed = {static_cast<uint32_t>(p.seed), static_cast<uint32_t>(p.seed >> 32)},
-                             .index = p.index,
-                             .first_edit = first_edit,
-                             .last_edit = static_cast<int32_t>(in.edit.size()),
-                             .mask = mask,
-                             .logprobs = p.logprobs});
+      add_draw(*w.sampling, static_cast<int32_t>(in.row.size()) - 1, mask_words, in.sampling, in.edit, in.mask);
     }
     const PageTables& pages = w.session->tables();
     std::copy(pages.full.begin(), pages.full.end(), in.full_pages.begin() + i * table);

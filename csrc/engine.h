@@ -37,6 +37,10 @@ struct Sampling {
   std::vector<uint32_t> mask;    // (ceil(vocab_size / 32)) allowed tokens; empty: all
 };
 
+// Appends the draw from one row of logits to what a device is told.
+void add_draw(const Sampling& sampling, int32_t row, size_t mask_words, std::vector<SampleParams>& params,
+              std::vector<TokenEdit>& edits, std::vector<uint32_t>& masks);
+
 // What one session adds to a step: `tokens` follow its cached ones.
 struct Work {
   std::shared_ptr<Session> session;

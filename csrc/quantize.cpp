@@ -111,4 +111,14 @@ QuantizationError quantize_int8(const uint16_t* weight, int64_t rows, int64_t k,
   return result;
 }
 
+void dequantize_mxfp4(const uint8_t* blocks, const uint8_t* scales, int64_t groups, float* values) {
+  for (int64_t group = 0; group < groups; ++group, blocks += kMxfp4GroupBytes, values += kMxfp4Group) {
+    const float scale = e8m0_to_float(scales[group]);
+    for (int b = 0; b < kMxfp4GroupBytes; ++b) {
+      values[2 * b] = kE2m1[blocks[b] & 15] * scale;
+      values[2 * b + 1] = kE2m1[blocks[b] >> 4] * scale;
+    }
+  }
+}
+
 }  // namespace gptoss

@@ -1,5 +1,5 @@
 // bf16 weights in fewer bits: MXFP4, for checkpoints whose experts were kept in bf16, and 8 bits, for dense
-// matrices.
+// matrices. And MXFP4 as floats again.
 #pragma once
 
 #include <cstdint>
@@ -28,5 +28,8 @@ inline constexpr int kInt8Group = 32;  // weights that share one scale
 // give the very bits that they give with those bf16. A group is stored as packed activations are: the 16 at even
 // places, then the 16 at odd places; the last one is padded with zeros.
 QuantizationError quantize_int8(const uint16_t* weight, int64_t rows, int64_t k, int8_t* values, uint8_t* scales);
+
+// blocks (groups, 16), scales (groups) -> values (groups, 32)
+void dequantize_mxfp4(const uint8_t* blocks, const uint8_t* scales, int64_t groups, float* values);
 
 }  // namespace gptoss

@@ -20,6 +20,7 @@ from gptoss_native.bench.regressions import compare_results
 from gptoss_native.bench.report import read_json, write_json
 from gptoss_native.cli import main
 from make_checkpoint import PRESETS, hf_config
+from native_build import ROOT
 from shapes import DEFAULT
 
 QUICK = ("--rounds", "2", "--tokens", "1,8", "--prefill", "16", "--contexts", "0,40", "--batches", "1,3", "--probe-megabytes", "4",
@@ -240,3 +241,20 @@ def test_a_folder_without_a_checkpoint_is_one_line(tmp_path: Path, capsys: pytes
     assert main(["bench", "--model", str(tmp_path), *QUICK]) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and str(tmp_path) in err
+
+
+@pytest.mark.slow
+def test_kernels_one_by_one(tmp_path: Path) -> None:
+    target = tmp_path / "kernels.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.kernels", "--only", "attention,rms_norm,route,swiglu,rope,mxfp4_linear", "--tokens", "1",
+         "--contexts", "70", "--experts", "8", "--rounds", "2", "--rotate-megabytes", "1", "--json", str(target)],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    _, rows = read_json(target)
+    names = ["mxfp4_linear", "attention", "attention (window)", "rms_norm", "swiglu", "rope", "route"]
+    assert [row.name for row in rows] == names
+    assert all(row.seconds.low > 0 and row.percent and row.percent.median > 0 and row.cost.bytes > 0 for row in rows)
+    assert all(f"| {name} " in done.stdout for name in names)
+    [attention] = [row for row in rows if row.name == "attention"]
+    assert attention.cost == Cost(70 * 2 * 8 * 64 * 2 + 2 * 64 + 4 * 64 * (2 * 64 + 1), 4 * 64 * 64 * 70)

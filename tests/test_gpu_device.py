@@ -6,8 +6,6 @@ test that passes also says that the kernels were silent. Shapes are small: it is
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,10 @@ import pytest
 import gptoss_native as gptoss
 import tolerances
 from conftest import CaseMaker
+from emulated import register_emulated
 from engines import all_logits, chunks, ids, skip_unless_present
 from gptoss_native import _core
 from make_checkpoint import hf_config, make_tensors, write_bf16
-from native_build import ROOT
 from shapes import FULL, SLIDING, Shape
 from test_device_plugin import FIELDS, generate, open_on
 from test_sampling import KINDS, VOCAB, random_params
@@ -60,27 +58,6 @@ def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     skip_unless_present(request.param)
     name: str = request.param
     return name
-
-
-def register_emulated(tmp_path_factory: pytest.TempPathFactory) -> str:
-    missing = [tool for tool in ("cmake", "ninja", "c++") if shutil.which(tool) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-    build_type, _, sanitizer = _core.info()["build_type"].partition(" (")
-    if sanitizer:
-        pytest.skip("the emulator's detector is its own, and no sanitizer's")
-    folder = tmp_path_factory.mktemp("emulated")
-    settings = {"CMAKE_BUILD_TYPE": build_type, "GPTOSS_PYTHON_MODULE": "OFF", "GPTOSS_EMULATED_DEVICE": "ON",
-                "GPTOSS_CUDA": "OFF", "GPTOSS_HIP": "OFF", "GPTOSS_METAL": "OFF"}
-    defines = [f"-D{name}={value}" for name, value in settings.items()]
-    for command in (["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *defines],
-                    ["ninja", "-C", str(folder), "gptoss_device_emulated"]):
-        result = subprocess.run(command, capture_output=True, text=True, timeout=900)
-        assert result.returncode == 0, result.stdout + result.stderr
-    if _core.info()["compiler"] not in (folder / "generated/build_info.h").read_text():
-        pytest.skip("the module was built by another compiler than the one here")
-    _core.register_device("emulated", str(folder / "devices/gptoss_device_emulated.so"))
-    return "emulated"
 
 
 @pytest.fixture(autouse=True)

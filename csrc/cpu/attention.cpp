@@ -163,8 +163,14 @@ void CpuBackend::attn_qkv(State& state, const Layer& base, const Batch& batch) {
     }
   });
 
+  rotate_append(s, layer, batch.tokens);
+}
+
+void CpuBackend::rotate_append(CpuState& s, const CpuLayer& layer, int tokens) {
+  const Config& c = s.config;
+  const int q_size = c.q_size(), kv_size = c.kv_size(), stride = q_size + 2 * kv_size;
   const bool round = options_.precision == Precision::fast;
-  parallel(batch.tokens, [&](int t, int) {
+  parallel(tokens, [&](int t, int) {
     const int half = c.head_dim / 2;
     const float* cos = s.rope_cos + static_cast<size_t>(t) * half;
     const float* sin = s.rope_sin + static_cast<size_t>(t) * half;

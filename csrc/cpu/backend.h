@@ -38,7 +38,11 @@ class CpuBackend : public Backend {
   void unembed(State& state, const Ends& ends, const Batch& batch) override;
   void sample(State& state, const Ends& ends, const Batch& batch) override;
 
+  std::unique_ptr<Ops> ops() override;
+
  private:
+  friend class CpuOps;
+
   // Runs the loop on all threads; throws Interrupted if the step was stopped.
   template <class Body>
   void parallel(int tasks, const Body& body) {
@@ -52,6 +56,8 @@ class CpuBackend : public Backend {
   }
   // packed_rows = rmsnorm(residual) of `count` tokens, of `tokens[i]` or, without a list, of token i.
   void norm(CpuState& s, const std::vector<float>& gain, const int32_t* tokens, int count);
+  // Rotates the queries and keys of s.qkv; keys and values go to their pages.
+  void rotate_append(CpuState& s, const CpuLayer& layer, int tokens);
 
   // A matrix of attention or the unembedding, in the form that was asked for.
   Weight dense(const Tensor& matrix, const std::string& name, std::vector<Memory>& copies);

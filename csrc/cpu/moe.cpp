@@ -5,11 +5,10 @@
 #include "../numeric.h"
 #include "backend.h"
 #include "products.h"
+#include "routing.h"
 
 namespace gptoss::cpu {
-namespace {
 
-// The `count` largest of `logits`, largest first, lowest index on ties; softmax over these alone.
 void choose(const float* logits, int experts, int count, int32_t* choice, float* weight) {
   for (int rank = 0; rank < count; ++rank) {
     int best = -1;
@@ -27,7 +26,6 @@ void choose(const float* logits, int experts, int count, int32_t* choice, float*
   for (int rank = 0; rank < count; ++rank) weight[rank] /= sum;
 }
 
-// expert_first, expert_pairs: a stable counting sort of the pairs by expert.
 void group_by_expert(CpuState& s, int pairs) {
   const int experts = s.config.num_local_experts;
   int32_t* first = s.expert_first;
@@ -38,6 +36,8 @@ void group_by_expert(CpuState& s, int pairs) {
   for (int e = experts; e > 0; --e) first[e] = first[e - 1];
   first[0] = 0;
 }
+
+namespace {
 
 // One product for every expert that was chosen; row i of expert e is x(pair).
 template <class X>

@@ -40,6 +40,8 @@ class GpuBackend : public Backend {
   void unembed(State& s, const Ends& e, const Batch& b) override { write_down(s, Stage::unembed, e, b); }
   void sample(State& s, const Ends& e, const Batch& b) override { write_down(s, Stage::sample, e, b); }
 
+  std::unique_ptr<Ops> ops() override;
+
   // How the steps so far were run.
   struct Counters {
     int eager = 0, captured = 0, replayed = 0;
@@ -55,6 +57,8 @@ class GpuBackend : public Backend {
   BackendOptions options_;
 
  private:
+  friend class GpuOps;
+
   void use_device() const;
   static void write_down(State& state, Stage stage, const Layer& layer, const Batch& batch);
   static void write_down(State& state, Stage stage, const Ends& ends, const Batch& batch);

@@ -90,6 +90,9 @@ struct Buffers {
 };
 
 struct GpuState : State, Buffers {
+  GpuState() = default;
+  explicit GpuState(GPU(Stream_t) other) : stream(other) {}
+
   DeviceMemory activations_memory, logits_memory, kv, kept_memory;
 
   // The step that is being written down, and earlier ones that may be replayed; the newest last.

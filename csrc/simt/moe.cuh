@@ -86,4 +86,27 @@ __global__ void __launch_bounds__(kBlockThreads) moe_combine(CombineArgs a) {
   }
 }
 
+// swiglu by itself, for gptoss_native.ops: a warp per row.
+__global__ void __launch_bounds__(kBlockThreads) swiglu_rows(SwigluArgs a) {
+  const int row = global_warp();
+  if (row >= a.rows) return;
+  const float* u = a.u + 2 * static_cast<size_t>(row) * a.size;
+  for (int i = lane(); i < a.size; i += kWarp) {
+    const float h = swiglu(u[2 * i], u[2 * i + 1], a.limit, a.alpha);
+    a.out[static_cast<size_t>(row) * a.size + i] = a.round ? round_to_bf16(h) : h;
+  }
+}
+
+// The weights as the products see them, for gptoss_native.ops: a warp per row, a lane per word of eight codes.
+__global__ void __launch_bounds__(kBlockThreads) dequantize_rows(DequantizeArgs a) {
+  const int row = global_warp();
+  if (row >= a.rows) return;
+  const Mxfp4Row weights{a.blocks + static_cast<size_t>(row) * (a.k / 8), a.scales + static_cast<size_t>(row) * (a.k / 32)};
+  for (int word = lane(); word < a.k / 8; word += kWarp) {
+    float w[8];
+    weights.unpack(word, w);
+    for (int i = 0; i < 8; ++i) a.out[static_cast<size_t>(row) * a.k + 8 * word + i] = w[i];
+  }
+}
+
 }  // namespace gptoss::simt

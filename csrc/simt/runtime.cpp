@@ -27,8 +27,11 @@ DeviceMemory::~DeviceMemory() {
   if (data_) (void)GPU(Free)(data_);
 }
 
-Stream::Stream() { check(GPU(StreamCreateWithFlags)(&stream_, GPU(StreamNonBlocking)), "creating a stream"); }
+Stream::Stream() : owned_(true) {
+  check(GPU(StreamCreateWithFlags)(&stream_, GPU(StreamNonBlocking)), "creating a stream");
+}
 Stream::~Stream() {
+  if (!owned_) return;
   (void)GPU(StreamSynchronize)(stream_);
   (void)GPU(StreamDestroy)(stream_);
 }

@@ -58,7 +58,8 @@ class Arena {
 
 class Stream {
  public:
-  Stream();
+  Stream();                                                 // a new one, which ends with this object
+  explicit Stream(GPU(Stream_t) other) : stream_(other) {}  // another's
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -67,6 +68,7 @@ class Stream {
 
  private:
   GPU(Stream_t) stream_ = nullptr;
+  bool owned_ = false;
 };
 
 class Event {

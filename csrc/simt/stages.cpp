@@ -1,7 +1,8 @@
-// The nine stages as launches: which kernels, over which grids.
+// The nine stages and their kernels as launches: over which grids.
 #include "attention.cuh"
+#include "ceilings.cuh"
 #include "embed.cuh"
-#include "gpu_backend.h"
+#include "launches.h"
 #include "linear.cuh"
 #include "moe.cuh"
 #include "norm.cuh"
@@ -10,241 +11,260 @@
 #include "sample.cuh"
 
 namespace gptoss::simt {
-namespace {
 
 static_assert(kPageSlots == kPageTokens && kPagesPerSplit == kSplitPages, "kernels and engine cut the keys alike");
 
-// The launches of one call. Grids are made for the call's buckets; kernels look up the live counts.
-class Launches {
- public:
-  Launches(GpuState& state, const BackendOptions& options, const Call& call)
-      : s_(state), c_(state.config), fast_(options.precision == Precision::fast),
-        bf16_kv_(options.kv_dtype == KvDType::bf16), call_(call) {}
+Launches::Launches(GpuState& state, const BackendOptions& options, const Call& call)
+    : s_(state), c_(state.config), fast_(options.precision == Precision::fast),
+      bf16_kv_(options.kv_dtype == KvDType::bf16), call_(call) {}
 
-  void embed() {
-    const auto& ends = static_cast<const GpuEnds&>(*call_.ends);
-    start("embed", simt::embed, warp_grid(tokens()), 0,
-          EmbedArgs{.live = s_.live,
-                    .token = s_.token,
-                    .position = s_.position,
-                    .embed_tokens = ends.embed_tokens,
-                    .inv_freq = s_.inv_freq,
-                    .residual = s_.residual,
-                    .rope_cos = s_.rope_cos,
-                    .rope_sin = s_.rope_sin,
-                    .concentration = s_.concentration,
-                    .hidden_size = c_.hidden_size,
-                    .half = c_.head_dim / 2});
+template <class Args>
+void Launches::start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args,
+                     int threads) {
+  if (grid.x == 0 || grid.y == 0) return;  // nothing to do
+  check(launch(kernel, {.grid = grid, .block = dim3(threads), .dynamic_shared = shared, .stream = s_.stream}, args),
+        std::string("launching kernel ") + kernel_name);
+}
+template <class Args>
+void Launches::start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args) {
+  start(kernel_name, kernel, grid, shared, args, kBlockThreads);
+}
+
+void Launches::embed() {
+  const auto& ends = static_cast<const GpuEnds&>(*call_.ends);
+  start("embed", simt::embed, warp_grid(tokens()), 0,
+        EmbedArgs{.live = s_.live,
+                  .token = s_.token,
+                  .position = s_.position,
+                  .embed_tokens = ends.embed_tokens,
+                  .inv_freq = s_.inv_freq,
+                  .residual = s_.residual,
+                  .rope_cos = s_.rope_cos,
+                  .rope_sin = s_.rope_sin,
+                  .concentration = s_.concentration,
+                  .hidden_size = c_.hidden_size,
+                  .half = c_.head_dim / 2});
+}
+
+void Launches::attn_qkv() {
+  norm(layer().input_layernorm, nullptr, &s_.live->tokens, tokens());
+  const int rows = c_.q_size() + 2 * c_.kv_size();
+  linear({.count = &s_.live->tokens,
+          .weight = layer().qkv,
+          .bias = layer().qkv_bias,
+          .x = s_.operand,
+          .y = s_.qkv,
+          .rows = rows,
+          .k = c_.hidden_size,
+          .add = false},
+         tokens());
+  rotate_append();
+}
+
+void Launches::attn() {
+  const bool full = call_.layer->type == LayerType::full_attention;
+  const AttentionArgs args{.live = s_.live,
+                           .position = s_.position,
+                           .sequence = s_.sequence,
+                           .qkv = s_.qkv,
+                           .sinks = layer().sinks,
+                           .kv = kv(),
+                           .attn = s_.attn,
+                           .lse = s_.lse,
+                           .partial = s_.partial,
+                           .splits = s_.splits,
+                           .heads = c_.num_attention_heads,
+                           .kv_heads = c_.num_key_value_heads,
+                           .head_dim = c_.head_dim,
+                           .window = full ? 0 : c_.sliding_window,
+                           .scale = 1.0f / std::sqrt(static_cast<float>(c_.head_dim)),
+                           .round_weights = fast_};
+  dim3 grid = warp_grid(tokens() * c_.num_attention_heads);
+  if (!full || s_.splits < 2 || tokens() > kDecodeTokens) {
+    start("attn", bf16_kv_ ? simt::attn<uint16_t> : simt::attn<float>, grid, kAttentionShared, args);
+    return;
   }
+  const dim3 merge_grid = grid;
+  grid.y = s_.splits;
+  start("attn_split", bf16_kv_ ? attn_split<uint16_t> : attn_split<float>, grid, kAttentionShared, args);
+  start("attn_merge", attn_merge, merge_grid, 0, args);
+}
 
-  void attn_qkv() {
-    norm(layer().input_layernorm, nullptr, &s_.live->tokens, tokens());
-    const int rows = c_.q_size() + 2 * c_.kv_size();
-    linear({.count = &s_.live->tokens,
-            .weight = layer().qkv,
-            .bias = layer().qkv_bias,
-            .x = s_.operand,
-            .y = s_.qkv,
-            .rows = rows,
-            .k = c_.hidden_size,
-            .add = false},
-           tokens());
-    start("rotate_append", bf16_kv_ ? rotate_append<uint16_t> : rotate_append<float>,
-          warp_grid(tokens() * (c_.num_attention_heads + 2 * c_.num_key_value_heads)), 0,
-          AppendArgs{.live = s_.live,
-                     .position = s_.position,
-                     .sequence = s_.sequence,
-                     .rope_cos = s_.rope_cos,
-                     .rope_sin = s_.rope_sin,
-                     .qkv = s_.qkv,
-                     .kv = kv(),
-                     .heads = c_.num_attention_heads,
-                     .kv_heads = c_.num_key_value_heads,
-                     .head_dim = c_.head_dim,
-                     .round_q = fast_});
+void Launches::attn_out() {
+  const float* x = s_.attn;
+  if (fast_) {
+    round_rows(s_.attn, s_.operand, c_.q_size(), tokens());
+    x = s_.operand;
   }
+  linear({.count = &s_.live->tokens,
+          .weight = layer().o,
+          .bias = layer().o_bias,
+          .x = x,
+          .y = s_.residual,
+          .rows = c_.hidden_size,
+          .k = c_.q_size(),
+          .add = true},
+         tokens());
+}
 
-  void attn() {
-    const bool full = call_.layer->type == LayerType::full_attention;
-    const AttentionArgs args{.live = s_.live,
-                             .position = s_.position,
-                             .sequence = s_.sequence,
-                             .qkv = s_.qkv,
-                             .sinks = layer().sinks,
-                             .kv = kv(),
-                             .attn = s_.attn,
-                             .lse = s_.lse,
-                             .partial = s_.partial,
-                             .splits = s_.splits,
-                             .heads = c_.num_attention_heads,
-                             .kv_heads = c_.num_key_value_heads,
-                             .head_dim = c_.head_dim,
-                             .window = full ? 0 : c_.sliding_window,
-                             .scale = 1.0f / std::sqrt(static_cast<float>(c_.head_dim)),
-                             .round_weights = fast_};
-    dim3 grid = warp_grid(tokens() * c_.num_attention_heads);
-    if (!full || s_.splits < 2 || tokens() > kDecodeTokens) {
-      start("attn", bf16_kv_ ? simt::attn<uint16_t> : simt::attn<float>, grid, kAttentionShared, args);
-      return;
-    }
-    const dim3 merge_grid = grid;
-    grid.y = s_.splits;
-    start("attn_split", bf16_kv_ ? attn_split<uint16_t> : attn_split<float>, grid, kAttentionShared, args);
-    start("attn_merge", attn_merge, merge_grid, 0, args);
-  }
+void Launches::moe_route() {
+  norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens());
+  linear({.count = &s_.live->tokens,
+          .weight = layer().router,
+          .bias = layer().router_bias,
+          .x = s_.operand,
+          .y = s_.router_logits,
+          .rows = c_.num_local_experts,
+          .k = c_.hidden_size,
+          .add = false},
+         tokens());
+  choose();
+  group_pairs();
+}
 
-  void attn_out() {
-    const float* x = s_.attn;
-    if (fast_) {
-      start("round_rows", round_rows, warp_grid(tokens()), 0,
-            RoundArgs{.count = &s_.live->tokens, .x = s_.attn, .out = s_.operand, .size = c_.q_size()});
-      x = s_.operand;
-    }
-    linear({.count = &s_.live->tokens,
-            .weight = layer().o,
-            .bias = layer().o_bias,
-            .x = x,
-            .y = s_.residual,
-            .rows = c_.hidden_size,
-            .k = c_.q_size(),
-            .add = true},
-           tokens());
-  }
+void Launches::moe_up() {
+  const bool dense = layer().gate_up.dense != nullptr;
+  start("moe_up", dense ? simt::moe_up<Bf16Row> : simt::moe_up<Mxfp4Row>, expert_grid(c_.intermediate_size), 0,
+        moe(layer().gate_up, s_.operand, s_.expert_h));
+}
 
-  void moe_route() {
-    norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens());
-    linear({.count = &s_.live->tokens,
-            .weight = layer().router,
-            .bias = layer().router_bias,
-            .x = s_.operand,
-            .y = s_.router_logits,
-            .rows = c_.num_local_experts,
-            .k = c_.hidden_size,
-            .add = false},
-           tokens());
-    start("choose", choose, warp_grid(tokens()), 0,
-          RouteArgs{.live = s_.live,
-                    .logits = s_.router_logits,
-                    .choice = s_.router_choice,
+void Launches::moe_down() {
+  const bool dense = layer().down.dense != nullptr;
+  start("moe_down", dense ? simt::moe_down<Bf16Row> : simt::moe_down<Mxfp4Row>, expert_grid(c_.hidden_size), 0,
+        moe(layer().down, s_.expert_h, s_.expert_y));
+  start("moe_combine", moe_combine, warp_grid(tokens()), 0,
+        CombineArgs{.live = s_.live,
+                    .y = s_.expert_y,
                     .weight = s_.router_weight,
-                    .experts = c_.num_local_experts,
+                    .residual = s_.residual,
+                    .size = c_.hidden_size,
                     .chosen = c_.num_experts_per_tok});
-    start("group_pairs", group_pairs, dim3(1), group_shared(c_.num_local_experts),
-          GroupArgs{.live = s_.live,
-                    .choice = s_.router_choice,
-                    .pairs = s_.pairs,
-                    .tiles = s_.tiles,
-                    .tile_count = s_.tile_count,
-                    .experts = c_.num_local_experts,
-                    .chosen = c_.num_experts_per_tok},
-          std::min(1024, (c_.num_local_experts + 63) / 64 * 64));
-  }
+}
 
-  void moe_up() {
-    const bool dense = layer().gate_up.dense != nullptr;
-    start("moe_up", dense ? simt::moe_up<Bf16Row> : simt::moe_up<Mxfp4Row>, expert_grid(c_.intermediate_size), 0,
-          moe(layer().gate_up, s_.operand, s_.expert_h));
-  }
+void Launches::unembed() {
+  const auto& ends = static_cast<const GpuEnds&>(*call_.ends);
+  norm(ends.norm, s_.row, &s_.live->rows, call_.grid.rows);
+  linear({.count = &s_.live->rows,
+          .weight = ends.lm_head,
+          .bias = nullptr,
+          .x = s_.operand,
+          .y = s_.logits,
+          .rows = c_.vocab_size,
+          .k = c_.hidden_size,
+          .add = false},
+         call_.grid.rows);
+}
 
-  void moe_down() {
-    const bool dense = layer().down.dense != nullptr;
-    start("moe_down", dense ? simt::moe_down<Bf16Row> : simt::moe_down<Mxfp4Row>, expert_grid(c_.hidden_size), 0,
-          moe(layer().down, s_.expert_h, s_.expert_y));
-    start("moe_combine", moe_combine, warp_grid(tokens()), 0,
-          CombineArgs{.live = s_.live,
-                      .y = s_.expert_y,
-                      .weight = s_.router_weight,
-                      .residual = s_.residual,
-                      .size = c_.hidden_size,
-                      .chosen = c_.num_experts_per_tok});
-  }
+void Launches::sample() {
+  start("sample", simt::sample, dim3(call_.grid.samples), sizeof(SampleShared),
+        SampleArgs{.live = s_.live,
+                   .logits = s_.logits,
+                   .sampling = s_.sampling,
+                   .edits = s_.edits,
+                   .masks = s_.masks,
+                   .position = s_.position,
+                   .row = s_.row,
+                   .next_token = s_.next_token,
+                   .logprob = s_.logprob,
+                   .top_token = s_.top_token,
+                   .top_logprob = s_.top_logprob,
+                   .vocab = c_.vocab_size,
+                   .mask_words = static_cast<int>(s_.mask_words),
+                   .max_logprobs = kMaxLogprobs},
+        sample_threads(c_.vocab_size));
+}
 
-  void unembed() {
-    const auto& ends = static_cast<const GpuEnds&>(*call_.ends);
-    norm(ends.norm, s_.row, &s_.live->rows, call_.grid.rows);
-    linear({.count = &s_.live->rows,
-            .weight = ends.lm_head,
-            .bias = nullptr,
-            .x = s_.operand,
-            .y = s_.logits,
-            .rows = c_.vocab_size,
-            .k = c_.hidden_size,
-            .add = false},
-           call_.grid.rows);
-  }
+dim3 Launches::expert_grid(int rows) const {
+  return dim3(warp_grid(rows).x, most_tiles(tokens() * c_.num_experts_per_tok, c_.num_local_experts));
+}
+KvArgs Launches::kv() const {
+  return {.layer = s_.kv.data() + call_.layer->cache_index * s_.page_layer_bytes,
+          .page_bytes = s_.page_bytes,
+          .head_bytes = s_.page_head_bytes,
+          .pages = call_.layer->type == LayerType::full_attention ? s_.full_pages : s_.window_pages,
+          .table_pages = s_.limits.table_pages()};
+}
+MoeArgs Launches::moe(const ExpertArgs& experts, const float* x, float* y) const {
+  return {.tile_count = s_.tile_count,
+          .tiles = s_.tiles,
+          .pairs = s_.pairs,
+          .experts = experts,
+          .x = x,
+          .y = y,
+          .chosen = c_.num_experts_per_tok,
+          .limit = c_.swiglu_limit,
+          .alpha = c_.swiglu_alpha,
+          .round = fast_};
+}
 
-  void sample() {
-    start("sample", simt::sample, dim3(call_.grid.samples), sizeof(SampleShared),
-          SampleArgs{.live = s_.live,
-                     .logits = s_.logits,
-                     .sampling = s_.sampling,
-                     .edits = s_.edits,
-                     .masks = s_.masks,
-                     .position = s_.position,
-                     .row = s_.row,
-                     .next_token = s_.next_token,
-                     .logprob = s_.logprob,
-                     .top_token = s_.top_token,
-                     .top_logprob = s_.top_logprob,
-                     .vocab = c_.vocab_size,
-                     .mask_words = static_cast<int>(s_.mask_words),
-                     .max_logprobs = kMaxLogprobs},
-          sample_threads(c_.vocab_size));
-  }
+// --- The kernels of the stages
 
- private:
-  template <class Args>
-  void start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args,
-             int threads = kBlockThreads) {
-    if (grid.x == 0 || grid.y == 0) return;  // nothing to do
-    check(launch(kernel, {.grid = grid, .block = dim3(threads), .dynamic_shared = shared, .stream = s_.stream}, args),
-          std::string("launching kernel ") + kernel_name);
-  }
-  void norm(const float* gain, const int32_t* row, const int32_t* count, int rows) {
-    start("rmsnorm", rmsnorm, warp_grid(rows), 0,
-          NormArgs{.count = count,
-                   .row = row,
-                   .x = s_.residual,
-                   .gain = gain,
-                   .out = s_.operand,
-                   .size = c_.hidden_size,
-                   .eps = c_.rms_norm_eps,
-                   .round = fast_});
-  }
-  void linear(const LinearArgs& args, int rows) { start("linear", simt::linear, linear_grid(args.rows, rows), 0, args); }
+void Launches::norm(const float* gain, const int32_t* row, const int32_t* count, int rows) {
+  start("rmsnorm", rmsnorm, warp_grid(rows), 0,
+        NormArgs{.count = count,
+                 .row = row,
+                 .x = s_.residual,
+                 .gain = gain,
+                 .out = s_.operand,
+                 .size = c_.hidden_size,
+                 .eps = c_.rms_norm_eps,
+                 .round = fast_});
+}
+void Launches::round_rows(const float* x, float* out, int size, int rows) {
+  start("round_rows", simt::round_rows, warp_grid(rows), 0,
+        RoundArgs{.count = &s_.live->tokens, .x = x, .out = out, .size = size});
+}
+void Launches::linear(const LinearArgs& args, int rows) {
+  start("linear", simt::linear, linear_grid(args.rows, rows), 0, args);
+}
+void Launches::rotate_append() {
+  start("rotate_append", bf16_kv_ ? simt::rotate_append<uint16_t> : simt::rotate_append<float>,
+        warp_grid(tokens() * (c_.num_attention_heads + 2 * c_.num_key_value_heads)), 0,
+        AppendArgs{.live = s_.live,
+                   .position = s_.position,
+                   .sequence = s_.sequence,
+                   .rope_cos = s_.rope_cos,
+                   .rope_sin = s_.rope_sin,
+                   .qkv = s_.qkv,
+                   .kv = kv(),
+                   .heads = c_.num_attention_heads,
+                   .kv_heads = c_.num_key_value_heads,
+                   .head_dim = c_.head_dim,
+                   .round_q = fast_});
+}
+void Launches::choose() {
+  start("choose", simt::choose, warp_grid(tokens()), 0,
+        RouteArgs{.live = s_.live,
+                  .logits = s_.router_logits,
+                  .choice = s_.router_choice,
+                  .weight = s_.router_weight,
+                  .experts = c_.num_local_experts,
+                  .chosen = c_.num_experts_per_tok});
+}
+void Launches::group_pairs() {
+  start("group_pairs", simt::group_pairs, dim3(1), group_shared(c_.num_local_experts),
+        GroupArgs{.live = s_.live,
+                  .choice = s_.router_choice,
+                  .pairs = s_.pairs,
+                  .tiles = s_.tiles,
+                  .tile_count = s_.tile_count,
+                  .experts = c_.num_local_experts,
+                  .chosen = c_.num_experts_per_tok},
+        std::min(1024, (c_.num_local_experts + 63) / 64 * 64));
+}
 
-  const GpuLayer& layer() const { return static_cast<const GpuLayer&>(*call_.layer); }
-  int tokens() const { return call_.grid.tokens; }
-  dim3 expert_grid(int rows) const {
-    return dim3(warp_grid(rows).x, most_tiles(tokens() * c_.num_experts_per_tok, c_.num_local_experts));
-  }
-  KvArgs kv() const {
-    return {.layer = s_.kv.data() + call_.layer->cache_index * s_.page_layer_bytes,
-            .page_bytes = s_.page_bytes,
-            .head_bytes = s_.page_head_bytes,
-            .pages = call_.layer->type == LayerType::full_attention ? s_.full_pages : s_.window_pages,
-            .table_pages = s_.limits.table_pages()};
-  }
-  MoeArgs moe(const ExpertArgs& experts, const float* x, float* y) const {
-    return {.tile_count = s_.tile_count,
-            .tiles = s_.tiles,
-            .pairs = s_.pairs,
-            .experts = experts,
-            .x = x,
-            .y = y,
-            .chosen = c_.num_experts_per_tok,
-            .limit = c_.swiglu_limit,
-            .alpha = c_.swiglu_alpha,
-            .round = fast_};
-  }
+// --- For operations
 
-  GpuState& s_;
-  const Config& c_;
-  bool fast_, bf16_kv_;
-  const Call& call_;
-};
-
-}  // namespace
+void Launches::swiglu(const SwigluArgs& args) {
+  start("swiglu_rows", swiglu_rows, warp_grid(args.rows), 0, args);
+}
+void Launches::dequantize(const DequantizeArgs& args) {
+  start("dequantize_rows", dequantize_rows, warp_grid(args.rows), 0, args);
+}
+void Launches::read(const ReadArgs& args, int blocks) { start("read", simt::read, dim3(blocks), 0, args, kCeilingThreads); }
+void Launches::multiply_add(const MultiplyAddArgs& args, int blocks) {
+  start("multiply_add", simt::multiply_add, dim3(blocks), 0, args, kCeilingThreads);
+}
 
 void GpuBackend::run(GpuState& s, const Call& call) {
   Launches launches(s, options_, call);

@@ -186,6 +186,108 @@ class Engine:
         """Tokens of one sequence that may have a penalty or a bias: those that it may hold, and MAX_BIASES."""
     def close(self) -> None: ...
 
+class Array:
+    """A contiguous array of the host or of a device: float32, bfloat16 (uint16 in numpy), int32, uint32 or uint8."""
+
+    @staticmethod
+    def from_numpy(array: npt.NDArray[Any]) -> Array:
+        """The same memory. ValueError: another dtype, or not C-contiguous."""
+    @staticmethod
+    def from_dlpack(capsule: object) -> Array:
+        """The same memory, given back when the last user of it is gone. ValueError as in from_numpy()."""
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def on_host(self) -> bool: ...
+    @property
+    def address(self) -> int: ...
+    def written_in(self, stream: int) -> None:
+        """Work in `stream` writes it: who takes it over DLPack waits for that."""
+    def numpy(self) -> npt.NDArray[Any]:
+        """The same memory where it is the host's, else a copy."""
+    def __dlpack__(
+        self, *, stream: int | None = None, max_version: object = None, dl_device: object = None, copy: object = None
+    ) -> object: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+class Operation:
+    """Kernels, ready to run on arrays that it keeps alive."""
+
+    def run(self) -> None:
+        """A device with streams may return before it is done."""
+    def finish(self) -> None:
+        """Once, after the last run: what was written gets the caller's order."""
+
+class Lab:
+    """The kernels of a device one by one; see csrc/ops.h. Sizes and dtypes of operands are checked, as memory needs
+    it; gptoss_native.ops has the functions for people."""
+
+    def __init__(self, device: str, *, precision: str, kv_dtype: str, threads: int = 0, isa: str = "") -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def place(self) -> tuple[int, int]:
+        """DLPack's device type and index."""
+    @property
+    def stream(self) -> int: ...
+    def wait(self, stream: int) -> None: ...
+    def empty(self, shape: Sequence[int], dtype: str) -> Array: ...
+    def upload(self, array: Array, stream: int) -> Array: ...
+    def download(self, array: Array) -> npt.NDArray[Any]: ...
+    def linear(
+        self, x: Array, weight: Array, bias: Array | None, y: Array, tokens: int, rows: int, k: int, stream: int
+    ) -> Operation: ...
+    def moe_up(
+        self, x: Array, blocks: Array, scales: Array, bias: Array | None, choice: Array, y: Array, tokens: int,
+        chosen: int, experts: int, rows: int, k: int, limit: float, alpha: float, stream: int,
+    ) -> Operation: ...
+    def moe_down(
+        self, h: Array, blocks: Array, scales: Array, bias: Array | None, choice: Array | None, weight: Array | None,
+        y: Array, tokens: int, chosen: int, experts: int, rows: int, k: int, stream: int,
+    ) -> Operation: ...
+    def attention(
+        self, q: Array, k: Array, v: Array, sinks: Array, attn: Array, lse: Array, tokens: int, keys: int, heads: int,
+        kv_heads: int, head_dim: int, window: int, stream: int,
+    ) -> Operation: ...
+    def rms_norm(
+        self, x: Array, gain: Array, y: Array, tokens: int, size: int, eps: float, stream: int
+    ) -> Operation: ...
+    def rope(
+        self, x: Array, position: Array, inv_freq: Array, concentration: float, y: Array, tokens: int, heads: int,
+        head_dim: int, stream: int,
+    ) -> Operation: ...
+    def route(
+        self, logits: Array, choice: Array, weight: Array, tokens: int, experts: int, chosen: int, stream: int
+    ) -> Operation: ...
+    def swiglu(
+        self, u: Array, y: Array, tokens: int, size: int, limit: float, alpha: float, stream: int
+    ) -> Operation: ...
+    def dequantize(self, blocks: Array, scales: Array, y: Array, rows: int, k: int, stream: int) -> Operation: ...
+    def sample(
+        self, logits: Array, sampling: Sequence[Sampling], positions: Sequence[int], next_token: Array, logprob: Array,
+        top_token: Array, top_logprob: Array, rows: int, vocab: int, stream: int,
+    ) -> Operation: ...
+    def time(self, operations: Sequence[Operation], rounds: int) -> list[float]:
+        """Seconds of each round by the device's own clock; a round runs all of `operations`, prepared in `stream`."""
+    def read_bandwidth(self, bytes: int, seconds: float) -> float:
+        """Bytes per second of a plain read of so many bytes, which should be more than the caches."""
+    def fma_rate(self, seconds: float) -> float:
+        """float32 FLOP per second of multiply-adds on registers."""
+    def matrix_rate(self, seconds: float) -> float:
+        """bf16 FLOP per second of the matrix units that the kernels use; 0 where they use none."""
+
+def rope_table(
+    head_dim: int, *, theta: float, yarn: bool, factor: float, beta_fast: float, beta_slow: float,
+    original_max_position_embeddings: int, truncate: bool,
+) -> tuple[npt.NDArray[np.float32], float]:
+    """inv_freq (head_dim / 2) and the concentration."""
+
 def measure_read_bandwidth(threads: int, megabytes: int, seconds: float) -> float:
     """Bytes per second of a plain read of a buffer larger than the caches: the ceiling of decode."""
 

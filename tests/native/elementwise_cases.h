@@ -6,24 +6,13 @@
 
 #include "check.h"
 #include "cpu/kernels.h"
+#include "cpu/packed.h"
 #include "numeric.h"
 
 namespace test {
 
 using gptoss::cpu::Kernels;
-
-// Place i of packed activations: even places before odd ones in each group of 32; or, for tiles, bf16 terms.
-inline float packed_at(const Kernels& kernels, const float* packed, int i, bool round) {
-  if (!kernels.panel) return packed[i / 32 * 32 + i % 2 * 16 + i % 32 / 2];
-  const int terms = round ? 1 : 3;
-  float sum = 0;
-  for (int term = 0; term < terms; ++term) {
-    uint16_t bits;
-    std::memcpy(&bits, reinterpret_cast<const uint16_t*>(packed) + (i / 32 * terms + term) * 32 + i % 32, sizeof bits);
-    sum += gptoss::bf16_to_float(bits);
-  }
-  return sum;
-}
+using gptoss::cpu::packed_at;
 
 // Values at which rounding to bf16 is decided: ties to even, carries, signed zeros, subnormals, the largest.
 inline float awkward(Random& random, int i) {

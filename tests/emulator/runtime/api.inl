@@ -109,6 +109,14 @@ inline GPU(Error_t) GPU(MemcpyAsync)(void* to, const void* from, size_t bytes, G
   return GPU(FromStatus)(::emulator::copy(to, from, bytes, static_cast<::emulator::CopyKind>(kind),
                                           GPU(ToStream)(stream), true));
 }
+inline GPU(Error_t) GPU(Memcpy2DAsync)(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                                       size_t height, GPU(MemcpyKind) kind, GPU(Stream_t) stream = nullptr) {
+  GPU(Error_t) status = GPU(Success);
+  for (size_t row = 0; row < height && status == GPU(Success); ++row)
+    status = GPU(MemcpyAsync)(static_cast<char*>(to) + row * to_pitch, static_cast<const char*>(from) + row * from_pitch,
+                              width, kind, stream);
+  return status;
+}
 inline GPU(Error_t) GPU(Memset)(void* to, int value, size_t bytes) {
   return GPU(FromStatus)(::emulator::fill(to, value, bytes, ::emulator::null_stream(), false));
 }

@@ -1,0 +1,469 @@
+// The kernels one by one: each operation is a stage, or a kernel of one, over a state whose inputs and outputs are
+// the caller's device memory.
+#include <algorithm>
+#include <chrono>
+#include <functional>
+
+#include "../numeric.h"
+#include "launches.h"
+
+namespace gptoss::simt {
+namespace {
+
+// DLPack calls the default stream 1, as CUDA itself does beside nullptr.
+GPU(Stream_t) to_stream(StreamHandle handle) {
+  return handle == 1 ? nullptr : reinterpret_cast<GPU(Stream_t)>(handle);
+}
+
+constexpr size_t kFloat = sizeof(float);
+
+// One layer whose every size is the smallest; operations set those that they mean.
+Config small_config() {
+  Config c;
+  c.num_hidden_layers = c.num_local_experts = c.num_experts_per_tok = 1;
+  c.num_attention_heads = c.num_key_value_heads = c.vocab_size = c.hidden_size = 1;
+  c.head_dim = 2;
+  c.layer_types = {LayerType::full_attention};
+  return c;
+}
+
+// An event that knows when it happened.
+class Moment {
+ public:
+  Moment() { check(GPU(EventCreate)(&event_), "creating an event"); }
+  ~Moment() { (void)GPU(EventDestroy)(event_); }
+  Moment(const Moment&) = delete;
+  Moment& operator=(const Moment&) = delete;
+  void record(GPU(Stream_t) stream) { check(GPU(EventRecord)(event_, stream), "recording an event"); }
+  GPU(Event_t) event() const { return event_; }
+  double seconds_until(const Moment& later) const {
+    float milliseconds = 0;
+    check(GPU(EventSynchronize)(later.event_), "waiting for the device");
+    check(GPU(EventElapsedTime)(&milliseconds, event_, later.event_), "reading an event's time");
+    return milliseconds * 1e-3;
+  }
+
+ private:
+  GPU(Event_t) event_ = nullptr;
+};
+
+struct GpuOperation : Operation {
+  explicit GpuOperation(GPU(Stream_t) stream) : s(stream) {}
+
+  GpuState s;
+  GpuLayer layer;
+  GpuEnds ends;
+  Call call{};
+  std::vector<DeviceMemory> scratch;
+  std::function<void()> body;
+
+  void run() override { body(); }
+
+  template <class T>
+  T* take(size_t count, const char* what) {
+    return reinterpret_cast<T*>(scratch.emplace_back(count * sizeof(T), what).data());
+  }
+  // A copy of host memory; it is there when this returns.
+  template <class T>
+  T* put(const T* from, size_t count, const char* what) {
+    T* to = take<T>(count, what);
+    write(to, from, count, what);
+    return to;
+  }
+  template <class T>
+  void write(T* to, const T* from, size_t count, const char* what) {
+    if (count == 0) return;
+    check(GPU(MemcpyAsync)(to, from, count * sizeof(T), GPU(MemcpyHostToDevice), s.stream), what);
+    s.stream.wait();
+  }
+  // bf16 of the device as floats, as load() keeps them; zeros without.
+  float* floats(const uint16_t* bf16, size_t count, const char* what) {
+    std::vector<uint16_t> bits(count);
+    if (bf16) {
+      check(GPU(MemcpyAsync)(bits.data(), bf16, count * sizeof(uint16_t), GPU(MemcpyDeviceToHost), s.stream), what);
+      s.stream.wait();
+    }
+    std::vector<float> values(count);
+    std::transform(bits.begin(), bits.end(), values.begin(), gptoss::bf16_to_float);
+    return put(values.data(), count, what);
+  }
+  void zero(float* data, size_t count) {
+    check(GPU(MemsetAsync)(data, 0, count * kFloat, s.stream), "clearing a result");
+  }
+  void copy(float* to, const float* from, size_t count) {
+    check(GPU(MemcpyAsync)(to, from, count * kFloat, GPU(MemcpyDeviceToDevice), s.stream), "copying an operand");
+  }
+  void set_tokens(int tokens) {
+    call.grid = {.tokens = tokens, .sequences = 1, .rows = tokens, .samples = tokens};
+    const LiveCounts live{tokens, tokens, tokens};
+    if (s.live == nullptr) s.live = take<LiveCounts>(1, "counts");
+    write(s.live, &live, 1, "writing an operation's counts");
+  }
+};
+using Made = std::unique_ptr<GpuOperation>;
+
+}  // namespace
+
+class GpuOps : public Ops {
+ public:
+  explicit GpuOps(GpuBackend& device) : device_(device) {}
+
+  MemoryPlace place() const override {
+#if GPTOSS_HIP_DEVICE
+    constexpr int kType = 10;  // kDLROCM
+#else
+    constexpr int kType = 2;  // kDLCUDA
+#endif
+    return {kType, device_.index_};
+  }
+  std::shared_ptr<void> allocate(size_t bytes) override {
+    device_.use_device();
+    auto memory = std::make_shared<DeviceMemory>(std::max<size_t>(bytes, 1), "operands of an operation");
+    return {memory, memory->data()};
+  }
+  void copy_in(void* to, const void* from, size_t bytes, StreamHandle stream) override {
+    copy(to, from, bytes, GPU(MemcpyHostToDevice), stream);
+  }
+  void copy_out(void* to, const void* from, size_t bytes, StreamHandle stream) override {
+    copy(to, from, bytes, GPU(MemcpyDeviceToHost), stream);
+  }
+  StreamHandle stream() override { return reinterpret_cast<StreamHandle>(static_cast<GPU(Stream_t)>(stream_)); }
+  void order(StreamHandle first, StreamHandle then) override {
+    device_.use_device();
+    Moment moment;
+    moment.record(to_stream(first));
+    // The runtime keeps what it needs of an event that is destroyed while it is waited for.
+    check(GPU(StreamWaitEvent)(to_stream(then), moment.event(), 0), "ordering two streams");
+  }
+  void wait(StreamHandle stream) override {
+    device_.use_device();
+    Stream(to_stream(stream)).wait();
+  }
+
+  std::unique_ptr<Operation> linear(const LinearOp& a, StreamHandle stream) override {
+    Made op = make(stream, Stage::attn_out, a.tokens);
+    op->s.config.hidden_size = a.rows;
+    op->s.config.head_dim = a.k;  // o_proj of one head
+    op->layer.o = const_cast<uint16_t*>(a.weight);
+    op->layer.o_bias = op->floats(a.bias, a.rows, "bias");
+    op->s.attn = const_cast<float*>(a.x);
+    if (rounds()) op->s.operand = op->take<float>(static_cast<size_t>(a.tokens) * a.k, "rounded activations");
+    op->s.residual = a.y;
+    return with_body(std::move(op), [this, a](GpuOperation& o) {
+      o.zero(a.y, static_cast<size_t>(a.tokens) * a.rows);  // attn_out adds to the residual
+      device_.run(o.s, o.call);
+    });
+  }
+
+  std::unique_ptr<Operation> moe_up(const MoeUpOp& a, StreamHandle stream) override {
+    Made op = make_experts(stream, Stage::moe_up, a.tokens, a.chosen, a.experts, a.choice);
+    Config& c = op->s.config;
+    c.intermediate_size = a.experts.rows / 2;
+    c.swiglu_limit = a.limit;
+    c.swiglu_alpha = a.alpha;
+    op->layer.gate_up = op->layer.down;
+    op->s.operand = rounded(*op, a.x, a.tokens, a.experts.k);
+    op->s.expert_h = a.y;
+    return with_body(std::move(op), [this](GpuOperation& o) { device_.run(o.s, o.call); });
+  }
+
+  std::unique_ptr<Operation> moe_down(const MoeDownOp& a, StreamHandle stream) override {
+    Made op = make_experts(stream, Stage::moe_down, a.tokens, a.chosen, a.experts, a.choice);
+    const size_t pairs = static_cast<size_t>(a.tokens) * a.chosen, out = static_cast<size_t>(a.tokens) * a.experts.rows;
+    op->s.config.hidden_size = a.experts.rows;
+    op->s.expert_h = rounded(*op, a.h, static_cast<int>(pairs), a.experts.k);
+    op->s.expert_y = op->take<float>(pairs * a.experts.rows, "outputs of experts");
+    op->s.router_weight = const_cast<float*>(a.weight);
+    if (a.weight == nullptr) {
+      const std::vector<float> ones(pairs, 1.0f);
+      op->s.router_weight = op->put(ones.data(), pairs, "weights of experts");
+    }
+    op->s.residual = a.y;
+    return with_body(std::move(op), [this, a, out](GpuOperation& o) {
+      o.zero(a.y, out);
+      device_.run(o.s, o.call);
+    });
+  }
+
+  std::unique_ptr<Operation> attention(const AttentionOp& a, StreamHandle stream) override {
+    constexpr int kChunk = 4096;  // keys appended at a time
+    const int rows = std::max(a.tokens, std::min(a.keys, kChunk)), half = a.head_dim / 2;
+    Made op = make(stream, Stage::attn, a.tokens);
+    GpuState& s = op->s;
+    Config& c = s.config;
+    c.num_attention_heads = a.heads;
+    c.num_key_value_heads = a.kv_heads;
+    c.head_dim = a.head_dim;
+    c.sliding_window = a.window;
+    c.layer_types = {a.window > 0 ? LayerType::sliding_attention : LayerType::full_attention};
+    op->layer.type = c.layer_types[0];
+    op->layer.sinks = op->floats(a.sinks, a.heads, "sinks");
+    s.limits.max_context = a.keys;
+    s.page_bytes = s.page_layer_bytes = device_.page_bytes(c);
+    s.page_head_bytes = s.page_bytes / a.kv_heads;
+    const int pages = s.limits.table_pages();
+    s.splits = (pages + kSplitPages - 1) / kSplitPages;
+    s.kv = DeviceMemory(s.page_bytes * pages, "keys and values");
+    std::vector<int32_t> table(std::max(pages, rows), 0);
+    s.sequence = op->put(table.data(), rows, "sequences");
+    for (int page = 0; page < pages; ++page) table[page] = page;
+    s.full_pages = s.window_pages = op->put(table.data(), pages, "page tables");
+    s.position = op->take<int32_t>(rows, "positions");
+    s.qkv = op->take<float>(static_cast<size_t>(rows) * (a.heads + 2 * a.kv_heads) * a.head_dim, "queries");
+    // Angles of no rotation, so that what is appended is what was given.
+    const std::vector<float> cosines(static_cast<size_t>(rows) * half, 1.0f), sines(cosines.size(), 0.0f);
+    s.rope_cos = op->put(cosines.data(), cosines.size(), "cosines");
+    s.rope_sin = op->put(sines.data(), sines.size(), "sines");
+    if (s.splits > 1 && a.window == 0 && a.tokens <= kDecodeTokens)
+      s.partial = op->take<float>(static_cast<size_t>(a.tokens) * a.heads * s.splits * (2 + a.head_dim), "partial sums");
+    for (int first = 0; first < a.keys - a.tokens; first += kChunk)
+      append(*op, a, first, std::min(kChunk, a.keys - a.tokens - first), false);
+    append(*op, a, a.keys - a.tokens, a.tokens, true);
+    s.attn = a.attn;
+    s.lse = a.lse;
+    return with_body(std::move(op), [this](GpuOperation& o) { device_.run(o.s, o.call); });
+  }
+
+  std::unique_ptr<Operation> rms_norm(const NormOp& a, StreamHandle stream) override {
+    Made op = make(stream, Stage::moe_route, a.tokens);
+    op->s.config.hidden_size = a.size;
+    op->s.config.rms_norm_eps = a.eps;
+    op->layer.post_attention_layernorm = op->floats(a.gain, a.size, "gain");
+    op->s.residual = const_cast<float*>(a.x);
+    op->s.operand = a.y;
+    return with_body(std::move(op), [this, a](GpuOperation& o) {
+      launches(o).norm(o.layer.post_attention_layernorm, nullptr, &o.s.live->tokens, a.tokens);
+    });
+  }
+
+  std::unique_ptr<Operation> rope(const RopeOp& a, StreamHandle stream) override {
+    const size_t half = static_cast<size_t>(a.head_dim) / 2;
+    Made op = make(stream, Stage::embed, a.tokens);
+    GpuState& s = op->s;
+    s.config.num_attention_heads = a.heads;
+    s.config.num_key_value_heads = 0;  // queries only: nothing is appended
+    s.config.head_dim = a.head_dim;
+    const std::vector<int32_t> zeros(a.tokens, 0);
+    const uint16_t nothing[1] = {};
+    s.token = op->put(zeros.data(), a.tokens, "tokens");
+    s.sequence = s.token;
+    s.position = op->put(a.position, a.tokens, "positions");
+    s.inv_freq = op->put(a.inv_freq, half, "rotary frequencies");
+    s.concentration = a.concentration;
+    s.rope_cos = op->take<float>(a.tokens * half, "cosines");
+    s.rope_sin = op->take<float>(a.tokens * half, "sines");
+    s.residual = op->take<float>(a.tokens, "embedding");
+    op->ends.embed_tokens = op->put(nothing, 1, "embedding");
+    op->call.ends = &op->ends;
+    device_.run(s, op->call);  // embed computes the angles
+    s.qkv = a.y;
+    return with_body(std::move(op), [this, a](GpuOperation& o) {
+      o.copy(a.y, a.x, static_cast<size_t>(a.tokens) * a.heads * a.head_dim);
+      launches(o).rotate_append();
+    });
+  }
+
+  std::unique_ptr<Operation> route(const RouteOp& a, StreamHandle stream) override {
+    Made op = make(stream, Stage::moe_route, a.tokens);
+    op->s.config.num_local_experts = a.experts;
+    op->s.config.num_experts_per_tok = a.chosen;
+    op->s.router_logits = const_cast<float*>(a.logits);
+    op->s.router_choice = a.choice;
+    op->s.router_weight = a.weight;
+    return with_body(std::move(op), [this](GpuOperation& o) { launches(o).choose(); });
+  }
+
+  std::unique_ptr<Operation> swiglu(const SwigluOp& a, StreamHandle stream) override {
+    const SwigluArgs args{.u = a.u, .out = a.y, .rows = a.tokens, .size = a.size, .limit = a.limit, .alpha = a.alpha,
+                          .round = rounds()};
+    return with_body(make(stream, Stage::moe_up, a.tokens), [this, args](GpuOperation& o) { launches(o).swiglu(args); });
+  }
+
+  std::unique_ptr<Operation> dequantize(const DequantizeOp& a, StreamHandle stream) override {
+    const DequantizeArgs args{.blocks = reinterpret_cast<const uint32_t*>(a.blocks), .scales = a.scales, .out = a.y,
+                              .rows = a.rows, .k = a.k};
+    return with_body(make(stream, Stage::moe_up, a.rows), [this, args](GpuOperation& o) { launches(o).dequantize(args); });
+  }
+
+  std::unique_ptr<Operation> sample(const SampleOp& a, StreamHandle stream) override {
+    Made op = make(stream, Stage::sample, a.rows);
+    GpuState& s = op->s;
+    s.config.vocab_size = a.vocab;
+    s.mask_words = (static_cast<size_t>(a.vocab) + 31) / 32;
+    std::vector<int32_t> rows(a.rows), positions(a.rows);
+    for (int i = 0; i < a.rows; ++i) {
+      rows[i] = i;
+      positions[i] = a.position[i] - 1;  // of the row's own token
+    }
+    s.row = op->put(rows.data(), a.rows, "rows");
+    s.position = op->put(positions.data(), a.rows, "positions");
+    s.sampling = op->put(a.params, a.rows, "parameters");
+    s.edits = op->put(a.edits, a.edit_count, "edits");
+    s.masks = op->put(a.masks, a.mask_count * s.mask_words, "masks");
+    s.logits = const_cast<float*>(a.logits);
+    const size_t count = static_cast<size_t>(a.rows) * a.vocab;
+    const bool changes = a.edit_count + a.mask_count > 0;  // then logits are changed in place
+    if (changes) s.logits = op->take<float>(count, "logits");
+    s.next_token = a.next_token;
+    s.logprob = a.logprob;
+    s.top_token = a.top_token;
+    s.top_logprob = a.top_logprob;
+    return with_body(std::move(op), [this, a, changes, count](GpuOperation& o) {
+      if (changes) o.copy(o.s.logits, a.logits, count);
+      device_.run(o.s, o.call);
+    });
+  }
+
+  // One graph of all operations: a launch from the host can take longer than a kernel.
+  std::vector<double> time(const std::vector<Operation*>& operations, int rounds) override {
+    device_.use_device();
+    stream_.wait();
+    const Graph graph = Graph::capture(stream_, [&] {
+      for (Operation* operation : operations) operation->run();
+    });
+    graph.launch(stream_);  // once for what the first launch of a graph costs
+    std::vector<double> seconds;
+    for (int i = 0; i < rounds; ++i)
+      seconds.push_back(measure([&] { graph.launch(stream_); }));
+    return seconds;
+  }
+
+  double read_bandwidth(size_t bytes, double seconds) override {
+    const int blocks = static_cast<int>(std::clamp<size_t>(bytes / (16 * 256 * 16), 1, 2048));
+    const DeviceMemory data(bytes, "the read probe"), sink(kFloat, "the read probe");
+    check(GPU(MemsetAsync)(data.data(), 0, bytes, stream_), "clearing the read probe");
+    const ReadArgs args{.data = reinterpret_cast<const float*>(data.data()), .count = bytes / kFloat,
+                        .sink = reinterpret_cast<float*>(sink.data())};
+    return best_rate(static_cast<double>(bytes), seconds, [&](Launches& launches) { launches.read(args, blocks); });
+  }
+
+  double fma_rate(double seconds) override {
+    constexpr int kBlocks = 4096, kIterations = 1024;
+    constexpr double kFlops = 2.0 * 16 * 256 * kBlocks * kIterations;
+    const DeviceMemory sink(kFloat, "the multiply-add probe");
+    const MultiplyAddArgs args{.iterations = kIterations, .sink = reinterpret_cast<float*>(sink.data())};
+    return best_rate(kFlops, seconds, [&](Launches& launches) { launches.multiply_add(args, kBlocks); });
+  }
+
+ private:
+  void copy(void* to, const void* from, size_t bytes, GPU(MemcpyKind) kind, StreamHandle stream) {
+    if (bytes == 0) return;
+    device_.use_device();
+    check(GPU(MemcpyAsync)(to, from, bytes, kind, to_stream(stream)), "copying operands");
+    Stream(to_stream(stream)).wait();
+  }
+  bool rounds() const { return device_.options_.precision == Precision::fast; }
+
+  Made make(StreamHandle stream, Stage stage, int tokens) {
+    device_.use_device();
+    Made op = std::make_unique<GpuOperation>(to_stream(stream));
+    op->s.config = small_config();
+    op->call.stage = stage;
+    op->call.layer = &op->layer;
+    op->set_tokens(tokens);
+    return op;
+  }
+  template <class Body>
+  std::unique_ptr<Operation> with_body(Made op, const Body& body) {
+    op->body = [this, o = op.get(), body] {
+      device_.use_device();
+      body(*o);
+    };
+    return op;
+  }
+  Launches launches(GpuOperation& op) { return Launches(op.s, device_.options_, op.call); }
+
+  // What `fast` multiplies; in `exact` x itself.
+  float* rounded(GpuOperation& op, const float* x, int rows, int size) {
+    if (!rounds()) return const_cast<float*>(x);
+    float* to = op.take<float>(static_cast<size_t>(rows) * size, "rounded activations");
+    const Batch grid = op.call.grid;
+    op.set_tokens(rows);
+    launches(op).round_rows(x, to, size, rows);
+    op.set_tokens(grid.tokens);
+    return to;
+  }
+
+  // An operation with the experts in down, and the pairs grouped.
+  Made make_experts(StreamHandle stream, Stage stage, int tokens, int chosen, const Mxfp4Experts& e, const int32_t* choice) {
+    const int pairs = tokens * chosen;
+    Made op = make(stream, stage, tokens);
+    GpuState& s = op->s;
+    s.config.num_local_experts = e.experts;
+    s.config.num_experts_per_tok = chosen;
+    op->layer.down = {.blocks = reinterpret_cast<const uint32_t*>(e.blocks),
+                      .scales = e.scales,
+                      .dense = nullptr,
+                      .bias = op->floats(e.bias, static_cast<size_t>(e.experts) * e.rows, "bias"),
+                      .rows = e.rows,
+                      .k = e.k};
+    s.router_choice = const_cast<int32_t*>(choice);
+    if (choice == nullptr) {
+      const std::vector<int32_t> zeros(pairs, 0);
+      s.router_choice = op->put(zeros.data(), pairs, "choices");
+    }
+    s.pairs = op->take<int32_t>(pairs, "pairs");
+    s.tiles = op->take<ExpertTile>(most_tiles(pairs, e.experts), "tiles");
+    s.tile_count = op->take<int32_t>(1, "tiles");
+    launches(*op).group_pairs();
+    return op;
+  }
+
+  // Keys and values of positions [first, first + count) go to their pages; q is that of these positions, or absent.
+  void append(GpuOperation& op, const AttentionOp& a, int first, int count, bool with_q) {
+    GpuState& s = op.s;
+    const size_t q_bytes = a.heads * a.head_dim * kFloat, kv_bytes = a.kv_heads * a.head_dim * kFloat;
+    uint8_t* rows = reinterpret_cast<uint8_t*>(s.qkv);
+    const auto place = [&](size_t column, const float* from, size_t bytes) {
+      check(GPU(Memcpy2DAsync)(rows + column, q_bytes + 2 * kv_bytes, from, bytes, bytes, count,
+                               GPU(MemcpyDeviceToDevice), s.stream),
+            "placing queries, keys and values");
+    };
+    const size_t offset = static_cast<size_t>(first) * a.kv_heads * a.head_dim;
+    if (with_q) {
+      place(0, a.q, q_bytes);
+    } else {
+      op.zero(s.qkv, count * (q_bytes + 2 * kv_bytes) / kFloat);  // nobody reads these queries
+    }
+    place(q_bytes, a.k + offset, kv_bytes);
+    place(q_bytes + kv_bytes, a.v + offset, kv_bytes);
+    std::vector<int32_t> positions(count);
+    for (int i = 0; i < count; ++i) positions[i] = first + i;
+    op.write(s.position, positions.data(), count, "writing positions");
+    op.set_tokens(count);
+    launches(op).rotate_append();
+  }
+
+  template <class Work>
+  double measure(const Work& work) {
+    Moment start, end;
+    start.record(stream_);
+    work();
+    end.record(stream_);
+    return start.seconds_until(end);
+  }
+  template <class Work>
+  double best_rate(double amount, double seconds, const Work& work) {
+    device_.use_device();
+    GpuOperation op{stream_};
+    Launches launches(op.s, device_.options_, op.call);
+    work(launches);  // warm
+    double best = 0, spent = 0;
+    do {
+      const double one = std::max(measure([&] { work(launches); }), 1e-9);
+      best = std::max(best, amount / one);
+      spent += one;
+    } while (spent < seconds);
+    return best;
+  }
+
+  GpuBackend& device_;
+  Stream stream_;
+};
+
+std::unique_ptr<Ops> GpuBackend::ops() {
+  use_device();
+  return std::make_unique<GpuOps>(*this);
+}
+
+}  // namespace gptoss::simt
