@@ -69,9 +69,15 @@ class Session:
     def _plain(self) -> str:
         return re.sub("\x1b\\[[?0-9;]*[A-Za-z]", "", self.seen)
 
-    def ended(self) -> int:
+    def ctrl_c(self) -> None:
+        """At a prompt: input() does not see an interrupt that comes between the prompt and its first read."""
+        time.sleep(0.5)
+        self.type("\x03")
+
+    def ended(self, seconds: float = 60) -> int:
+        deadline = time.monotonic() + seconds
         while self.read():
-            pass
+            assert time.monotonic() < deadline, f"not at its end: {self.seen!r}"
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
@@ -166,10 +172,10 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(folder: Path, tmp_path: Pat
         session.expect("five")
         session.expect("cached)")
         session.expect(">")
-        session.type("\x03")
+        session.ctrl_c()
         session.expect("(Ctrl-C again or Ctrl-D ends)")
         session.expect(">")
-        session.type("\x03")
+        session.ctrl_c()
         assert session.ended() == 130
 
 
