@@ -288,6 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokens = options.tokens or (Settings.tokens if options.device != "cpu" else (1, 8, 64, 512))
     settings = Settings(tokens, options.experts, options.contexts, options.rounds, options.rotate_megabytes << 20)
     device, facts, rows = ops.Device(options.device, threads=options.threads), machine_facts(), []
+    facts["command"] = facts["command"].replace("gptoss-native", "python -m bench.kernels", 1)
     precisions = options.precision or ["fast"]
     for precision in precisions:
         bench = Bench(device, precision, settings)
