@@ -1,7 +1,7 @@
 """The kernels through pytest-benchmark, which keeps results and compares them; it needs the extra `bench`.
 
     pytest bench/test_kernels.py --benchmark-json FILE             GPTOSS_BACKEND=cuda: on a card
-    pytest bench/test_kernels.py -k "moe_up and 64" --benchmark-compare
+    pytest bench/test_kernels.py -k "moe_up and tokens_64" --benchmark-compare
 
 The time in its table is that of a whole round, seen from the host; `extra_info` has the device's own: microseconds of
 one call, GB/s, TFLOP/s, and the percentage of the nearer ceiling, measured in the same run.
@@ -31,7 +31,7 @@ def bench() -> Bench:
 def names() -> list[str]:
     """Of the cases; making them makes no arrays."""
     cases = Bench(ops.Device("cpu"), "fast", SETTINGS).cases()
-    return [" ".join([case.name, *(f"{key}={size}" for key, size in case.sizes.items())]) for case in cases]
+    return [" ".join([case.name, *(f"{key}_{size}" for key, size in case.sizes.items())]) for case in cases]
 
 
 @pytest.mark.parametrize("number", range(len(names())), ids=names())
