@@ -8,8 +8,10 @@
 
 namespace gptoss::cpu {
 namespace amx {
+namespace {  // or a member function that is not inlined could be the copy that the linker keeps
 #include "kernels.inl"
 #include "tiles.inl"
+}  // namespace
 }  // namespace amx
 
 static const Kernels table = {.name = "amx",
