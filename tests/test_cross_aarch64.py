@@ -36,15 +36,25 @@ def run(*command: str | Path, isa: str | None = None) -> str:
     return result.stdout
 
 
-@needs("cmake", "ninja", "aarch64-linux-gnu-g++", "qemu-aarch64")
-def test_neon_kernels_are_right_on_an_emulated_aarch64(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def aarch64_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path = tmp_path_factory.mktemp("aarch64")
     configure = ["cmake", "-S", ROOT, "-B", tmp_path, "-G", "Ninja", "-DGPTOSS_PYTHON_MODULE=OFF",
                  "-DGPTOSS_NATIVE_TESTS=ON", f"-DCMAKE_TOOLCHAIN_FILE={ROOT}/cmake/aarch64-linux-gnu.cmake"]  # fmt: skip
     for command in (configure, ["ninja", "-C", tmp_path, "kernels_test"]):
         result = subprocess.run(command, capture_output=True, text=True, timeout=900)
         assert result.returncode == 0, result.stdout + result.stderr
-    output = run("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", tmp_path / "kernels_test")
-    assert "chosen: neon" in output.splitlines()
+    return tmp_path / "kernels_test"
+
+
+@needs("cmake", "ninja", "aarch64-linux-gnu-g++", "qemu-aarch64")
+@pytest.mark.parametrize(("processor", "isa"), [("max", "neon_bf16"), ("cortex-a72", "neon")])
+def test_an_emulated_aarch64_picks_what_it_has_and_its_kernels_are_right(
+    aarch64_program: Path, processor: str, isa: str
+) -> None:
+    output = run("qemu-aarch64", "-cpu", processor, "-L", "/usr/aarch64-linux-gnu", aarch64_program).splitlines()
+    assert f"chosen: {isa}" in output and f"testing: {isa}, 4 lanes" in output
+    assert ("skipped: neon_bf16: this processor, or the system, does not have it" in output) == (isa == "neon")
 
 
 @pytest.fixture(scope="module")

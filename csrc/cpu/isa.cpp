@@ -7,6 +7,9 @@
 #include <cpuid.h>
 #endif
 #if defined(__linux__)
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -48,6 +51,10 @@ std::vector<Isa> detect() {
   add(kAmx, amx);
   add(kAvx512, avx512);
   add(kAvx2, avx2);
+#endif
+#if defined(__aarch64__) && defined(__linux__)
+  constexpr unsigned long kBf16 = 1 << 14;  // HWCAP2_BF16
+  add(kNeonBf16, (getauxval(AT_HWCAP2) & kBf16) != 0);
 #endif
   add(kNeon, true);  // every aarch64 has it
   add(kBaseline, true);

@@ -3,7 +3,8 @@
 // Two layouts are shared by all of them:
 //  - *packed activations*: K floats in groups of 32, the 16 at even places first, then the 16 at odd places,
 //    zero-padded to a whole group. So that weights are used as they lie in the file: the two bf16 of a 32-bit
-//    word, and the two nibbles of a byte, each meet a plain load.
+//    word, and the two nibbles of a byte, each meet a plain load. Where products multiply bf16, a group is its
+//    terms instead; see packs_terms().
 //  - a *KV page* of one head: keys (head_dim, 64), so that 64 scores are computed without a horizontal sum;
 //    values (64, padded head_dim).
 //
@@ -33,7 +34,7 @@ struct DotArgs {
   int k;
   const float* const* x;  // (tokens) packed
   const void* panel;      // tile products of more than one token: the same, as Kernels::panel arranged it
-  bool exact;             // tile products: x was packed with exact, else rounded
+  bool exact;             // where x is bf16 terms: three, else one
   int tokens;
   float* y;
   size_t y_stride;
@@ -111,9 +112,12 @@ struct Kernels {
 
   // Tile products, else null: up to 16 packed rows (tokens) side by side, as the columns of tiles.
   void (*panel)(const float* const* x, int tokens, int k, bool exact, void* to);
-  bool flushes_subnormals;  // bf16 weights and terms of activations below 2^-126 count as 0
+  // bf16 weights (not the transposed, where there are no tiles) and terms of activations below 2^-126 count as 0.
+  bool flushes_subnormals;
   float (*tile_multiply_add)(long iterations, long* flops);  // else null
 
+  // Whether packed activations are bf16 terms in their order, one where rounded and else three, the smallest first.
+  bool packs_terms() const { return group_floats_rounded < kPackGroup; }
   int floats(int k, bool rounded) const {  // of k packed activations
     return static_cast<int>(round_up(k, kPackGroup)) / kPackGroup * (rounded ? group_floats_rounded : group_floats);
   }
@@ -130,5 +134,6 @@ extern const Kernels* const kAvx2;
 extern const Kernels* const kAvx512;
 extern const Kernels* const kAmx;
 extern const Kernels* const kNeon;
+extern const Kernels* const kNeonBf16;
 
 }  // namespace gptoss::cpu

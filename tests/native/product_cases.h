@@ -29,9 +29,9 @@ inline const char* name_of(Format format) {
   return "";
 }
 
-inline std::unique_ptr<Fenced<float>> packed(const Kernels& kernels, const float* x, int k) {
-  auto out = std::make_unique<Fenced<float>>(static_cast<size_t>(kernels.floats(k, false)));
-  kernels.pack(x, nullptr, 1.0f, k, false, out->data());
+inline std::unique_ptr<Fenced<float>> packed(const Kernels& kernels, const float* x, int k, bool rounded = false) {
+  auto out = std::make_unique<Fenced<float>>(static_cast<size_t>(kernels.floats(k, rounded)));
+  kernels.pack(x, nullptr, 1.0f, k, rounded, out->data());
   return out;
 }
 
@@ -99,16 +99,16 @@ struct Matrix {
 
 // y of rows [row, row + rows) and of the tokens given, computed by the kernel, its surroundings checked.
 inline std::vector<float> multiply(const Kernels& kernels, const Matrix& m, int row, int rows,
-                                   const std::vector<const float*>& x) {
+                                   const std::vector<const float*>& x, bool exact = true) {
   const size_t stride = rows + 3, offset = m.format == Format::transposed ? 2 * row : row * m.row_bytes;
   Output y(x.size(), rows, stride);
   Scratch scratch(gptoss::cpu::dot_scratch_floats(m.k));
   const int tokens = static_cast<int>(x.size());
-  Fenced<uint8_t> panel(kernels.panel && tokens > 1 ? gptoss::cpu::panel_bytes(tokens, m.k, true) : 0);
+  Fenced<uint8_t> panel(kernels.panel && tokens > 1 ? gptoss::cpu::panel_bytes(tokens, m.k, exact) : 0);
   if (panel.size() > 0)
     for (int t = 0; t < tokens; t += gptoss::cpu::kTileColumns)
-      kernels.panel(x.data() + t, std::min(tokens - t, gptoss::cpu::kTileColumns), m.k, true,
-                    panel.data() + gptoss::cpu::panel_bytes(t, m.k, true));
+      kernels.panel(x.data() + t, std::min(tokens - t, gptoss::cpu::kTileColumns), m.k, exact,
+                    panel.data() + gptoss::cpu::panel_bytes(t, m.k, exact));
   const auto dot = m.format == Format::bf16    ? kernels.dot_bf16
                    : m.format == Format::mxfp4 ? kernels.dot_mxfp4
                    : m.format == Format::int8  ? kernels.dot_int8
@@ -121,7 +121,7 @@ inline std::vector<float> multiply(const Kernels& kernels, const Matrix& m, int 
        .k = m.k,
        .x = x.data(),
        .panel = panel.size() > 0 ? panel.data() : nullptr,
-       .exact = true,
+       .exact = exact,
        .tokens = tokens,
        .y = y.data(),
        .y_stride = stride,
@@ -134,7 +134,8 @@ inline std::vector<float> multiply(const Kernels& kernels, const Matrix& m, int 
   return values;
 }
 
-inline void products_of(const Kernels& kernels, Format format, int k, size_t misalign) {
+// rounded: activations that were rounded to bf16 when they were packed.
+inline void products_of(const Kernels& kernels, Format format, int k, size_t misalign, bool rounded = false) {
   const bool transposed = format == Format::transposed;
   const int rows = transposed ? 288 : 27, tokens = transposed ? 15 : 104;
   Random random(static_cast<uint64_t>(k) * 31 + misalign);
@@ -146,16 +147,21 @@ inline void products_of(const Kernels& kernels, Format format, int k, size_t mis
   for (int t = 0; t < tokens; ++t) {
     std::vector<float> values(k);
     for (float& value : values) value = random.below(8) ? random.normal() : 0;
-    for (int i = 0; i < k; ++i) plain[static_cast<size_t>(t) * k + i] = values[i];
-    activations.push_back(packed(kernels, values.data(), k));
+    for (int i = 0; i < k; ++i)
+      plain[static_cast<size_t>(t) * k + i] = rounded ? gptoss::round_to_bf16(values[i]) : values[i];
+    activations.push_back(packed(kernels, values.data(), k, rounded));
     x.push_back(activations.back()->data());
   }
 
   // Token by token, against float64.
   std::vector<std::vector<float>> alone;
-  const double chain = kernels.panel ? 16 + 3 * (k + 31) / 32 + 8 : (transposed ? k : k / kernels.lanes) + 8;  // additions in a row
+  // Additions in a row: tiles, four chains of two additions for two products, or a chain in every lane.
+  const int terms = rounded ? 1 : 3;
+  const double chain = kernels.panel                           ? 16 + terms * (k + 31) / 32 + 8
+                       : kernels.packs_terms() && !transposed ? 4 * terms * ((k + 31) / 32) + 8
+                                                              : (transposed ? k : k / kernels.lanes) + 8;
   for (int t = 0; t < tokens; ++t) {
-    alone.push_back(multiply(kernels, m, 0, rows, {x[t]}));
+    alone.push_back(multiply(kernels, m, 0, rows, {x[t]}, !rounded));
     for (int r = 0; r < rows; ++r) {
       double sum = 0, size = 0;
       for (int i = 0; i < k; ++i) {
@@ -184,7 +190,7 @@ inline void products_of(const Kernels& kernels, Format format, int k, size_t mis
   for (const Range& rs : row_ranges)
     for (const Range& ts : token_ranges) {
       const auto y =
-          multiply(kernels, m, rs.first, rs.count, {x.begin() + ts.first, x.begin() + ts.first + ts.count});
+          multiply(kernels, m, rs.first, rs.count, {x.begin() + ts.first, x.begin() + ts.first + ts.count}, !rounded);
       bool same = true;
       for (int t = 0; t < ts.count; ++t)
         for (int r = 0; r < rs.count; ++r)
@@ -241,7 +247,9 @@ inline void every_bf16_value(const Kernels& kernels, Format format) {
     const auto y = multiply(kernels, m, 0, rows, std::vector<const float*>(i % 2 ? 7 : 1, x->data()));
     for (size_t j = 0; j < y.size(); ++j) {
       const int r = static_cast<int>(j % rows);
-      const double want = used(kernels, m.value(r, i));
+      // Without tiles the transposed ones are float32 products everywhere.
+      const bool plain = format == Format::transposed && !kernels.panel;
+      const double want = plain ? m.value(r, i) : used(kernels, m.value(r, i));
       CHECK(y[j] == want, "%s %s: %.9g, wanted %.9g", kernels.name, name_of(format), y[j], want);
     }
   }
@@ -348,6 +356,8 @@ inline void product_cases(const Kernels& kernels) {
   for (Format format : {Format::bf16, Format::mxfp4, Format::int8, Format::transposed})
     for (int k : {32, 64, 96, 352})
       products_of(kernels, format, k, k == 64 ? 0 : 8);  // released files: 8 modulo 16
+  for (Format format : {Format::bf16, Format::mxfp4, Format::int8, Format::transposed})
+    products_of(kernels, format, 352, 8, true);
   for (size_t misalign : {2, 6, 10, 14}) {
     products_of(kernels, Format::bf16, 96, misalign);
     products_of(kernels, Format::transposed, 32, misalign);

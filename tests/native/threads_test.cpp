@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -114,6 +115,64 @@ void uneven_tasks(int threads) {
       CHECK(results[task] == work * (work - 1) / 2, "%d threads: task %d", threads, task);
     }
   }
+}
+
+// One thread is held up in the middle of a task until all others are done: whoever is free must take them.
+void a_slow_core_holds_up_its_own_task_only(int threads) {
+  Pool pool(threads);
+  std::atomic<int> done{0}, left_over{0};
+  pool.run(100, [&](int task, int) {
+    if (task == 0) {
+      for (int ms = 0; ms < 10'000 && done < 99; ++ms) sleep_ms(1);
+      left_over = 99 - done;
+    }
+    ++done;
+  });
+  CHECK(left_over == 0, "%d threads: %d tasks waited for a slow thread", threads, left_over.load());
+  CHECK(done == 100, "%d threads: %d tasks", threads, done.load());
+}
+
+// More threads than the process may use cores: they take turns, and nobody waits for one that does not run.
+void threads_that_share_one_core() {
+#if defined(__linux__)
+  cpu_set_t all, one;
+  CHECK(sched_getaffinity(0, sizeof all, &all) == 0, "no affinity mask");
+  CPU_ZERO(&one);
+  for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++cpu)
+    if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &one);
+  CHECK(sched_setaffinity(0, sizeof one, &one) == 0, "the mask cannot be set");
+  {
+    Pool pool(4);  // its threads inherit the mask
+    std::vector<int64_t> sums(64);
+    for (int run = 0; run < 500; ++run) pool.run(64, [&](int task, int) { sums[task] += task; });
+    for (int task = 0; task < 64; ++task)
+      CHECK(sums[task] == 500 * task, "task %d: %lld", task, static_cast<long long>(sums[task]));
+  }
+  CHECK(sched_setaffinity(0, sizeof all, &all) == 0, "the mask cannot be set back");
+#endif
+}
+
+// What it costs that all threads meet: a loop whose tasks wait until each thread has one. Printed, not judged.
+void cost_of_a_barrier(int threads) {
+  Pool pool(threads);
+  const auto some = [&](int runs) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int run = 0; run < runs; ++run) {
+      std::atomic<int> arrived{0};
+      pool.run(threads, [&](int, int) {
+        ++arrived;
+        for (int spins = 0; arrived < threads; ++spins)
+          if (spins > 10'000) std::this_thread::yield();
+      });
+    }
+    return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count() / runs;
+  };
+  some(100);
+  std::vector<double> us;
+  for (int round = 0; round < 9; ++round) us.push_back(some(1000));
+  std::sort(us.begin(), us.end());
+  std::printf("a barrier of %d threads: %.2f us (%.2f-%.2f), %d usable cores\n", threads, us[4], us[2], us[6],
+              gptoss::cpu::usable_cores());
 }
 
 void pools_come_and_go() {
@@ -249,6 +308,8 @@ int main() {
   many_tiny_runs(8, 5'000);
   for (int threads : {2, 8}) no_worker_comes_late(threads);
   for (int threads : {1, 2, 8}) uneven_tasks(threads);
+  for (int threads : {2, 3, 8}) a_slow_core_holds_up_its_own_task_only(threads);
+  threads_that_share_one_core();
   pools_come_and_go();
   two_pools_in_two_threads();
   idle_threads_sleep();
@@ -257,5 +318,6 @@ int main() {
   a_poll_is_asked_while_waiting();
   usable_cores_follow_the_affinity_mask();
   a_fork_can_destroy_the_pool();
+  cost_of_a_barrier(2);
   return test::finish("threads_test");
 }
