@@ -121,7 +121,8 @@ def test_parts_of_a_result_are_joined(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "they differ in cpu (another, one)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["2026-11-21-epyc-zen5-2-cores", "2026-11-26-xeon-emerald-rapids-2-cores"])
+@pytest.mark.parametrize("name", ["2026-11-21-epyc-zen5-2-cores", "2026-11-26-xeon-emerald-rapids-2-cores",
+                                  "2026-11-26-xeon-emerald-rapids-2-cores-amx"])
 def test_committed_results_can_be_read(name: str) -> None:
     machine, rows = read_json(Path(__file__).parents[1] / "bench" / "results" / f"{name}.json")
     assert machine["cpu"] and rows
