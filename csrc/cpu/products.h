@@ -70,17 +70,30 @@ void run_products(Pool& pool, const Kernels& kernels, const CpuState& s, bool ex
   const auto tasks = [&](const Product& p) { return tasks_of(*p.weight) * pieces(p); };
   int total = 0;
   for (int i = 0; i < count; ++i) total += tasks(products[i]);
-  pool.run(total, [&](int task, int worker) {
+  struct Place {
+    int index, row, piece;
+  };
+  const auto place = [&](int task) {
     int index = 0;
     while (task >= tasks(products[index])) task -= tasks(products[index++]);
+    const int blocks = tasks_of(*products[index].weight);
+    return Place{index, task % blocks * kTaskRows, task / blocks};
+  };
+  const auto weights = [&](const Place& at) {
+    const Weight& w = *products[at.index].weight;
+    return static_cast<const uint8_t*>(w.data) + at.row * (w.transposed ? sizeof(uint16_t) : w.row_bytes);
+  };
+  pool.run(total, [&](int task, int worker) {
+    const auto [index, row, piece] = place(task);
     const Product& product = products[index];
     const Weight& w = *product.weight;
-    const int row = task % tasks_of(w) * kTaskRows, rows = std::min(kTaskRows, w.rows - row);
-    const int token = task / tasks_of(w) * (product.tokens > most ? most : 0);
+    const int rows = std::min(kTaskRows, w.rows - row);
+    const int token = piece * (product.tokens > most ? most : 0);
     const int tokens = std::min(most, product.tokens - token);
-    const size_t offset = w.transposed ? row * sizeof(uint16_t) : row * w.row_bytes;
     float* y = s.scratch[worker].y;
-    w.dot({.weight = static_cast<const uint8_t*>(w.data) + offset,
+    // Threads take turns, more or less: this one will be back after as many tasks as there are threads.
+    const int later = task + pool.threads();
+    w.dot({.weight = weights({index, row, piece}),
            .scales = w.scales ? w.scales + row * w.scale_bytes : nullptr,
            .row_bytes = w.row_bytes,
            .scale_bytes = w.scale_bytes,
@@ -93,7 +106,7 @@ void run_products(Pool& pool, const Kernels& kernels, const CpuState& s, bool ex
            .y = y,
            .y_stride = kTaskRows,
            .scratch = s.scratch[worker].dot,
-           .next = nullptr});
+           .next = later < total ? weights(place(later)) : nullptr});
     use(Block{index, row, rows, token, tokens, y});
   });
 }

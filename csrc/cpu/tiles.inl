@@ -58,8 +58,8 @@ static inline void transpose(__m512i r[16]) {
 }
 
 // ---- weights as tiles of A ---------------------------------------------------------------------------------
-// A weight format is a struct with `half`, which writes 8 rows of a tile (512 bytes), rows and k beyond the matrix as
-// 0; and `fetch`, which asks for the bytes of such a half of other rows, that begin at `from`.
+// A weight format is a struct with `half`, which writes 8 rows of a tile (512 bytes); k beyond the matrix is 0, rows beyond
+// it are anything. A tile's part of a row is kRowBytes long.
 
 // The bf16 of every E2M1 code under every E8M0 scale: the 16 low bytes, then the 16 high ones, and all once more, for
 // a look-up that sees a sixth bit. What is subnormal is 0, as the tile instructions would take it.
@@ -92,52 +92,45 @@ struct FourTimes {
 };
 alignas(64) static constexpr FourTimes kFourTimes;
 
-// A constant that stays in its register: GCC would make it anew, with a shuffle, wherever it is used.
-static inline __m512i kept(__m512i constant) {
-  asm("" : "+v"(constant));
-  return constant;
+// Eight rows of a group each. Not inlined: between tile instructions GCC would keep its addresses on the stack.
+[[gnu::noinline]] static void mxfp4_rows(const uint8_t* codes, size_t row_bytes, const uint8_t* scales, size_t scale_bytes,
+                                         uint8_t* to) {
+  const __m512i place = _mm512_load_si512(kFourTimes.place), shift = _mm512_set1_epi32(4 << 16);
+  const __m512i nibble = _mm512_set1_epi8(0x0f), high_byte = _mm512_set1_epi16(0x1000);
+#pragma GCC unroll 8
+  for (int r = 0; r < 8; ++r, codes += row_bytes, scales += scale_bytes) {
+    // The low nibbles in the lower words of the dwords, the high ones in the upper; bit 4: which byte of a bf16.
+    const __m512i bytes = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)codes)), place);
+    const __m512i places = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(bytes, shift), nibble, high_byte, 0xea);
+    _mm512_store_si512(to + 64 * r, _mm512_permutexvar_epi8(places, _mm512_load_si512(kMxfp4Bytes.value[*scales])));
+  }
 }
 
 struct Mxfp4Tiles {
   static constexpr bool kInPlace = false;
+  static constexpr int kRowBytes = kTileK / 2;
   const uint8_t* weight;
   const uint8_t* scales;
   size_t row_bytes, scale_bytes;
   int rows, k;
-  __m512i place = kept(_mm512_load_si512(kFourTimes.place)), shift = kept(_mm512_set1_epi32(4 << 16)),
-          nibble = kept(_mm512_set1_epi8(0x0f)), high_byte = kept(_mm512_set1_epi16(0x1000));
 
-  // A group: the low nibbles of its bytes in the lower words of the dwords, the high ones in the upper words; bit 4
-  // says which byte of a bf16.
-  void group(const uint8_t* codes, uint8_t scale, uint8_t* to) const {
-    const __m512i bytes = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)codes)), place);
-    const __m512i places = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(bytes, shift), nibble, high_byte, 0xea);
-    _mm512_store_si512(to, _mm512_permutexvar_epi8(places, _mm512_load_si512(kMxfp4Bytes.value[scale])));
-  }
   void half(int first, int tile, uint8_t* to) const {
-    const uint8_t* p = at(first, tile);
-    const uint8_t* s = scales + first * scale_bytes + tile;
-    if (first + 8 <= rows) {
-      for (int r = 0; r < 8; ++r, p += row_bytes, s += scale_bytes) group(p, *s, to + 64 * r);
-      return;
+    const auto some = [&](int row, size_t step, uint8_t* to) {
+      mxfp4_rows(at(row, tile), step * row_bytes, scales + row * scale_bytes + tile, step * scale_bytes, to);
+    };
+    if (first + 8 <= rows) return some(first, 1, to);
+    alignas(64) uint8_t same[8 * 64];
+    for (int r = 0; r < 8; ++r) {
+      some(first + r < rows ? first + r : rows - 1, 0, same);
+      _mm512_store_si512(to + 64 * r, _mm512_load_si512(same));
     }
-    for (int r = 0; r < 8; ++r)
-      if (first + r < rows)
-        group(p + r * row_bytes, s[r * scale_bytes], to + 64 * r);
-      else
-        _mm512_store_si512(to + 64 * r, _mm512_setzero_si512());
   }
-  // Four tiles share a line of each row.
-  void fetch(const uint8_t* from, int first, int tile) const {
-    const uint8_t* p = from + (first + tile % 4 * 2) * row_bytes + tile / 4 * 64;
-    __builtin_prefetch(p, 0, 2);
-    __builtin_prefetch(p + row_bytes, 0, 2);
-  }
-  const uint8_t* at(int first, int tile) const { return weight + first * row_bytes + tile * (kTileK / 2); }
+  const uint8_t* at(int row, int tile) const { return weight + row * row_bytes + tile * kRowBytes; }
 };
 
 struct Bf16Tiles {
   static constexpr bool kInPlace = true;  // whole tiles can be loaded where they lie
+  static constexpr int kRowBytes = 2 * kTileK;
   const uint8_t* weight;
   size_t row_bytes;
   int rows, k;
@@ -151,68 +144,55 @@ struct Bf16Tiles {
     }
     const __mmask32 places = left >= kTileK ? 0xffffffffu : (1u << left) - 1;
     for (int r = 0; r < 8; ++r)
-      _mm512_store_si512(to + 64 * r, first + r < rows ? _mm512_maskz_loadu_epi16(places, at(first + r, tile))
-                                                       : _mm512_setzero_si512());
+      _mm512_store_si512(to + 64 * r, first + r < rows
+                                          ? _mm512_maskz_loadu_epi16(places, at(first + r, tile))
+                                          : _mm512_setzero_si512());
   }
-  void fetch(const uint8_t* from, int first, int tile) const {
-    const uint8_t* p = from + first * row_bytes + tile * 64;
-    for (int r = 0; r < 8; ++r) __builtin_prefetch(p + r * row_bytes, 0, 2);
-  }
-  const uint8_t* at(int first, int tile) const { return weight + first * row_bytes + tile * 2 * kTileK; }
+  const uint8_t* at(int row, int tile) const { return weight + row * row_bytes + tile * kRowBytes; }
 };
 
 // Groups of 32 bytes: the even places, then the odd ones.
 struct Int8Tiles {
   static constexpr bool kInPlace = false;
+  static constexpr int kRowBytes = kTileK;
   const uint8_t* weight;
   const uint8_t* scales;
   size_t row_bytes, scale_bytes;
   int rows, k;
 
   void half(int first, int tile, uint8_t* to) const {
-    const uint8_t* p = at(first, tile);
-    const uint8_t* s = scales + first * scale_bytes + tile;
-    for (int r = 0; r < 8; ++r, p += row_bytes, s += scale_bytes, to += 64) {
-      if (first + r >= rows) {
-        _mm512_store_si512(to, _mm512_setzero_si512());
-        continue;
-      }
-      const V scale = set1(kE8m0.value[*s]);
-      const __m512i even = _mm512_castps_si512(mul(load_int8((const int8_t*)p), scale));  // exact in bf16
-      const __m512i odd = _mm512_castps_si512(mul(load_int8((const int8_t*)p + kHalf), scale));
+    for (int r = 0; r < 8; ++r, to += 64) {
+      const int row = first + r < rows ? first + r : rows - 1;
+      const int8_t* p = (const int8_t*)at(row, tile);
+      const V scale = set1(kE8m0.value[scales[row * scale_bytes + tile]]);
+      const __m512i even = _mm512_castps_si512(mul(load_int8(p), scale));  // exact in bf16
+      const __m512i odd = _mm512_castps_si512(mul(load_int8(p + kHalf), scale));
       _mm512_store_si512(to, _mm512_or_si512(odd, _mm512_srli_epi32(even, 16)));
     }
   }
-  void fetch(const uint8_t* from, int first, int tile) const {  // two tiles share a line
-    const uint8_t* p = from + (first + tile % 2 * 4) * row_bytes + tile / 2 * 64;
-    for (int r = 0; r < 4; ++r) __builtin_prefetch(p + r * row_bytes, 0, 2);
-  }
-  const uint8_t* at(int first, int tile) const { return weight + first * row_bytes + tile * kTileK; }
+  const uint8_t* at(int row, int tile) const { return weight + row * row_bytes + tile * kRowBytes; }
 };
 
 // Weights stored (k, rows), rows a multiple of 32.
 struct Bf16ColumnTiles {
   static constexpr bool kInPlace = false;
+  static constexpr int kRowBytes = 0;  // not row by row
   const uint8_t* weight;
   size_t row_bytes;  // from k to k
   int rows, k;
 
   void half(int first, int tile, uint8_t* to) const {
-    if (first % 16 != 0) return;  // the first half made the second, too
-    __m512i pairs[16] = {};       // (pair of k, row)
-    for (int i = 0; i < 16 && first < rows; ++i) {
+    for (int i = 0; i < 16; ++i) {
       const int at = tile * kTileK + 2 * i;
-      const __m256i* even = (const __m256i*)(weight + at * row_bytes + first * 2);
-      const __m256i* odd = (const __m256i*)(weight + (at + 1) * row_bytes + first * 2);
-      const __m512i low = at < k ? _mm512_cvtepu16_epi32(_mm256_loadu_si256(even)) : _mm512_setzero_si512();
-      const __m512i high = at + 1 < k ? _mm512_cvtepu16_epi32(_mm256_loadu_si256(odd)) : _mm512_setzero_si512();
-      pairs[i] = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+      for (int r = 0; r < 8; ++r) {
+        const int row = first + r < rows ? first + r : 0;
+        const uint16_t low = at < k ? *place(row, at) : 0, high = at + 1 < k ? *place(row, at + 1) : 0;
+        ((uint32_t*)(to + 64 * r))[i] = low | (uint32_t)high << 16;
+      }
     }
-    transpose(pairs);
-    for (int r = 0; r < 16; ++r) _mm512_store_si512(to + 64 * r, pairs[r]);
   }
-  void fetch(const uint8_t*, int, int) const {}
-  const uint8_t* at(int first, int tile) const { return weight + tile * kTileK * row_bytes + first * 2; }
+  const uint16_t* place(int row, int at) const { return (const uint16_t*)(weight + at * row_bytes) + row; }
+  const uint8_t* at(int row, int) const { return weight + row * 2; }
 };
 
 // ---- products ----------------------------------------------------------------------------------------------
@@ -234,45 +214,90 @@ static inline void store_tile(const uint8_t* c, int rows, int tokens, float* y, 
     if (t < tokens) _mm512_mask_storeu_epi32(y + t * y_stride, some, r[t]);
 }
 
-// Where the weights are that this thread wants next, for one block of rows: what a product of a few tokens waits for.
+// The first n tiles of C, from and to memory.
+template <int n>
+static inline void load_sums(const uint8_t* c) {
+  _tile_loadd(0, c, 64);
+  if constexpr (n > 1) _tile_loadd(1, c + kTileBytes, 64);
+  if constexpr (n > 2) _tile_loadd(2, c + 2 * kTileBytes, 64);
+  if constexpr (n > 3) _tile_loadd(3, c + 3 * kTileBytes, 64);
+}
+template <int n>
+static inline void store_sums(uint8_t* c, size_t stride = 64) {
+  _tile_stored(0, c, stride);
+  if constexpr (n > 1) _tile_stored(1, c + 16 * stride, stride);
+  if constexpr (n > 2) _tile_stored(2, c + 32 * stride, stride);
+  if constexpr (n > 3) _tile_stored(3, c + 48 * stride, stride);
+}
+
+// Asks for a tile's part of 8 rows, into L2; tiles that share a line share the work.
+template <class Tiles>
+static inline void fetch_rows(const uint8_t* weight, size_t row_bytes, int first, int tile) {
+  if (Tiles::kRowBytes == 0) return;
+  constexpr int share = Tiles::kRowBytes < 64 ? 64 / (Tiles::kRowBytes > 0 ? Tiles::kRowBytes : 64) : 1;
+  const uint8_t* p = weight + (first + tile % share * (8 / share)) * row_bytes + tile / share * 64;
+  for (int r = 0; r < 8 / share; ++r) __builtin_prefetch(p + r * row_bytes, 0, 2);
+}
+
+// Where the weights are that this thread wants after some rows.
 template <class Tiles>
 static inline const uint8_t* following(const Tiles& tiles, const DotArgs& a, int first, int block) {
   return first + block < a.rows ? tiles.at(first + block, 0) : (const uint8_t*)a.next;
 }
 
-#define GPTOSS_NARROW_STEP(acc, a_tile, r)                                                    \
-  if (Tiles::kInPlace && in_place) {                                                          \
-    _tile_loadd(a_tile, tiles.at(first + 16 * r, tile), tiles.row_bytes);                     \
-  } else {                                                                                    \
-    if (tile + 1 < count) make(tile + 1, r);                                                  \
-    _tile_loadd(a_tile, slot(tile, r), 64);                                                   \
-  }                                                                                           \
-  if (next) {                                                                                 \
-    tiles.fetch(next, 16 * r, tile);                                                          \
-    tiles.fetch(next, 16 * r + 8, tile);                                                      \
-  }                                                                                           \
-  for (int term = 0; term < terms; ++term) {                                                  \
-    _tile_loadd(6, b.data + (tile * terms + term) * b.step, b.stride);                        \
-    _tile_dpbf16ps(acc, a_tile, 6);                                                           \
+// 64 rows of weights that can be loaded where they lie, and up to 16 tokens. The 16 rows of a tile are not neighbours
+// but 4 apart, and four such tiles follow one another: so memory sees 16 streams that run on from row to row. They are
+// asked for ahead of their turn; behind their end, at `next`.
+template <class Tiles, class Store>
+static inline void narrow_streams(const Tiles tiles, int first, int count, int terms, const Columns b, const uint8_t* next,
+                                  const Store& store) {
+  constexpr size_t kAhead = 512;
+  const size_t length = 4 * tiles.row_bytes;  // from stream to stream
+  const uint8_t* const weight = tiles.at(first, 0);
+  for (int i = 0; i < 4; ++i) {
+    _tile_zero(0);
+    for (int tile = 0; tile < count; ++tile) {
+      const size_t at = i * tiles.row_bytes + tile * Tiles::kRowBytes, then = at + kAhead;
+      const uint8_t* p = then < length || !next ? weight + then : next + (then - length);
+      for (int stream = 0; stream < 16; ++stream) __builtin_prefetch(p + stream * length);
+      _tile_loadd(4, weight + at, length);
+      for (int term = 0; term < terms; ++term) {
+        _tile_loadd(6, b.data + (tile * terms + term) * b.step, b.stride);
+        _tile_dpbf16ps(0, 4, 6);
+      }
+    }
+    store(first + i);
+  }
+}
+
+#define GPTOSS_NARROW_STEP(acc, a_tile, r)                              \
+  if (tile + 1 < count) make(tile + 1, r);                              \
+  _tile_loadd(a_tile, slot(tile, r), 64);                               \
+  if (next) {                                                           \
+    fetch_rows<Tiles>(next, tiles.row_bytes, 16 * r, tile);             \
+    fetch_rows<Tiles>(next, tiles.row_bytes, 16 * r + 8, tile);         \
+  }                                                                     \
+  for (int term = 0; term < terms; ++term) {                            \
+    _tile_loadd(6, b.data + (tile * terms + term) * b.step, b.stride);  \
+    _tile_dpbf16ps(acc, a_tile, 6);                                     \
   }
 
-// 64 rows and up to 16 tokens, for which weights are used once: A is made just before it is multiplied.
+// 64 rows and up to 16 tokens: tiles of A are made just before they are multiplied, for four sums, because one would
+// have to wait for itself.
 template <class Tiles>
-static inline void narrow_rows(const Tiles tiles, int first, int count, int terms, const Columns b, uint8_t* scratch,
+static inline void narrow_rows(const Tiles tiles, int first, int count, int terms, const Columns b, uint8_t* ring,
                                const uint8_t* next) {
   constexpr int kSlots = 4;
-  const auto slot = [&](int tile, int r) { return scratch + (tile % kSlots * 4 + r) * kTileBytes; };
+  const auto slot = [&](int tile, int r) { return ring + (tile % kSlots * 4 + r) * kTileBytes; };
   const auto make = [&](int tile, int r) {
     tiles.half(first + 16 * r, tile, slot(tile, r));
     tiles.half(first + 16 * r + 8, tile, slot(tile, r) + kTileBytes / 2);
   };
-  const bool in_place = Tiles::kInPlace && first + 64 <= tiles.rows && tiles.k % kTileK == 0;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  if (!in_place)
-    for (int r = 0; r < 4; ++r) make(0, r);
+  for (int r = 0; r < 4; ++r) make(0, r);
   for (int tile = 0; tile < count; ++tile) {
     GPTOSS_NARROW_STEP(0, 4, 0)
     GPTOSS_NARROW_STEP(1, 5, 1)
@@ -280,22 +305,29 @@ static inline void narrow_rows(const Tiles tiles, int first, int count, int term
     GPTOSS_NARROW_STEP(3, 5, 3)
   }
 }
+#undef GPTOSS_NARROW_STEP
 
 template <class Tiles>
 static inline void narrow(const Tiles tiles, const DotArgs& a) {
   const int count = (a.k + kTileK - 1) / kTileK, terms = a.exact ? 3 : 1;
-  uint8_t* scratch = (uint8_t*)a.scratch;
-  uint8_t* out = scratch + 16 * kTileBytes;
   const bool single = a.tokens == 1;
-  const Columns b = single ? Columns{(const uint8_t*)a.x[0], 4, 64} : Columns{(const uint8_t*)a.panel, 64, kTileBytes};
   const size_t stride = single ? 4 : 64;
+  const Columns b = single ? Columns{(const uint8_t*)a.x[0], 4, 64} : Columns{(const uint8_t*)a.panel, 64, kTileBytes};
+  uint8_t* ring = (uint8_t*)a.scratch;
+  uint8_t* out = ring + 16 * kTileBytes;
   configure_tiles(single ? 1 : kTileColumns);
   for (int first = 0; first < a.rows; first += 64) {
-    narrow_rows(tiles, first, count, terms, b, scratch, following(tiles, a, first, 64));
-    _tile_stored(0, out, stride);
-    _tile_stored(1, out + 16 * stride, stride);
-    _tile_stored(2, out + 32 * stride, stride);
-    _tile_stored(3, out + 48 * stride, stride);
+    const uint8_t* next = following(tiles, a, first, 64);
+    if (Tiles::kInPlace && first + 64 <= a.rows && a.k % kTileK == 0) {
+      narrow_streams(tiles, first, count, terms, b, next, [&](int row) {  // and every fourth from there
+        _tile_stored(0, out, stride);
+        for (int r = 0; r < 16; ++r)
+          for (int t = 0; t < a.tokens; ++t) a.y[t * a.y_stride + row + 4 * r] = ((const float*)(out + r * stride))[t];
+      });
+      continue;
+    }
+    narrow_rows(tiles, first, count, terms, b, ring, next);
+    store_sums<4>(out, stride);
     const int rows = a.rows - first < 64 ? a.rows - first : 64;
     if (single)
       __builtin_memcpy(a.y + first, out, rows * sizeof(float));
@@ -306,108 +338,118 @@ static inline void narrow(const Tiles tiles, const DotArgs& a) {
   _tile_release();
 }
 
-// One tile along k of 32 rows and 16 G tokens. `between(part)` is other work, in four parts: given in small portions
-// it is done while the products wait for the tile unit, given at once it would be done after them.
+// One tile along k of 16 rows and 16 G tokens. `between(0)`, `between(1)` is other work: given in portions it is done
+// while the products wait for the tile unit, given at once it would be done after them.
 template <int G, class Between>
 static inline void wide_step(const uint8_t* a, const uint8_t* b, size_t b_group, int terms, const Between& between) {
-  if constexpr (G == 3) {
-    for (int term = 0; term < terms; ++term, b += kTileBytes) {
-      _tile_loadd(6, a, 64);
-      _tile_loadd(7, b, 64);
-      _tile_dpbf16ps(0, 6, 7);
-      if (term == 0) between(0);
+  _tile_loadd(4, a, 64);
+  for (int term = 0; term < terms; ++term, b += kTileBytes) {
+    _tile_loadd(6, b, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    if (term == 0) between(0);
+    if constexpr (G > 1) {
       _tile_loadd(7, b + b_group, 64);
-      _tile_dpbf16ps(1, 6, 7);
-      _tile_loadd(7, b + 2 * b_group, 64);
-      _tile_dpbf16ps(2, 6, 7);
-      if (term == 0) between(1);
-      _tile_loadd(6, a + kTileBytes, 64);
-      _tile_dpbf16ps(5, 6, 7);
-      _tile_loadd(7, b + b_group, 64);
-      _tile_dpbf16ps(4, 6, 7);
-      if (term == 0) between(2);
-      _tile_loadd(7, b, 64);
-      _tile_dpbf16ps(3, 6, 7);
-      if (term == 0) between(3);
+      _tile_dpbf16ps(1, 4, 7);
     }
-  } else {
-    _tile_loadd(4, a, 64);
-    _tile_loadd(5, a + kTileBytes, 64);
-    for (int term = 0; term < terms; ++term, b += kTileBytes) {
-      _tile_loadd(6, b, 64);
-      _tile_dpbf16ps(0, 4, 6);
-      if (term == 0) between(0);
-      _tile_dpbf16ps(2, 5, 6);
-      if (term == 0) between(1);
-      if (G == 2) {
-        _tile_loadd(7, b + b_group, 64);
-        _tile_dpbf16ps(1, 4, 7);
-      }
-      if (term == 0) between(2);
-      if (G == 2) _tile_dpbf16ps(3, 5, 7);
-      if (term == 0) between(3);
+    if (G == 2 && term == 0) between(1);
+    if constexpr (G > 2) {
+      _tile_loadd(6, b + 2 * b_group, 64);
+      _tile_dpbf16ps(2, 4, 6);
+    }
+    if (G != 2 && term == 0) between(1);
+    if constexpr (G > 3) {
+      _tile_loadd(7, b + 3 * b_group, 64);
+      _tile_dpbf16ps(3, 4, 7);
     }
   }
 }
 
-// 32 rows and 16 G tokens over all of k; C stays in registers, A is made two steps ahead in L1. `out`: the tiles of
-// the upper 16 rows, then those of the lower.
+constexpr int kWideRows = 2;    // tiles of rows
+constexpr int kWideBlock = 6;   // tiles of B along k: with 64 tokens, and C of 32 rows, they stay in L1
+
+// 32 rows and 16 G tokens: blocks of k, so that the block's tiles of B are read from L2 for the first rows only. Tiles of
+// A are made two steps ahead, in the order in which they are used.
 template <int G, class Tiles>
-static inline void wide_columns(const Tiles tiles, int row, const uint8_t* next, uint8_t* ring, int count, int terms,
-                                const uint8_t* b, size_t b_group, uint8_t* out) {
+static inline void wide_columns(const Tiles tiles, int row, const uint8_t* next, int count, int terms, const uint8_t* b,
+                                size_t b_group, uint8_t* sums, uint8_t* ring) {
   constexpr int kAhead = 2, kSlots = 4;
-  const auto slot = [&](int tile) { return ring + tile % kSlots * 2 * kTileBytes; };
-  const auto half = [&](int tile, int part) { tiles.half(row + 8 * part, tile, slot(tile) + part * (kTileBytes / 2)); };
-  configure_tiles(kTileColumns);  // clears C
-  for (int tile = 0; tile < kAhead && tile < count; ++tile)
-    for (int part = 0; part < 4; ++part) half(tile, part);
-  for (int tile = 0; tile < count; ++tile)
-    wide_step<G>(slot(tile), b + (size_t)tile * terms * kTileBytes, b_group, terms, [&](int part) {
-      if (tile + kAhead < count) half(tile + kAhead, part);
-      if (next) tiles.fetch(next, 8 * part, tile);
-    });
-  if constexpr (G == 3) {
-    _tile_stored(0, out, 64);
-    _tile_stored(1, out + kTileBytes, 64);
-    _tile_stored(2, out + 2 * kTileBytes, 64);
-    _tile_stored(3, out + 3 * kTileBytes, 64);
-    _tile_stored(4, out + 4 * kTileBytes, 64);
-    _tile_stored(5, out + 5 * kTileBytes, 64);
-  } else {
-    _tile_stored(0, out, 64);
-    _tile_stored(2, out + G * kTileBytes, 64);
-    if (G == 2) {
-      _tile_stored(1, out + kTileBytes, 64);
-      _tile_stored(3, out + 3 * kTileBytes, 64);
+  const int length = terms == 1 ? kWideBlock : kWideBlock / 3;
+  struct {
+    int tile, row, begin, end;
+  } ahead = {0, 0, 0, length < count ? length : count};
+  int made = 0;
+  const auto half = [&](int part) {
+    tiles.half(row + 16 * ahead.row + 8 * part, ahead.tile, ring + made % kSlots * kTileBytes + part * (kTileBytes / 2));
+    if (next) fetch_rows<Tiles>(next, tiles.row_bytes, 16 * ahead.row + 8 * part, ahead.tile);
+  };
+  const auto advance = [&] {
+    ++made;
+    if (++ahead.tile < ahead.end) return;
+    ahead.tile = ahead.begin;
+    if (++ahead.row < kWideRows) return;
+    ahead.row = 0;
+    ahead.tile = ahead.begin = ahead.end;
+    ahead.end = ahead.end + length < count ? ahead.end + length : count;
+  };
+  for (int i = 0; i < kAhead; ++i) {
+    half(0);
+    half(1);
+    advance();
+  }
+  int used = 0;
+  for (int begin = 0; begin < count; begin += length) {
+    const int end = begin + length < count ? begin + length : count;
+    for (int r = 0; r < kWideRows; ++r) {
+      uint8_t* c = sums + 4 * r * kTileBytes;
+      if (begin == 0) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+      } else {
+        load_sums<G>(c);
+      }
+      for (int tile = begin; tile < end; ++tile, ++used) {
+        const bool more = ahead.tile < count;
+        wide_step<G>(ring + used % kSlots * kTileBytes, b + (size_t)tile * terms * kTileBytes, b_group, terms,
+                     [&](int part) {
+                       if (more) half(part);
+                     });
+        if (more) advance();
+      }
+      store_sums<G>(c);
     }
   }
 }
 
-// More than 16 tokens, 32 rows and up to 48 tokens at a time. A is made anew for each of these: tiles that had to
-// wait in L2 for the next tokens would cost more, because L2 has to bring those of B already.
+// More than 16 tokens, 64 of them at a time. A is made anew for each of these: tiles that had to wait in L2 for the next
+// tokens would cost more, because L2 has to bring those of B already.
 template <class Tiles>
 static inline void wide(const Tiles tiles, const DotArgs& a) {
   const int count = (a.k + kTileK - 1) / kTileK, terms = a.exact ? 3 : 1;
   const int groups = (a.tokens + kTileColumns - 1) / kTileColumns;
   const size_t group_bytes = (size_t)count * terms * kTileBytes;
-  uint8_t* out = (uint8_t*)a.scratch;
-  uint8_t* ring = out + 6 * kTileBytes;
-  for (int row = 0; row < a.rows; row += 32)
+  uint8_t* sums = (uint8_t*)a.scratch;
+  uint8_t* ring = sums + 4 * kWideRows * kTileBytes;
+  configure_tiles(kTileColumns);
+  for (int row = 0; row < a.rows; row += 16 * kWideRows)
     for (int group = 0, some; group < groups; group += some) {
       const int left = groups - group;
-      some = left == 3 || left > 4 ? 3 : left > 1 ? 2 : 1;
+      some = left == 5 || left == 6 ? 3 : left < 4 ? left : 4;
       const uint8_t* b = (const uint8_t*)a.panel + group * group_bytes;
-      const uint8_t* next = group == 0 ? following(tiles, a, row, 32) : nullptr;
-      if (some == 3)
-        wide_columns<3>(tiles, row, next, ring, count, terms, b, group_bytes, out);
-      else if (some == 2)
-        wide_columns<2>(tiles, row, next, ring, count, terms, b, group_bytes, out);
-      else
-        wide_columns<1>(tiles, row, next, ring, count, terms, b, group_bytes, out);
-      for (int i = 0; i < 2 * some; ++i) {
-        const int r = row + i / some * 16, t = (group + i % some) * kTileColumns;
-        if (r < a.rows) store_tile(out + i * kTileBytes, a.rows - r, a.tokens - t, a.y + t * a.y_stride + r, a.y_stride);
+      const uint8_t* next = group == 0 ? following(tiles, a, row, 16 * kWideRows) : nullptr;
+      switch (some) {
+        case 1: wide_columns<1>(tiles, row, next, count, terms, b, group_bytes, sums, ring); break;
+        case 2: wide_columns<2>(tiles, row, next, count, terms, b, group_bytes, sums, ring); break;
+        case 3: wide_columns<3>(tiles, row, next, count, terms, b, group_bytes, sums, ring); break;
+        case 4: wide_columns<4>(tiles, row, next, count, terms, b, group_bytes, sums, ring); break;
       }
+      for (int r = 0; r < kWideRows && row + 16 * r < a.rows; ++r)
+        for (int g = 0; g < some; ++g) {
+          const int t = (group + g) * kTileColumns;
+          store_tile(sums + (4 * r + g) * kTileBytes, a.rows - row - 16 * r, a.tokens - t,
+                     a.y + t * a.y_stride + row + 16 * r, a.y_stride);
+        }
     }
   _tile_release();
 }
