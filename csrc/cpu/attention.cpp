@@ -35,6 +35,14 @@ void append(const CpuState& s, uint8_t* page_head, int slot, const float* key, c
   for (int d = 0; d < dim; ++d) values[d] = convert(value[d]);
 }
 
+// On tiles keys are stored (64, key_dim), values (padded_dim, 64).
+void append_tiles(const CpuState& s, uint8_t* page_head, int slot, const float* key, const float* value) {
+  uint16_t* keys = reinterpret_cast<uint16_t*>(page_head);
+  uint16_t* values = keys + kPageTokens * s.key_dim + slot;
+  for (int d = 0; d < s.config.head_dim; ++d) keys[slot * s.key_dim + d] = float_to_bf16(key[d]);
+  for (int d = 0; d < s.config.head_dim; ++d) values[d * kPageTokens] = float_to_bf16(value[d]);
+}
+
 struct Softmax {  // running sums of the queries of one tile
   float *m, *l, *acc;
 
@@ -72,12 +80,41 @@ struct TileAttention {
 
   void gather_queries() const {
     const size_t n = static_cast<size_t>(group()) * s.config.head_dim;
+    float* q = s.tile_attention ? scratch.q + attn_columns_bytes(s.tile_queries, s.config.head_dim) / sizeof(float) : scratch.q;
     for (int i = 0; i < tile.count; ++i)
-      std::memcpy(scratch.q + i * n, s.qkv + static_cast<size_t>(tile.first + i) * qkv_stride() + head * n, n * sizeof(float));
+      std::memcpy(q + i * n, s.qkv + static_cast<size_t>(tile.first + i) * qkv_stride() + head * n, n * sizeof(float));
+    if (s.tile_attention) kernels.attn_columns(q, queries(), s.config.head_dim, scratch.q);
+  }
+
+  void run_split_on_tiles(int first, int last, const Softmax& sums) const {
+    const int32_t* pages = s.page_table(layer, s.sequence[tile.first]);
+    const uint8_t* page[kSplitPages];
+    for (int i = first; i < last; ++i) page[i - first] = s.keys(pages[i], layer, head);
+    int* visible_first = scratch.visible;
+    int* visible_last = scratch.visible + s.tile_queries;
+    for (int i = 0; i < tile.count; ++i) {
+      const int position = s.position[tile.first + i], start = first * kPageTokens;
+      std::fill_n(visible_first + i * group(), group(), first_key(position) - start);
+      std::fill_n(visible_last + i * group(), group(), position + 1 - start);
+    }
+    kernels.attn_split({.q = scratch.q,
+                        .queries = queries(),
+                        .head_dim = s.config.head_dim,
+                        .padded_dim = s.padded_dim,
+                        .page = page,
+                        .pages = last - first,
+                        .scale = 1.0f / std::sqrt(static_cast<float>(s.config.head_dim)),
+                        .first = visible_first,
+                        .last = visible_last,
+                        .m = sums.m,
+                        .l = sums.l,
+                        .acc = sums.acc,
+                        .scratch = scratch.attn});
   }
 
   // Sums of the pages [first, last) of one split.
   void run_split(int first, int last, const Softmax& sums) const {
+    if (s.tile_attention) return run_split_on_tiles(first, last, sums);
     sums.clear(queries(), s.padded_dim);
     const int32_t* pages = s.page_table(layer, s.sequence[tile.first]);
     int* visible_first = scratch.visible;
@@ -184,7 +221,9 @@ void CpuBackend::rotate_append(CpuState& s, const CpuLayer& layer, int tokens) {
       const float* key = q + q_size + h * c.head_dim;
       const float* value = key + kv_size;
       uint8_t* to = s.keys(page, layer, h);
-      if (options_.kv_dtype == KvDType::bf16)
+      if (s.tile_attention)
+        append_tiles(s, to, slot, key, value);
+      else if (options_.kv_dtype == KvDType::bf16)
         append<uint16_t>(s, to, slot, key, value, float_to_bf16);
       else
         append<float>(s, to, slot, key, value, [](float x) { return x; });

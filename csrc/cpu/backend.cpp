@@ -72,6 +72,7 @@ void set_shape(CpuState& s, const Config& c, const Limits& limits, const Kernels
   s.config = c;
   s.limits = limits;
   s.padded_dim = static_cast<int>(round_up(c.head_dim, kMaxLanes));
+  s.key_dim = static_cast<int>(round_up(c.head_dim, kPackGroup));
   s.tile_tokens = std::max(1, kTileQueries / c.group_size());
   s.tile_queries = s.tile_tokens * c.group_size();
   // Enough pieces that all threads share one long sequence; a few per thread, to be balanced.
@@ -161,7 +162,8 @@ void arrange(CpuState& s, Arena& arena) {
   for (Scratch& scratch : s.scratch) {
     arena.take(scratch.y, product_rows * kTaskRows);
     arena.take(scratch.dot, dot_scratch_floats(longest));
-    arena.take(scratch.q, static_cast<size_t>(s.tile_queries) * c.head_dim);
+    arena.take(scratch.q, static_cast<size_t>(s.tile_queries) * c.head_dim +
+                              (s.tile_attention ? attn_columns_bytes(s.tile_queries, c.head_dim) / sizeof(float) : 0));
     arena.take(scratch.ml, 4 * static_cast<size_t>(s.tile_queries));
     arena.take(scratch.acc, 2 * static_cast<size_t>(s.tile_queries) * s.padded_dim);
     arena.take(scratch.attn, attn_scratch_floats(s.padded_dim));
@@ -266,12 +268,14 @@ Weight CpuBackend::dense(const Tensor& matrix, const std::string& name, std::vec
 size_t CpuBackend::page_bytes(const Config& c) const {
   const size_t element = options_.kv_dtype == KvDType::f32 ? sizeof(float) : sizeof(uint16_t);
   const size_t layers = std::max(c.layers_of(LayerType::full_attention), c.layers_of(LayerType::sliding_attention));
+  const size_t key_dim = tile_attention() ? round_up(c.head_dim, kPackGroup) : c.head_dim;
   const size_t padded_dim = round_up(c.head_dim, kMaxLanes);
-  return layers * c.num_key_value_heads * kPageTokens * (c.head_dim + padded_dim) * element;
+  return layers * c.num_key_value_heads * kPageTokens * (key_dim + padded_dim) * element;
 }
 
 StateBytes CpuBackend::plan(const Config& c, const Limits& limits) const {
   CpuState shape;
+  shape.tile_attention = tile_attention();
   set_shape(shape, c, limits, kernels_, options_.precision, pool_.threads());
   Arena activations(nullptr), logits(nullptr);
   arrange(shape, activations);
@@ -284,6 +288,7 @@ StateBytes CpuBackend::plan(const Config& c, const Limits& limits) const {
 std::unique_ptr<State> CpuBackend::state(const Config& c, const Limits& limits) {
   const StateBytes bytes = plan(c, limits);
   auto s = std::make_unique<CpuState>();
+  s->tile_attention = tile_attention();
   set_shape(*s, c, limits, kernels_, options_.precision, pool_.threads());
   s->rope = make_rope(c);
   s->products.resize(static_cast<size_t>(c.num_local_experts));

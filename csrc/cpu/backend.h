@@ -62,6 +62,11 @@ class CpuBackend : public Backend {
   // A matrix of attention or the unembedding, in the form that was asked for.
   Weight dense(const Tensor& matrix, const std::string& name, std::vector<Memory>& copies);
 
+  // Where queries and cache are bf16 and there are tiles, attention is on tiles, and pages are laid out for it.
+  bool tile_attention() const {
+    return kernels_.attn_split && options_.precision == Precision::fast && options_.kv_dtype == KvDType::bf16;
+  }
+
   BackendOptions options_;
   std::vector<TensorError> errors_;
   const Kernels& kernels_;

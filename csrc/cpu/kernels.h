@@ -80,7 +80,32 @@ struct AttnPageArgs {
   float* scratch;        // attn_scratch_floats(padded_dim)
 };
 constexpr int kAttnTile = 6;  // queries that are computed together
-static constexpr size_t attn_scratch_floats(int padded_dim) { return kAttnTile * (64 + static_cast<size_t>(padded_dim)); }
+static constexpr size_t attn_scratch_floats(int padded_dim) {
+  const size_t page = kAttnTile * (64 + static_cast<size_t>(padded_dim));
+  const size_t tiles = 6 * kTileBytes / sizeof(float) + (16 + 16 + 32) * static_cast<size_t>(padded_dim);
+  return page > tiles ? page : tiles;
+}
+
+// Attention on tiles, of bf16 keys and values: one KV head and the pages of one split, from nothing. A page holds keys
+// (64, head_dim in whole 32s), the padding 0, and values (padded_dim, 64).
+struct AttnSplitArgs {
+  const void* q;               // Kernels::attn_columns of the queries
+  int queries;
+  int head_dim;
+  int padded_dim;
+  const uint8_t* const* page;  // (pages)
+  int pages;
+  float scale;
+  const int* first;            // (queries) visible slots [first, last), counted from the first page's on
+  const int* last;
+  float* m;                    // (queries), (queries), (queries, padded_dim): as in AttnPageArgs, written
+  float* l;
+  float* acc;
+  float* scratch;              // attn_scratch_floats(padded_dim)
+};
+static constexpr size_t attn_columns_bytes(int queries, int head_dim) {
+  return round_up(queries, kTileColumns) / kTileColumns * (round_up(head_dim, kPackGroup) / kPackGroup) * kTileBytes;
+}
 
 struct Kernels {
   const char* name;
@@ -115,6 +140,8 @@ struct Kernels {
   // bf16 weights (not the transposed, where there are no tiles) and terms of activations below 2^-126 count as 0.
   bool flushes_subnormals;
   float (*tile_multiply_add)(long iterations, long* flops);  // else null
+  void (*attn_columns)(const float* q, int queries, int head_dim, void* to);  // else null, as attn_split
+  void (*attn_split)(const AttnSplitArgs&);
 
   // Whether packed activations are bf16 terms in their order, one where rounded and else three, the smallest first.
   bool packs_terms() const { return group_floats_rounded < kPackGroup; }
@@ -126,7 +153,7 @@ struct Kernels {
 #define GPTOSS_KERNELS(isa)                                                                                   \
   {#isa,            isa::kLanes,      isa::dot_bf16,  isa::dot_mxfp4,   isa::dot_int8, isa::dot_bf16_transposed, \
    isa::attn_page,  isa::attn_merge,  isa::attn_finish, isa::sum_squares, kPackGroup, kPackGroup, isa::pack,   \
-   isa::swiglu_pack, isa::read_sum,   isa::multiply_add, nullptr, false, nullptr}
+   isa::swiglu_pack, isa::read_sum,   isa::multiply_add, nullptr, false, nullptr, nullptr, nullptr}
 
 // The tables of the ISA files; null where not compiled for this architecture.
 extern const Kernels* const kBaseline;

@@ -11,6 +11,7 @@ namespace amx {
 namespace {  // or a member function that is not inlined could be the copy that the linker keeps
 #include "kernels.inl"
 #include "tiles.inl"
+#include "tiles_attention.inl"
 }  // namespace
 }  // namespace amx
 
@@ -32,7 +33,9 @@ static const Kernels table = {.name = "amx",
                               .multiply_add = amx::multiply_add,
                               .panel = amx::tile_panel,
                               .flushes_subnormals = true,
-                              .tile_multiply_add = amx::tile_multiply_add};
+                              .tile_multiply_add = amx::tile_multiply_add,
+                              .attn_columns = amx::attn_columns,
+                              .attn_split = amx::attn_split};
 const Kernels* const kAmx = &table;
 
 }  // namespace gptoss::cpu

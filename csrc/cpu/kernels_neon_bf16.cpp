@@ -30,7 +30,9 @@ static const Kernels table = {.name = "neon_bf16",
                               .multiply_add = neon_bf16::multiply_add,
                               .panel = nullptr,
                               .flushes_subnormals = true,
-                              .tile_multiply_add = nullptr};
+                              .tile_multiply_add = nullptr,
+                              .attn_columns = nullptr,
+                              .attn_split = nullptr};
 const Kernels* const kNeonBf16 = &table;
 
 }  // namespace gptoss::cpu

@@ -40,7 +40,8 @@ struct AttentionCase {
         scale(2 / std::sqrt(static_cast<float>(dim))) {
     Random random(seed);
     const auto stored = [&](float x) { return bf16 ? gptoss::round_to_bf16(x) : x; };
-    for (int i = 0; i < queries * dim; ++i) q.push_back(random.normal());
+    // On tiles queries are bf16 where the cache is and weights are.
+    for (int i = 0; i < queries * dim; ++i) q.push_back(bf16 && round ? gptoss::round_to_bf16(random.normal()) : random.normal());
     for (int i = 0; i < kPages * kSlots * dim; ++i) keys.push_back(stored(random.normal()));
     for (int i = 0; i < kPages * kSlots * dim; ++i) values.push_back(stored(random.normal()));
     for (int i = 0; i < queries; ++i) sinks.push_back(2 * random.normal());
@@ -53,6 +54,9 @@ struct AttentionCase {
   bool sees(int query, int page, int slot) const {
     return slot >= first(query, page) && slot < last(query, page);
   }
+
+  int from(int query) const { return position(query) - geometry.window + 1; }
+  int to(int query) const { return position(query) + 1; }
 
  private:
   int position(int query) const { return geometry.position + query / geometry.group; }
@@ -95,6 +99,30 @@ struct Page {
   }
 };
 
+// The same as attention on tiles reads it: keys (64, dim in whole 32s), values (padded dim, 64); keys' padding is 0.
+struct TilePage {
+  Fenced<uint8_t> bytes;
+
+  TilePage(const AttentionCase& c, int page, const std::vector<int>& of, int padded)
+      : bytes(static_cast<size_t>(kSlots) * 2 * ((c.head_dim + 31) / 32 * 32 + padded)) {
+    const int key_dim = (c.head_dim + 31) / 32 * 32;
+    for (int slot = 0; slot < kSlots; ++slot) {
+      const bool seen =
+          std::any_of(of.begin(), of.end(), [&](int query) { return c.sees(query, page, slot); });
+      for (int d = 0; d < std::max(key_dim, padded); ++d) {
+        const size_t at = (static_cast<size_t>(page) * kSlots + slot) * c.head_dim + d;
+        const bool real = d < c.head_dim;
+        if (d < key_dim) set(slot * key_dim + d, !real ? 0 : seen ? c.keys[at] : NAN);
+        if (d < padded) set(kSlots * key_dim + d * kSlots + slot, !real ? 0 : seen ? c.values[at] : NAN);
+      }
+    }
+  }
+  void set(int i, float x) {
+    const uint16_t half = gptoss::float_to_bf16(x);
+    std::memcpy(bytes.data() + 2 * i, &half, sizeof half);
+  }
+};
+
 inline std::vector<Attended> attend(const Kernels& kernels, const AttentionCase& c,
                                     const std::vector<int>& of) {
   const int n = static_cast<int>(of.size()), padded = (c.head_dim + 15) / 16 * 16;
@@ -111,9 +139,39 @@ inline std::vector<Attended> attend(const Kernels& kernels, const AttentionCase&
   for (int i = 0; i < n; ++i) std::copy_n(&c.q[of[i] * c.head_dim], c.head_dim, &q[i * c.head_dim]);
 
   Sums total(n, padded);
+  const bool tiles = kernels.attn_split && c.bf16 && c.round;
+  Fenced<uint8_t> columns(gptoss::cpu::attn_columns_bytes(n, c.head_dim));
+  if (tiles) kernels.attn_columns(q.data(), n, c.head_dim, columns.data());
+
   for (int start = 0; start < kPages; start += kPagesOfSplit) {
     Sums split(n, padded);
-    for (int page = start; page < start + kPagesOfSplit; ++page) {
+    if (tiles) {
+      std::vector<std::unique_ptr<TilePage>> pages;
+      std::vector<const uint8_t*> page;
+      std::vector<int> first, last;
+      for (int i = 0; i < kPagesOfSplit; ++i) {
+        pages.push_back(std::make_unique<TilePage>(c, start + i, of, padded));
+        page.push_back(pages.back()->bytes.data());
+      }
+      for (int query : of) {
+        first.push_back(c.from(query) - start * kSlots);
+        last.push_back(c.to(query) - start * kSlots);
+      }
+      kernels.attn_split({.q = columns.data(),
+                          .queries = n,
+                          .head_dim = c.head_dim,
+                          .padded_dim = padded,
+                          .page = page.data(),
+                          .pages = kPagesOfSplit,
+                          .scale = c.scale,
+                          .first = first.data(),
+                          .last = last.data(),
+                          .m = split.m.data(),
+                          .l = split.l.data(),
+                          .acc = split.acc.data(),
+                          .scratch = scratch.data()});
+    }
+    for (int page = start; page < start + kPagesOfSplit && !tiles; ++page) {
       const Page cache(c, page, of, padded);
       std::vector<int> first, last;
       for (int query : of) {
