@@ -38,7 +38,11 @@ class TwoDevices : public Backend {
   size_t page_bytes(const Config& c) const override { return attention_->page_bytes(c); }
   StateBytes plan(const Config& c, const Limits& limits) const override {
     const StateBytes a = attention_->plan(c, limits), e = experts_->plan(c, without_cache(limits));
-    return {a.kv + e.kv, a.activations + e.activations, a.logits + e.logits, a.kept + e.kept};
+    return {.weights = a.weights + e.weights,
+            .kv = a.kv + e.kv,
+            .activations = a.activations + e.activations,
+            .logits = a.logits + e.logits,
+            .kept = a.kept + e.kept};
   }
   std::unique_ptr<State> state(const Config& c, const Limits& limits) override {
     auto both = std::make_unique<BothStates>();
