@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from bench.kernels import Bench, Case, Settings
 from gptoss_native import ops
-from gptoss_native.bench.measure import Ceilings
+from gptoss_native.bench.kernel_cases import Bench, Case, Settings
+from gptoss_native.bench.kernels import device_ceilings
 
 pytest.importorskip("pytest_benchmark")
 DEVICE = os.environ.get("GPTOSS_BACKEND") or "cpu"
@@ -40,8 +40,7 @@ def test_kernel(benchmark: Any, bench: Bench, number: int) -> None:
     operations, times = case.prepare(), list[float]()
     benchmark.pedantic(lambda: times.extend(bench.lab.time(operations, 1)), rounds=5, warmup_rounds=1)
     seconds = sorted(times[1:])[len(times) // 2 - 1] / len(operations)
-    ceilings = Ceilings(bench.lab.read_bandwidth(256 << 20, 0.05), bench.lab.fma_rate(0.02),
-                        bench.lab.matrix_rate(0.02) or None)
+    ceilings = device_ceilings(bench.lab)
     benchmark.extra_info |= {
         "device": f"{bench.lab.name}: {bench.lab.detail}", "microseconds": 1e6 * seconds,
         "GB/s": case.cost.bytes / seconds / 1e9, "TFLOP/s": case.cost.flops / seconds / 1e12,

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <numeric>
 #include <optional>
 
 #include "backends.h"
@@ -307,10 +308,15 @@ Prepared moe_down(const LabPointer& lab, const ArrayPointer& h, const ArrayPoint
 }
 
 Prepared attention(const LabPointer& lab, const ArrayPointer& q, const ArrayPointer& k, const ArrayPointer& v,
-                   const ArrayPointer& sinks, const ArrayPointer& attn, const ArrayPointer& lse, int tokens, int keys,
-                   int heads, int kv_heads, int head_dim, int window, StreamHandle stream) {
-  if (keys < tokens || window < 0 || kv_heads < 1 || heads % kv_heads != 0 || head_dim % 2 != 0 || head_dim > 128)
-    refuse("attention: sizes that do not fit together");
+                   const ArrayPointer& sinks, const ArrayPointer& attn, const ArrayPointer& lse,
+                   const std::vector<int32_t>& query_counts, const std::vector<int32_t>& key_counts, int heads,
+                   int kv_heads, int head_dim, int window, StreamHandle stream) {
+  bool fits = !query_counts.empty() && query_counts.size() == key_counts.size() && window >= 0 && kv_heads >= 1 &&
+              heads % kv_heads == 0 && head_dim % 2 == 0 && head_dim <= 128;
+  for (size_t i = 0; fits && i < query_counts.size(); ++i) fits = query_counts[i] >= 1 && key_counts[i] >= query_counts[i];
+  const int64_t tokens = std::accumulate(query_counts.begin(), query_counts.end(), int64_t{0});
+  const int64_t keys = std::accumulate(key_counts.begin(), key_counts.end(), int64_t{0});
+  if (!fits) refuse("attention: sizes that do not fit together");
   Operands in(lab, stream);
   return in.make(&Ops::attention,
                  AttentionOp{.q = in.get<float>("q", q, "float32", product({tokens, heads, head_dim})),
@@ -319,8 +325,11 @@ Prepared attention(const LabPointer& lab, const ArrayPointer& q, const ArrayPoin
                              .sinks = in.get<uint16_t>("sinks", sinks, "bfloat16", product({heads})),
                              .attn = in.get<float>("attn", attn, "float32", product({tokens, heads, head_dim})),
                              .lse = in.get<float>("lse", lse, "float32", product({tokens, heads})),
-                             .tokens = tokens,
-                             .keys = keys,
+                             .query_counts = query_counts.data(),
+                             .key_counts = key_counts.data(),
+                             .sequences = static_cast<int>(query_counts.size()),
+                             .tokens = static_cast<int>(tokens),
+                             .keys = static_cast<int>(keys),
                              .heads = heads,
                              .kv_heads = kv_heads,
                              .head_dim = head_dim,
@@ -524,8 +533,8 @@ void bind_ops(py::module_& m) {
            py::arg("weight"), py::arg("y"), py::arg("tokens"), py::arg("chosen"), py::arg("experts"), py::arg("rows"),
            py::arg("k"), stream)
       .def("attention", &attention, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("sinks"), py::arg("attn"),
-           py::arg("lse"), py::arg("tokens"), py::arg("keys"), py::arg("heads"), py::arg("kv_heads"), py::arg("head_dim"),
-           py::arg("window"), stream)
+           py::arg("lse"), py::arg("query_counts"), py::arg("key_counts"), py::arg("heads"), py::arg("kv_heads"),
+           py::arg("head_dim"), py::arg("window"), stream)
       .def("rms_norm", &rms_norm, py::arg("x"), py::arg("gain"), py::arg("y"), py::arg("tokens"), py::arg("size"),
            py::arg("eps"), stream)
       .def("rope", &rope, py::arg("x"), py::arg("position"), py::arg("inv_freq"), py::arg("concentration"), py::arg("y"),

@@ -53,14 +53,19 @@ struct MoeDownOp {
   int tokens = 0, chosen = 1;
 };
 
-// attn (tokens, heads, head_dim), lse (tokens, heads): the last `tokens` of `keys` positions attend to those up to
-// their own, or to the last `window` of these.
+// attn (tokens, heads, head_dim), lse (tokens, heads): of each sequence, the last `query_counts` of its `key_counts`
+// positions attend to those up to their own, or to the last `window` of these. Sequences lie one behind the other, in
+// q as in k and v; see ragged.h.
 struct AttentionOp {
   const float* q = nullptr;                  // (tokens, heads, head_dim)
   const float *k = nullptr, *v = nullptr;    // (keys, kv_heads, head_dim)
   const uint16_t* sinks = nullptr;           // (heads)
   float *attn = nullptr, *lse = nullptr;
-  int tokens = 0, keys = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  // (sequences), on the host, read while the operation is prepared; from 1, and no fewer keys than queries
+  const int32_t *query_counts = nullptr, *key_counts = nullptr;
+  int sequences = 0;
+  int tokens = 0, keys = 0;  // of all sequences
+  int heads = 0, kv_heads = 0, head_dim = 0;
   int window = 0;  // 0: all
 };
 

@@ -14,13 +14,13 @@ import pytest
 
 import gptoss_native
 from gptoss_native import Config
+from gptoss_native.bench import kernel_costs
 from gptoss_native.bench.costs import Cost, Model
 from gptoss_native.bench.measure import Ceilings, Probe, Row, Spread, compare
 from gptoss_native.bench.regressions import compare_results
 from gptoss_native.bench.report import read_json, write_json
 from gptoss_native.cli import main
 from make_checkpoint import PRESETS, hf_config
-from native_build import ROOT
 from shapes import DEFAULT
 
 QUICK = ("--rounds", "2", "--tokens", "1,8", "--prefill", "16", "--contexts", "0,40", "--batches", "1,3", "--probe-megabytes", "4",
@@ -245,17 +245,41 @@ def test_a_folder_without_a_checkpoint_is_one_line(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.slow
-def test_kernels_one_by_one(tmp_path: Path) -> None:
+def test_kernels_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "kernels.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.kernels", "--only", "attention,rms_norm,route,swiglu,rope,mxfp4_linear", "--tokens", "1",
-         "--contexts", "70", "--experts", "8", "--rounds", "2", "--rotate-megabytes", "1", "--json", str(target)],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    sizes = ["--tokens", "1", "--contexts", "70", "--experts", "8", "--rounds", "2", "--rotate-megabytes", "1"]
+    assert main(["bench", "--kernels", "attention,rms_norm,route,swiglu,rope,mxfp4_linear", *sizes, "--json", str(target)]) == 0
+    printed = capsys.readouterr().out
     _, rows = read_json(target)
-    names = ["mxfp4_linear", "attention", "attention (window)", "rms_norm", "swiglu", "rope", "route"]
+    names = ["mxfp4_linear", "attention", "attention (window)", "attention (8 sequences)", "rms_norm", "swiglu", "rope", "route"]
     assert [row.name for row in rows] == names
     assert all(row.seconds.low > 0 and row.percent and row.percent.median > 0 and row.cost.bytes > 0 for row in rows)
-    assert all(f"| {name} " in done.stdout for name in names)
+    assert all(f"| {name} " in printed for name in names)
     [attention] = [row for row in rows if row.name == "attention"]
-    assert attention.cost == Cost(70 * 2 * 8 * 64 * 2 + 2 * 64 + 4 * 64 * (2 * 64 + 1), 4 * 64 * 64 * 70)
+    one_token = 2 * 64 + 4 * 64 * (2 * 64 + 1)
+    assert attention.cost == Cost(70 * 2 * 8 * 64 * 2 + one_token, 4 * 64 * 64 * 70)
+    assert main(["bench", "--show", str(target)]) == 0 and printed.partition("###")[2] in capsys.readouterr().out
+    assert main(["bench", "--compare", str(target), str(target)]) == 0
+
+
+def test_what_a_kernel_must_read_and_compute() -> None:
+    """By hand: two sequences of which a window hides the beginning, and two experts of which each is read once."""
+    cost = kernel_costs.attention([1, 2], [200, 3], heads=4, kv_heads=2, head_dim=16, window=128, kv_dtype="bf16")
+    assert cost == Cost(2 * 2 * 16 * 2 * (128 + 3) + 2 * 4 + 4 * 3 * 4 * 33, 4 * 4 * 16 * (128 + 2 + 3))
+    assert kernel_costs.moe_up(3, 2, 64, 96, experts=2) == Cost(2 * (64 * 96 * 17 // 32 + 2 * 64) + 4 * 3 * (96 + 64), 2 * 6 * 64 * 96)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--kernels", "matmul"], "there is no kernel 'matmul'; there are linear"),
+    (["prefill", "--kernels"], "--kernels needs no model"),
+    (["--minutes", "2"], "--minutes is for --kernels"),
+    (["--kernels", "--model", "demo"], "--kernels needs no model"),
+])  # fmt: skip
+def test_wrong_arguments_of_kernels(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_kernels_of_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--kernels", "--device", "abacus"]) == 1
+    assert "is not a device of this package" in capsys.readouterr().err

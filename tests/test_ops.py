@@ -176,6 +176,34 @@ def test_attention(lab: Lab, precision: str) -> None:
         assert np.abs(lse - want_lse).max() <= limits["lse"].largest
 
 
+RAGGED = [  # query lengths, key lengths, heads, kv_heads, head_dim, window
+    ([1, 1, 1], [9, 200, 65], 4, 2, 32, None), ([3, 1, 64, 2], [3, 130, 64, 70], 2, 1, 16, None),
+    ([1, 5, 1], [140, 5, 129], 4, 4, 16, 128), ([2, 1], [300, 1], 2, 2, 24, 3)]
+LONG_RAGGED = [([1, 1, 1, 1], [1100, 17, 2100, 1024], 8, 1, 64, None), ([40, 1, 100], [700, 1500, 100], 16, 2, 64, 128)]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_attention_of_several_sequences(lab: Lab, precision: str) -> None:
+    """Each as the oracle has it, and bit for bit as it is alone."""
+    rng = np.random.default_rng(19)
+    fast = precision == "fast"
+    rounding: dict[str, Any] = {"precision": precision, "kv_dtype": "bf16" if fast else "f32"}
+    for queries, cached, heads, kv_heads, dim, window in RAGGED + ([] if lab.small else LONG_RAGGED):
+        q, sinks = normal(rng, sum(queries), heads, dim, scale=2), bf16(rng, heads)
+        k, v = normal(rng, sum(cached), kv_heads, dim), normal(rng, sum(cached), kv_heads, dim)
+        lengths: dict[str, Any] = {"query_lengths": queries, "key_lengths": cached}
+        attn, lse = lab.attention(q, k, v, sinks, window=window, **lengths, **rounding)
+        want, want_lse = oracle.attention(q, k, v, sinks, window=window, rounded=fast, bf16_kv=fast, **lengths)
+        limits = tolerances.SAME_ROUNDINGS if fast else tolerances.EXACT
+        tolerances.check(attn, want, limits["attention"])
+        assert np.abs(lse - want_lse).max() <= limits["lse"].largest
+        query, key = np.cumsum([0, *queries]), np.cumsum([0, *cached])
+        for i in range(len(queries)) if not lab.small else [1]:
+            of, at = slice(query[i], query[i + 1]), slice(key[i], key[i + 1])
+            alone, lse_alone = lab.attention(q[of], k[at], v[at], sinks, window=window, **rounding)
+            assert np.array_equal(alone, attn[of]) and np.array_equal(lse_alone, lse[of]), i
+
+
 def test_attention_of_a_token_alone_is_that_of_the_token_in_a_prefill(lab: Lab) -> None:
     rng = np.random.default_rng(6)
     keys = 200 if lab.small else 1030  # test_gpu_device.py has the splits of long contexts
@@ -434,6 +462,16 @@ def test_wrong_heads_draws_and_tables_are_named() -> None:
     q, k, sinks = normal(rng, 3, 4, 16), normal(rng, 8, 2, 16), bf16(rng, 4)
     rejected(ValueError, r"v: expected the shape \(keys = 8, kv_heads = 2, head_dim = 16\)", ops.attention, q, k, k[:7].copy(), sinks)
     rejected(ValueError, "k: expected at least as many keys as queries, 3, found 2", ops.attention, q, k[:2].copy(), k[:2].copy(), sinks)
+    several = {"query_lengths": [1, 2], "key_lengths": [3, 5]}
+    rejected(ValueError, "expected both or neither", ops.attention, q, k, k, sinks, query_lengths=[3])
+    rejected(ValueError, "expected one of each for a sequence, found 2 and 1", ops.attention, q, k, k, sinks, **several | {"key_lengths": [8]})
+    rejected(ValueError, "query_lengths: expected lengths that add up to 3, found 4", ops.attention, q, k, k, sinks,
+             **several | {"query_lengths": [2, 2]})
+    rejected(ValueError, "key_lengths: expected lengths that add up to 8, found 7", ops.attention, q, k, k, sinks,
+             **several | {"key_lengths": [2, 5]})
+    rejected(ValueError, "found 1 for 2 of sequence 1", ops.attention, q, k, k, sinks, **several | {"key_lengths": [7, 1]})
+    rejected(ValueError, "each of query_lengths must be at least 1, not 0", ops.attention, q, k, k, sinks, **several | {"query_lengths": [0, 3]})
+    rejected(TypeError, "each of key_lengths must be an integer", ops.attention, q, k, k, sinks, **several | {"key_lengths": [3.0, 5]})
     rejected(ValueError, "heads: expected a multiple of kv_heads = 3", ops.attention, q, *[normal(rng, 8, 3, 16)] * 2, sinks)
     rejected(ValueError, "window: expected 1 to", ops.attention, q, k, k, sinks, window=0)
     wide = normal(rng, 3, 4, 130)

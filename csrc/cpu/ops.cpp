@@ -9,6 +9,7 @@
 
 #include "../numeric.h"
 #include "../quantize.h"
+#include "../ragged.h"
 #include "backend.h"
 #include "ceilings.h"
 #include "packed.h"
@@ -159,21 +160,23 @@ class CpuOps : public Ops {
       c.layer_types = {LayerType::sliding_attention};
       c.sliding_window = a.window;
     }
-    Limits limits = limits_of(std::max(a.tokens, std::min(a.keys, kChunk)));
-    limits.max_context = a.keys;
-    limits.pages = limits.table_pages();
+    Limits limits = limits_of(step_tokens(a, kChunk));
+    limits.max_context = longest(a);
+    limits.max_sequences = a.sequences;
+    limits.pages = page_count(a);
     HostLayer host = empty_layer();
     host.sinks = view(a.sinks, DType::bf16, {a.heads});
     Made op = make(c, limits);
     op->layer = device_.load(c, host);
     op->layer->type = c.layer_types[0];
     CpuState& s = *op->s;
-    for (int page = 0; page < limits.pages; ++page) s.full_pages[page] = s.window_pages[page] = page;
+    const std::vector<int32_t> tables = page_tables(a, limits.table_pages());
+    std::copy(tables.begin(), tables.end(), s.full_pages);
+    std::copy(tables.begin(), tables.end(), s.window_pages);
     prepare_angles(*op, limits.max_tokens, nullptr);
-    for (int first = 0; first < a.keys - a.tokens; first += kChunk)
-      append(*op, a, first, std::min(kChunk, a.keys - a.tokens - first), false);
-    append(*op, a, a.keys - a.tokens, a.tokens, true);
-    op->batch = {.tokens = a.tokens, .sequences = 1, .rows = 0, .samples = 0};
+    for (const Segment& segment : cached_segments(a, kChunk)) append(*op, a, {segment}, false);
+    append(*op, a, query_segments(a), true);
+    op->batch = {.tokens = a.tokens, .sequences = a.sequences, .rows = 0, .samples = 0};
     device_.embed(s, op->ends, op->batch);  // finds the tiles of queries
     s.attn = a.attn;
     s.lse = a.lse;
@@ -349,18 +352,21 @@ class CpuOps : public Ops {
     op.batch.tokens = tokens;
     device_.embed(s, op.ends, op.batch);
   }
-  // Keys and values of positions [first, first + count) go to their pages; q is that of these positions, or absent.
-  void append(CpuOperation& op, const AttentionOp& a, int first, int count, bool with_q) {
+  // Keys and values go to their pages, in one step; q is that of these positions, or absent.
+  void append(CpuOperation& op, const AttentionOp& a, const std::vector<Segment>& segments, bool with_q) {
     CpuState& s = *op.s;
     const size_t q_size = s.config.q_size(), kv_size = s.config.kv_size();
-    for (int i = 0; i < count; ++i) {
-      float* row = s.qkv + i * (q_size + 2 * kv_size);
-      if (with_q) std::memcpy(row, a.q + i * q_size, q_size * sizeof(float));
-      std::memcpy(row + q_size, a.k + (first + i) * kv_size, kv_size * sizeof(float));
-      std::memcpy(row + q_size + kv_size, a.v + (first + i) * kv_size, kv_size * sizeof(float));
-      s.position[i] = first + i;
-    }
-    device_.rotate_append(s, static_cast<const CpuLayer&>(*op.layer), count);
+    int token = 0;
+    for (const Segment& segment : segments)
+      for (int i = 0; i < segment.count; ++i, ++token) {
+        float* row = s.qkv + token * (q_size + 2 * kv_size);
+        if (with_q) std::memcpy(row, a.q + (segment.query + i) * q_size, q_size * sizeof(float));
+        std::memcpy(row + q_size, a.k + (segment.key + i) * kv_size, kv_size * sizeof(float));
+        std::memcpy(row + q_size + kv_size, a.v + (segment.key + i) * kv_size, kv_size * sizeof(float));
+        s.position[token] = segment.first + i;
+        s.sequence[token] = segment.sequence;
+      }
+    device_.rotate_append(s, static_cast<const CpuLayer&>(*op.layer), token);
   }
 
   CpuBackend& device_;

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "../numeric.h"
+#include "../ragged.h"
 #include "launches.h"
 
 namespace gptoss::simt {
@@ -187,7 +188,7 @@ class GpuOps : public Ops {
 
   std::unique_ptr<Operation> attention(const AttentionOp& a, StreamHandle stream) override {
     constexpr int kChunk = 4096;  // keys appended at a time
-    const int rows = std::max(a.tokens, std::min(a.keys, kChunk)), half = a.head_dim / 2;
+    const int rows = step_tokens(a, kChunk), half = a.head_dim / 2;
     Made op = make(stream, Stage::attn, a.tokens);
     GpuState& s = op->s;
     Config& c = s.config;
@@ -198,17 +199,15 @@ class GpuOps : public Ops {
     c.layer_types = {a.window > 0 ? LayerType::sliding_attention : LayerType::full_attention};
     op->layer.type = c.layer_types[0];
     op->layer.sinks = op->floats(a.sinks, a.heads, "sinks");
-    s.limits.max_context = a.keys;
+    s.limits.max_context = longest(a);
     s.page_bytes = s.page_layer_bytes = device_.page_bytes(c);
     s.page_head_bytes = s.page_bytes / a.kv_heads;
-    const int pages = s.limits.table_pages();
-    s.splits = (pages + kSplitPages - 1) / kSplitPages;
-    s.kv = DeviceMemory(s.page_bytes * pages, "keys and values");
-    std::vector<int32_t> table(std::max(pages, rows), 0);
-    s.sequence = op->put(table.data(), rows, "sequences");
-    for (int page = 0; page < pages; ++page) table[page] = page;
-    s.full_pages = s.window_pages = op->put(table.data(), pages, "page tables");
+    s.splits = (s.limits.table_pages() + kSplitPages - 1) / kSplitPages;
+    s.kv = DeviceMemory(s.page_bytes * page_count(a), "keys and values");
+    const std::vector<int32_t> tables = page_tables(a, s.limits.table_pages());
+    s.full_pages = s.window_pages = op->put(tables.data(), tables.size(), "page tables");
     s.position = op->take<int32_t>(rows, "positions");
+    s.sequence = op->take<int32_t>(rows, "sequences");
     s.qkv = op->take<float>(static_cast<size_t>(rows) * (a.heads + 2 * a.kv_heads) * a.head_dim, "queries");
     // Angles of no rotation, so that what is appended is what was given.
     const std::vector<float> cosines(static_cast<size_t>(rows) * half, 1.0f), sines(cosines.size(), 0.0f);
@@ -216,9 +215,8 @@ class GpuOps : public Ops {
     s.rope_sin = op->put(sines.data(), sines.size(), "sines");
     if (s.splits > 1 && a.window == 0 && a.tokens <= kDecodeTokens)
       s.partial = op->take<float>(static_cast<size_t>(a.tokens) * a.heads * s.splits * (2 + a.head_dim), "partial sums");
-    for (int first = 0; first < a.keys - a.tokens; first += kChunk)
-      append(*op, a, first, std::min(kChunk, a.keys - a.tokens - first), false);
-    append(*op, a, a.keys - a.tokens, a.tokens, true);
+    for (const Segment& segment : cached_segments(a, kChunk)) append(*op, a, {segment}, false);
+    append(*op, a, query_segments(a), true);
     s.attn = a.attn;
     s.lse = a.lse;
     return with_body(std::move(op), [this](GpuOperation& o) { device_.run(o.s, o.call); });
@@ -409,28 +407,32 @@ class GpuOps : public Ops {
     return op;
   }
 
-  // Keys and values of positions [first, first + count) go to their pages; q is that of these positions, or absent.
-  void append(GpuOperation& op, const AttentionOp& a, int first, int count, bool with_q) {
+  // Keys and values go to their pages, in one step; q is that of these positions, or absent.
+  void append(GpuOperation& op, const AttentionOp& a, const std::vector<Segment>& segments, bool with_q) {
     GpuState& s = op.s;
-    const size_t q_bytes = a.heads * a.head_dim * kFloat, kv_bytes = a.kv_heads * a.head_dim * kFloat;
-    uint8_t* rows = reinterpret_cast<uint8_t*>(s.qkv);
-    const auto place = [&](size_t column, const float* from, size_t bytes) {
-      check(GPU(Memcpy2DAsync)(rows + column, q_bytes + 2 * kv_bytes, from, bytes, bytes, count,
-                               GPU(MemcpyDeviceToDevice), s.stream),
-            "placing queries, keys and values");
-    };
-    const size_t offset = static_cast<size_t>(first) * a.kv_heads * a.head_dim;
-    if (with_q) {
-      place(0, a.q, q_bytes);
-    } else {
-      op.zero(s.qkv, count * (q_bytes + 2 * kv_bytes) / kFloat);  // nobody reads these queries
+    const size_t q_size = static_cast<size_t>(a.heads) * a.head_dim, kv_size = static_cast<size_t>(a.kv_heads) * a.head_dim;
+    const size_t row_size = q_size + 2 * kv_size;
+    std::vector<int32_t> positions, sequences;
+    for (const Segment& segment : segments) {
+      float* rows = s.qkv + positions.size() * row_size;
+      const auto place = [&](size_t column, const float* from, size_t size) {
+        check(GPU(Memcpy2DAsync)(rows + column, row_size * kFloat, from, size * kFloat, size * kFloat, segment.count,
+                                 GPU(MemcpyDeviceToDevice), s.stream),
+              "placing queries, keys and values");
+      };
+      if (with_q) {
+        place(0, a.q + segment.query * q_size, q_size);
+      } else {
+        op.zero(rows, segment.count * row_size);  // nobody reads these queries
+      }
+      place(q_size, a.k + segment.key * kv_size, kv_size);
+      place(q_size + kv_size, a.v + segment.key * kv_size, kv_size);
+      for (int i = 0; i < segment.count; ++i) positions.push_back(segment.first + i);
+      sequences.resize(positions.size(), segment.sequence);
     }
-    place(q_bytes, a.k + offset, kv_bytes);
-    place(q_bytes + kv_bytes, a.v + offset, kv_bytes);
-    std::vector<int32_t> positions(count);
-    for (int i = 0; i < count; ++i) positions[i] = first + i;
-    op.write(s.position, positions.data(), count, "writing positions");
-    op.set_tokens(count);
+    op.write(s.position, positions.data(), positions.size(), "writing positions");
+    op.write(s.sequence, sequences.data(), sequences.size(), "writing sequences");
+    op.set_tokens(static_cast<int>(positions.size()));
     launches(op).rotate_append();
   }
 

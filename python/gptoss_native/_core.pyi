@@ -252,8 +252,8 @@ class Lab:
         y: Array, tokens: int, chosen: int, experts: int, rows: int, k: int, stream: int,
     ) -> Operation: ...
     def attention(
-        self, q: Array, k: Array, v: Array, sinks: Array, attn: Array, lse: Array, tokens: int, keys: int, heads: int,
-        kv_heads: int, head_dim: int, window: int, stream: int,
+        self, q: Array, k: Array, v: Array, sinks: Array, attn: Array, lse: Array, query_counts: Sequence[int],
+        key_counts: Sequence[int], heads: int, kv_heads: int, head_dim: int, window: int, stream: int,
     ) -> Operation: ...
     def rms_norm(
         self, x: Array, gain: Array, y: Array, tokens: int, size: int, eps: float, stream: int

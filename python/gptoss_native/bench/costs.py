@@ -12,7 +12,7 @@ from gptoss_native.config.config import Config
 
 LAYER_STAGES = ("attn_qkv", "attn", "attn_out", "moe_route", "moe_up", "moe_down")
 
-BF16 = 2
+BF16, FLOAT32 = 2, 4
 KV_BYTES = {"bf16": 2, "f32": 4}
 DENSE_BYTES = {"bf16": 2.0, "int8": 33 / 32, "q8_0": 34 / 32}
 """Bytes of one weight of attention and unembedding: 8-bit ones have a scale for 32 of them, of 8 bits, or of 16 in the

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"stage": "tab:blue", "prefill": "tab:red", "decode": "tab:green", "batch": "tab:orange"}
+COLOURS = {"stage": "tab:blue", "prefill": "tab:red", "decode": "tab:green", "batch": "tab:orange",
+           "kernel": "tab:purple"}
 INCHES_A_ROW = 0.22
 
 

@@ -11,6 +11,9 @@ from typing import Any
 from gptoss_native.bench.measure import Row, Spread
 from gptoss_native.bench.regressions import Change, Comparison
 
+SIZES = ("tokens", "experts", "context", "sequences", "rows")
+"""Settings that say how large the measured thing was, not how the model was run."""
+
 SCHEMA = 1
 """Of the JSON file: raised when a field changes its meaning."""
 
@@ -20,6 +23,8 @@ HEADINGS = {
     "decode": ["decode", "tokens/s", "time", "GB a token", "GB/s", "GFLOP/s", "of the ceiling", ""],
     "batch": ["decode of", "experts a layer", "tokens/s", "time of a step", "GB a step", "GB/s", "GFLOP/s",
               "of the ceiling", ""],
+    "kernel": ["kernel", "tokens", "experts", "context", "time", "MB", "GFLOP", "GB/s", "GFLOP/s", "of the ceiling",
+               ""],
     "cancel": ["from close() to an idle engine", "time", "worst"],
     "start": ["from the start of the process to", "time", ""],
 }
@@ -78,14 +83,16 @@ def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def setup_label(row: Row) -> str:
     """How the model was run: threads 2, isa avx512, and so on."""
-    return ", ".join(f"{key} {value}" for key, value in row.settings.items()
-                     if key not in ("tokens", "context", "sequences"))
+    return ", ".join(f"{key} {value}" for key, value in row.settings.items() if key not in SIZES)
 
 
 def row_label(row: Row) -> str:
     """What was measured: moe_up of 64 tokens."""
     if row.bench == "stage":
         return f"{row.name} of {row.settings['tokens']}"
+    if row.bench == "kernel":
+        sizes = ", ".join(f"{row.settings[key]} {key}" for key in SIZES if key in row.settings)
+        return f"{row.name} of {sizes}"
     return {"batch": f"decode of {row.name}", "cancel": f"cancel {row.name}", "start": f"start to {row.name}"}.get(
         row.bench, row.name)
 
@@ -127,6 +134,10 @@ def _cells(row: Row) -> list[str]:
     if row.bench == "stage":
         return [row.name, str(row.settings["tokens"]), _time(row.seconds), f"{cost.bytes / 1e6:.1f}",
                 f"{cost.flops / 1e9:.2f}", *rate, *share]
+    if row.bench == "kernel":
+        sizes = [str(row.settings.get(key, "")) for key in ("tokens", "experts", "context")]
+        return [row.name, sizes[0] or f"{row.settings['rows']} rows", *sizes[1:], _time(row.seconds),
+                f"{cost.bytes / 1e6:.2f}", f"{cost.flops / 1e9:.2f}", *rate, *share]
     if row.bench == "prefill":
         return [row.name, f"{row.facts['tokens_per_second']:.1f}", _time(row.seconds), *rate, *share]
     if row.bench == "cancel":

@@ -16,6 +16,8 @@ from gptoss_native.bench.run import PARTS, QUICK, Sizes, measure
 from gptoss_native.bench.setup import Setup
 from gptoss_native.checkpoint.checkpoint import open_checkpoint
 from gptoss_native.checkpoint.hub import find_model
+from gptoss_native.cli import bench_kernels
+from gptoss_native.cli.lists import numbers, positive, positives
 from gptoss_native.cli.options import add_model, model_path, usage_error
 from gptoss_native.cli.terminal import say
 from gptoss_native.config.strict_json import counted
@@ -33,6 +35,7 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("parts", nargs="*", type=part, metavar="PART", help=f"{', '.join(PARTS)} (all of them)")
     add_model(parser)
     parser.add_argument("--quick", action="store_true", help="less of everything, in fewer rounds")
+    bench_kernels.add_options(parser)
     results = parser.add_argument_group("results")
     results.add_argument("--json", type=Path, metavar="FILE", help="write the result for machines, too")
     results.add_argument("--plot", type=Path, metavar="FILE",
@@ -52,7 +55,8 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     group.add_argument("--dense", type=dense_forms, metavar="LIST", default=["bf16"],
                        help="attention and unembedding weights: bf16, int8 or both (bf16)")
     group.add_argument("--kv-dtype", choices=["bf16", "f32"], default="bf16", help="of cached keys and values (bf16)")
-    group.add_argument("--tokens", type=positives, metavar="LIST", help="sizes of the steps whose stages are timed")
+    group.add_argument("--tokens", type=positives, metavar="LIST",
+                       help="sizes of the steps whose stages, or kernels, are timed")
     group.add_argument("--prefill", type=positives, metavar="LIST", help="lengths of prompts (512,2048)")
     group.add_argument("--contexts", type=numbers, metavar="LIST",
                        help="tokens in the cache before a decode (0,4096); computing them takes its time")
@@ -69,9 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
         return _compare(arguments)
     if arguments.plot:
         need_matplotlib()
+    bench_kernels.check_options(arguments)
     if arguments.show:
         machine, rows = join(list(map(read_json, arguments.show)))
         print(f"{machine_list(machine)}\n\n{rows_table(rows)}")
+    elif arguments.kernels is not None:
+        machine, rows = bench_kernels.measure(arguments)
     else:
         machine, rows = _measure(arguments)
     if arguments.json:
@@ -133,31 +140,6 @@ def part(text: str) -> str:
     if text not in PARTS:
         raise argparse.ArgumentTypeError(f"there is no part {text!r}; there are {', '.join(PARTS)}")
     return text
-
-
-def numbers(text: str) -> list[int]:
-    return _integers(text, 0)
-
-
-def positives(text: str) -> list[int]:
-    return _integers(text, 1)
-
-
-def _integers(text: str, low: int) -> list[int]:
-    try:
-        found = [int(word) for word in text.split(",")]
-    except ValueError:
-        found = [low - 1]
-    if min(found) < low:
-        raise argparse.ArgumentTypeError(f"expected integers from {low}, separated by commas, not {text!r}")
-    return found
-
-
-def positive(text: str) -> int:
-    found = positives(text)
-    if len(found) > 1:
-        raise argparse.ArgumentTypeError(f"expected one integer, not {text!r}")
-    return found[0]
 
 
 def percentage(text: str) -> float:

@@ -20,7 +20,8 @@ Everything runs in the device's own stream and is done when a call returns; with
 (torch.cuda.current_stream().cuda_stream), it runs there, behind what that stream was told before.
 
 Beyond the operands, a call copies: expert biases (kept as float32), k and v of attention (into pages), scales and
-experts' numbers (to be checked). Use `python -m bench kernels` for times, not a stop watch around these functions.
+experts' numbers (to be checked). Use `gptoss-native bench --kernels` for times, not a stop watch around
+these functions.
 """
 
 from gptoss_native.native import _core

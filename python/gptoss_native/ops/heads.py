@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gptoss_native.arguments import integer
 from gptoss_native.native import _core
 from gptoss_native.ops.call import Call, Result, within
 from gptoss_native.ops.device import Device, KvDType, Precision
@@ -61,8 +63,9 @@ def rope(x: Any, position: Any, inv_freq: Any, concentration: float = 1.0, *, de
     return call.run(operation, y)[0]
 
 
-def attention(q: Any, k: Any, v: Any, sinks: Any, *, window: int | None = None, device: str | Device = "cpu",
-              precision: Precision = "fast", kv_dtype: KvDType = "bf16",
+def attention(q: Any, k: Any, v: Any, sinks: Any, *, window: int | None = None,
+              query_lengths: Sequence[int] | None = None, key_lengths: Sequence[int] | None = None,
+              device: str | Device = "cpu", precision: Precision = "fast", kv_dtype: KvDType = "bf16",
               stream: int | None = None) -> tuple[Result, Result]:
     """attn (tokens, heads, head_dim) = softmax(q k / sqrt(head_dim), sink) v, and lse (tokens, heads), the logarithm of
     the softmax's denominator, sink included.
@@ -71,6 +74,10 @@ def attention(q: Any, k: Any, v: Any, sinks: Any, *, window: int | None = None, 
     head_dim). Each query sees the keys up to its own, of these the last `window`; query head h reads key-value head
     h // (heads / kv_heads). sinks bfloat16 (heads): a logit of each head that has no value. head_dim is even and at
     most 128.
+
+    Several sequences, of any lengths, lie one behind the other, without padding: query_lengths and key_lengths then
+    say how many of the tokens and of the keys each of them has. The queries of one are the last of its positions and
+    see nothing of the others. A decode step of three: query_lengths=[1, 1, 1], key_lengths=[9, 200, 65].
 
     k and v go to KV pages of 64 positions in `kv_dtype` first, as the engine holds them. "fast" rounds q and the
     softmax weights to bfloat16; "exact" with kv_dtype="f32" rounds nothing.
@@ -86,12 +93,35 @@ def attention(q: Any, k: Any, v: Any, sinks: Any, *, window: int | None = None, 
         raise ValueError(f"heads: expected a multiple of kv_heads = {n['kv_heads']}, found {n['heads']}")
     if n["head_dim"] % 2 or n["head_dim"] > LARGEST_HEAD_DIM:
         raise ValueError(f"head_dim: expected an even number of at most {LARGEST_HEAD_DIM}, found {n['head_dim']}")
-    if n["keys"] < n["tokens"]:
+    if query_lengths is None and key_lengths is None and n["keys"] < n["tokens"]:
         raise ValueError(f"k: expected at least as many keys as queries, {n['tokens']}, found {n['keys']}")
+    counts = _lengths(query_lengths, key_lengths, n["tokens"], n["keys"])
     if window is not None:
         within("window", window, 1, 2**31 - 1)
     attn, lse = call.result("tokens", "heads", "head_dim"), call.result("tokens", "heads")
-    operation = call.lab.attention(a, keys, values, s, attn, lse, n["tokens"], n["keys"], n["heads"], n["kv_heads"],
-                                   n["head_dim"], window or 0, call.stream)
+    operation = call.lab.attention(a, keys, values, s, attn, lse, *counts, n["heads"], n["kv_heads"], n["head_dim"],
+                                   window or 0, call.stream)
     results = call.run(operation, attn, lse)
     return results[0], results[1]
+
+
+def _lengths(queries: Sequence[int] | None, keys: Sequence[int] | None, tokens: int,
+             all_keys: int) -> tuple[list[int], list[int]]:
+    """Of each sequence; without any there is one."""
+    if queries is None and keys is None:
+        return [tokens], [all_keys]
+    if queries is None or keys is None:
+        raise ValueError("query_lengths, key_lengths: expected both or neither")
+    of = [integer("each of query_lengths", length, 1) for length in queries]
+    cached = [integer("each of key_lengths", length, 1) for length in keys]
+    if len(of) != len(cached):
+        raise ValueError(f"query_lengths, key_lengths: expected one of each for a sequence, found {len(of)} and "
+                         f"{len(cached)}")
+    for name, lengths, total in (("query_lengths", of, tokens), ("key_lengths", cached, all_keys)):
+        if sum(lengths) != total:
+            raise ValueError(f"{name}: expected lengths that add up to {total}, found {sum(lengths)}")
+    for sequence, (length, least) in enumerate(zip(cached, of)):
+        if length < least:
+            raise ValueError(f"key_lengths: expected at least as many keys as queries of each sequence, found {length} "
+                             f"for {least} of sequence {sequence}")
+    return of, cached

@@ -9,6 +9,7 @@ of the test suite, which compares all three.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -173,18 +174,25 @@ def rope(x: Numbers, position: Ints, inv_freq: npt.NDArray[np.float32], concentr
     return _operand(np.concatenate([turned.real, turned.imag], axis=-1), rounded)
 
 
-def attention(q: Numbers, k: Numbers, v: Numbers, sinks: Bits, *, window: int | None = None, rounded: bool = False,
-              bf16_kv: bool = False) -> tuple[Array, Array]:
-    """attn and lse, one query and head at a time."""
+def attention(q: Numbers, k: Numbers, v: Numbers, sinks: Bits, *, window: int | None = None,
+              query_lengths: Sequence[int] | None = None, key_lengths: Sequence[int] | None = None,
+              rounded: bool = False, bf16_kv: bool = False) -> tuple[Array, Array]:
+    """attn and lse, one sequence, query and head at a time."""
+    if query_lengths is not None and key_lengths is not None:
+        queries, keys = ([slice(end - length, end) for end, length in zip(np.cumsum(lengths).tolist(), lengths)]
+                         for lengths in (query_lengths, key_lengths))
+        alone = [attention(q[of], k[at], v[at], sinks, window=window, rounded=rounded, bf16_kv=bf16_kv)
+                 for of, at in zip(queries, keys)]
+        return np.concatenate([attn for attn, _ in alone]), np.concatenate([lse for _, lse in alone])
     tokens, heads, dim = q.shape
-    queries, keys, values = _operand(q, rounded), _operand(k, bf16_kv), _operand(v, bf16_kv)
+    wide, cached, values = _operand(q, rounded), _operand(k, bf16_kv), _operand(v, bf16_kv)
     sink, group, start = from_bf16(sinks), heads // k.shape[1], len(k) - tokens
     attn, lse = np.empty((tokens, heads, dim)), np.empty((tokens, heads))
     for t in range(tokens):
         end = start + t + 1
         seen = slice(0 if window is None else max(0, end - window), end)
         for h in range(heads):
-            scores = keys[seen, h // group] @ queries[t, h] / math.sqrt(dim)
+            scores = cached[seen, h // group] @ wide[t, h] / math.sqrt(dim)
             largest = max(scores.max(), sink[h])
             weight = np.exp(scores - largest)
             total = weight.sum() + np.exp(sink[h] - largest)
