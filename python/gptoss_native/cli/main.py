@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gptoss_native import __version__
-from gptoss_native.cli import bench, chat, generate, info, plan, tokens
+from gptoss_native.cli import bench, chat, generate, info, plan, selftest, tokens
 from gptoss_native.cli.explain import explained
 from gptoss_native.cli.options import usage_error
 from gptoss_native.cli.terminal import make_streams_safe
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=PROGRAM, description="Run gpt-oss-20b and gpt-oss-120b natively.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for module in (chat, generate, tokens, info, plan, bench):
+    for module in (chat, generate, tokens, info, plan, bench, selftest):
         module.add_command(commands)
     for command in commands.choices.values():
         command.add_argument("--plain", action="store_true",

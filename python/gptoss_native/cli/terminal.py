@@ -90,6 +90,24 @@ class Printer:
         sys.stdout.flush()
 
 
+class StatusLine:
+    """What is being done, as one line on stderr that the next one replaces; silent where that is no terminal."""
+
+    def __init__(self) -> None:
+        self._out: TextIO | None = sys.stderr if sys.stderr.isatty() else None
+
+    def __call__(self, text: str) -> None:
+        if self._out is not None:
+            room = _columns(self._out) - 1  # a line that wraps could not be wiped
+            self._out.write(f"\r{visible(text)[:room]}\x1b[K")
+            self._out.flush()
+
+    def clear(self) -> None:
+        if self._out is not None:
+            self._out.write("\r\x1b[K")
+            self._out.flush()
+
+
 class ProgressLine:
     """A progress callable that draws one line on stderr and wipes it in the end; silent where that is no terminal."""
 

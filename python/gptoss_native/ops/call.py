@@ -14,6 +14,8 @@ from gptoss_native.ops.device import Device, KvDType, Precision, device_of
 CPU = 1
 """DLPack's number for the memory of the process."""
 
+TIMED_ROUNDS = 3
+
 Size = str | int
 Result = Any
 """A numpy array where all operands were the host's, else an Array on the device."""
@@ -32,7 +34,8 @@ class Call:
             raise ValueError(f"precision: expected 'exact' or 'fast', found {precision!r}")
         if kv_dtype not in ("bf16", "f32"):
             raise ValueError(f"kv_dtype: expected 'bf16' or 'f32', found {kv_dtype!r}")
-        self.lab = device_of(device).lab(precision, kv_dtype)
+        self.device = device_of(device)
+        self.lab = self.device.lab(precision, kv_dtype)
         self.stream = self.lab.stream if stream is None else stream
         self.sizes: dict[str, int] = {}
         self._own_stream = stream is None
@@ -64,11 +67,16 @@ class Call:
     def result(self, *shape: Size, dtype: str = "float32") -> _core.Array:
         sizes = [self.sizes[size] if isinstance(size, str) else size for size in shape]
         with native_errors():
+            if self.device.poison:
+                ones = np.full(sizes, -1, np.int32).view(dtype)  # all bits set: a NaN where it is float32
+                return self.lab.upload(_core.Array.from_numpy(ones), self.stream)
             return self.lab.empty(sizes, dtype)
 
     def run(self, operation: _core.Operation, *results: _core.Array) -> tuple[Result, ...]:
         with native_errors():
             operation.run()
+            if self.device.timed and self._own_stream:
+                self.device.seconds = min(self.lab.time([operation], TIMED_ROUNDS))
             operation.finish()
             if self._own_stream:
                 self.lab.wait(self.stream)

@@ -19,10 +19,17 @@ class Device:
     0 and "" are what an engine takes, all usable cores and the best instruction set present (or GPTOSS_CPU_ISA).
     Opened when the first operation needs it: DeviceError says why a device cannot be used, and ValueError what is
     wrong with a name.
+
+    poison: results begin as not-a-number, so that what a kernel leaves unwritten shows. timed: each call without a
+    stream of its own runs its operation a few times more, and `seconds` is the shortest of these by the device's own
+    clock; of the same operands over and over, which the caches may hold.
     """
 
-    def __init__(self, name: str = "cpu", *, threads: int = 0, isa: str = "") -> None:
+    def __init__(self, name: str = "cpu", *, threads: int = 0, isa: str = "", poison: bool = False,
+                 timed: bool = False) -> None:
         self.name, self.threads, self.isa = name, threads, isa
+        self.poison, self.timed = poison, timed
+        self.seconds: float | None = None
         self._labs: dict[tuple[str, str], _core.Lab] = {}
         self._lock = Lock()
 

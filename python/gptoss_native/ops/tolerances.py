@@ -54,6 +54,18 @@ EXACT = {
     "lse": Tolerance(2e-5, 2e-5, "(absolute) the error of the largest score, as in attention"),
 }
 
+SAME_OPERANDS = Tolerance(
+    4e-5, 2e-4, "the very same operands, rounded to bfloat16, whose products are exact in float32. A matrix unit may "
+    "truncate where it adds: each of K / 8 sums then loses half a unit, 2^-24, on average of what was added up so far, "
+    "all to the same side: 3e-5 for K = 4096")
+"""One product in precision="fast" against a reference that rounds the operands."""
+
+ROUNDED_RESULT = Tolerance(
+    0.5 * EPSILON, 2e-4, "(largest: beyond one unit of bfloat16, 2^-7, of each value) the result is rounded to "
+    "bfloat16 too: noise of 4e-5 as above pushes 2 * 4e-5 / 2^-8 = 2 in 100 values over a boundary, each by one unit, "
+    "which is sqrt(12) roundings, 3.5 EPSILON: sqrt(0.02) 3.5 EPSILON = 0.5 EPSILON in all")
+"""What leaves for a product in precision="fast", against a reference that rounds the same."""
+
 SAME_ROUNDINGS = {
     "product": Tolerance(0.2 * EPSILON, 6 * EPSILON, "the same operands are rounded the same way, except the few (1 in "
                          "10,000) that float32 noise pushes over a boundary by one unit, 4 EPSILON of one term"),
