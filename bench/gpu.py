@@ -1,14 +1,14 @@
 """Whole steps on a card: python -m bench.gpu --model DIR [--json FILE]
 
-Decode and prefill through the public stream, as `bench steps` measures them on the CPU, beside a plain read of the
-card's own memory in the same round (by torch, or cupy, which the package itself does not need).
+Decode and prefill through the public stream, as `gptoss-native bench` measures them on the CPU, beside a plain read of
+that card's own memory in the same round.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -17,49 +17,18 @@ from typing import Any
 import numpy as np
 
 import gptoss_native as gptoss
+from gptoss_native import ops
 from gptoss_native.bench.costs import Model
 from gptoss_native.bench.measure import Spread
 
-READ_BYTES = 4 << 30
+READ_BYTES = 1 << 30
 """Of the plain read: far more than any card's L2."""
-
-
-def reader(index: int = 0) -> Callable[[], float]:
-    """A function that reads READ_BYTES of the card's memory once, and returns bytes per second; the best of five."""
-    try:
-        import torch
-        buffer = torch.ones(READ_BYTES // 4, dtype=torch.float32, device=f"cuda:{index}")
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-
-        def read() -> float:
-            best = 0.0
-            for _ in range(5):
-                begin.record()
-                buffer.amax()
-                end.record()
-                end.synchronize()
-                best = max(best, READ_BYTES / (begin.elapsed_time(end) * 1e-3))
-            return best
-    except ImportError:
-        import cupy
-        buffer = cupy.ones(READ_BYTES // 4, dtype=cupy.float32)
-        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
-
-        def read() -> float:
-            best = 0.0
-            for _ in range(5):
-                begin.record()
-                buffer.max()
-                end.record()
-                end.synchronize()
-                best = max(best, READ_BYTES / (cupy.cuda.get_elapsed_time(begin, end) * 1e-3))
-            return best
-    read()
-    return read
+READ_SECONDS = 0.05
 
 
 def measure(folder: Path | None, device: str, precision: str, kv_dtype: str, prefill: list[int], contexts: list[int],
-            tokens: int, rounds: int, read: Callable[[], float]) -> Iterator[dict[str, Any]]:
+            tokens: int, rounds: int) -> Iterator[dict[str, Any]]:
+    lab = ops.Device(device).lab()
     begun = perf_counter()
     with gptoss.load(folder, device=device, precision=precision, kv_dtype=kv_dtype, token_budget=2048,
                      max_context=max([*prefill, *contexts]) + (rounds + 2) * (tokens + 2)) as engine:
@@ -81,7 +50,7 @@ def measure(folder: Path | None, device: str, precision: str, kv_dtype: str, pre
             prompt = ids(max(context, 1))
             seconds, reads = [], []
             for turn in range(rounds + 1):
-                reads.append(read())
+                reads.append(lab.read_bandwidth(READ_BYTES, READ_SECONDS))
                 completion = engine.generate(prompt, greedy(1 + tokens))
                 prompt = np.append(prompt, np.array(completion.tokens, np.int32))
                 if turn > 0:
@@ -112,10 +81,9 @@ def main() -> None:
     options = parser.parse_args()
     prefill, contexts = ([int(text) for text in field.split(",") if text]
                          for field in (options.prefill, options.contexts))
-    read = reader()
     for precision in options.precision.split(","):
         for row in measure(options.model, options.device, precision, options.kv_dtype, prefill, contexts,
-                           options.tokens, options.rounds, read):
+                           options.tokens, options.rounds):
             share = f", {row['percent_of_read']:.1f} % of {row['read_bytes_per_second'] / 1e9:.0f} GB/s" \
                 if "percent_of_read" in row else ""
             middle = 1e3 * row["seconds"]["median"]

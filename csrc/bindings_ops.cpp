@@ -19,8 +19,6 @@ namespace py = pybind11;
 namespace gptoss {
 namespace {
 
-[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
-
 struct Element {
   const char* name;
   dlpack::DataType type;

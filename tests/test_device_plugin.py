@@ -23,7 +23,7 @@ from gptoss_native.checkpoint.checkpoint import open_checkpoint
 from make_checkpoint import hf_config, make_tensors, write_bf16
 from native_build import ROOT, NativeBuild, native_build
 from shapes import DEFAULT, MODELS
-from test_sampling import KINDS, VOCAB, random_params
+from test_sampling import KINDS, assert_same_draws
 from test_sampling import SHAPE as SAMPLING_SHAPE
 
 pytestmark = pytest.mark.slow
@@ -102,26 +102,9 @@ def test_sampled_tokens_of_the_same_seed(case_of: CaseMaker, device: str, sampli
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_draws_from_the_same_logits(case_of: CaseMaker, device: str, kind: str) -> None:
-    """The very same token, not only nearly always: sampling is exact arithmetic on every device."""
     case = case_of(SAMPLING_SHAPE)
-    rng = np.random.default_rng(list(KINDS).index(kind))
-    cpu, other = (open_on(name, case.folder, max_sequences=8, max_context=2048) for name in ("cpu", device))
-    for _ in range(10):
-        logits = np.asarray(KINDS[kind](rng, (8, VOCAB)), dtype=np.float32)
-        params = [random_params(rng) for _ in range(8)]
-        results = []
-        for engine in (cpu, other):
-            work = [_core.Work(engine.session(), ids([0]), sampling=_core.Sampling(**p)) for p in params]
-            results.append(engine.run_stages(["sample"], 0, work, {"logits": logits},
-                                             ["next_token", "logprob", "top_token", "top_logprob"]))
-        ours, theirs = results
-        assert np.array_equal(ours["next_token"], theirs["next_token"])
-        for i, p in enumerate(params):
-            if ours["next_token"][i] >= 0 and p["logprobs"] >= 0:
-                top = slice(0, p["logprobs"])
-                assert np.array_equal(ours["top_token"][i, top], theirs["top_token"][i, top])
-                np.testing.assert_allclose(ours["logprob"][i], theirs["logprob"][i], rtol=2**-22)
-                np.testing.assert_allclose(ours["top_logprob"][i, top], theirs["top_logprob"][i, top], rtol=2**-22)
+    engines = [open_on(name, case.folder, max_sequences=8, max_context=2048) for name in ("cpu", device)]
+    assert_same_draws(engines, kind, sequences=8, rounds=10)
 
 
 def test_a_prompt_in_chunks_and_two_sequences_in_one_step(case_of: CaseMaker, device: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,30 @@ def random_params(rng: np.random.Generator) -> dict[str, Any]:
             "edits": random_edits(rng) if rng.random() < 0.5 else None,
             "mask": random_mask(rng) if rng.random() < 0.5 else None,
             "logprobs": int(rng.choice([-1, -1, 0, 1, 5, 20]))}
+
+
+def assert_same_draws(engines: Sequence[_core.Engine], kind: str, sequences: int, rounds: int) -> None:
+    """From the same logits of that kind two engines of SHAPE draw the very same tokens, not only nearly always: sampling
+    is exact arithmetic on every device. Log probabilities may differ in their last bits."""
+    rng = np.random.default_rng(list(KINDS).index(kind))
+    for _ in range(rounds):
+        logits = np.asarray(KINDS[kind](rng, (sequences, VOCAB)), dtype=np.float32)
+        params = [random_params(rng) for _ in range(sequences)]
+        results = []
+        for engine in engines:
+            sessions = [engine.session() for _ in params]
+            work = [_core.Work(session, ids([0]), sampling=_core.Sampling(**p))
+                    for session, p in zip(sessions, params, strict=True)]
+            results.append(engine.run_stages(["sample"], 0, work, {"logits": logits},
+                                             ["next_token", "logprob", "top_token", "top_logprob"]))
+        ours, theirs = results
+        assert np.array_equal(ours["next_token"], theirs["next_token"])
+        for i, p in enumerate(params):
+            if ours["next_token"][i] >= 0 and p["logprobs"] >= 0:
+                top = slice(0, p["logprobs"])
+                assert np.array_equal(ours["top_token"][i, top], theirs["top_token"][i, top])
+                np.testing.assert_allclose(ours["logprob"][i], theirs["logprob"][i], rtol=2**-22)
+                np.testing.assert_allclose(ours["top_logprob"][i, top], theirs["top_logprob"][i, top], rtol=2**-22)
 
 
 def ulps(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.float32]:

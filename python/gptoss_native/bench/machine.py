@@ -23,9 +23,9 @@ def machine_facts() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "usable_cores": native["usable_cores"],
         "cpu_isa": native["cpu_isa"],
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "load_average": round(os.getloadavg()[0], 2),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "memory_bytes": _memory_bytes(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": _system(),
         "gptoss_native": native["version"],
         "compiler": native["compiler"],
         "build_type": native["build_type"],
@@ -35,15 +35,42 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
+def _memory_bytes() -> int | None:
+    """None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _system() -> str:
+    """The kernel, and the release of the system around it."""
+    try:
+        release = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        release = f"macOS {platform.mac_ver()[0]}" if platform.mac_ver()[0] else ""
+    kernel = f"{platform.system()} {platform.release()} {platform.machine()}"
+    return f"{kernel} ({release})" if release else kernel
+
+
 def _cpu_model() -> str:
+    """On Linux as /proc has it: by name, or for Arm by the numbers of the implementer and the part."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
+        return _said_by("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     cpu = {key.strip(): value.strip() for key, value in fields.items()}
-    numbers = [f"{key} {cpu[key]}" for key in ("cpu family", "model") if key in cpu]
+    numbers = [f"{key} {cpu[key]}" for key in ("cpu family", "model", "CPU implementer", "CPU part") if key in cpu]
     return f"{cpu.get('model name', platform.machine())}{' (' + ', '.join(numbers) + ')' if numbers else ''}"
+
+
+def _said_by(*command: str) -> str:
+    """The output of a program of the system; "" where there is none."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _last_part(argument: str) -> str:
