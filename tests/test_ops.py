@@ -178,7 +178,7 @@ def test_attention(lab: Lab, precision: str) -> None:
 
 RAGGED = [  # query lengths, key lengths, heads, kv_heads, head_dim, window
     ([1, 1, 1], [9, 200, 65], 4, 2, 32, None), ([3, 1, 64, 2], [3, 130, 64, 70], 2, 1, 16, None),
-    ([1, 5, 1], [140, 5, 129], 4, 4, 16, 128), ([2, 1], [300, 1], 2, 2, 24, 3)]
+    ([1, 5, 1], [140, 5, 129], 4, 4, 16, 128), ([2, 1], [300, 1], 2, 2, 24, 3), ([1, 1], [1030, 3], 1, 1, 16, None)]
 LONG_RAGGED = [([1, 1, 1, 1], [1100, 17, 2100, 1024], 8, 1, 64, None), ([40, 1, 100], [700, 1500, 100], 16, 2, 64, 128)]
 
 
@@ -491,6 +491,24 @@ def test_wrong_heads_draws_and_tables_are_named() -> None:
     infinite = bf16(rng, 32, 2)
     infinite[3, 1] = 0x7F80
     rejected(ValueError, "finite", ops.quantize_mxfp4, infinite)
+
+
+def test_a_device_times_its_calls_where_it_is_asked_to() -> None:
+    rng = np.random.default_rng(20)
+    x, weight = normal(rng, 3, 64), bf16(rng, 10, 64)
+    plain, timed = ops.Device("cpu"), ops.Device("cpu", timed=True)
+    want = ops.linear(x, weight, device=plain)
+    assert plain.seconds is None and timed.seconds is None
+    assert np.array_equal(ops.linear(x, weight, device=timed), want)
+    assert timed.seconds is not None and timed.seconds > 0
+    timed.seconds = None
+    assert np.array_equal(ops.linear(x, weight, device=timed, stream=timed.stream), want)
+    assert timed.seconds is None, "whoever gives a stream decides what runs there"
+
+
+def test_poisoned_results_begin_as_no_number(lab: Lab) -> None:
+    call = ops.call.Call(ops.Device(ops.device.device_of(lab.device).name, poison=True))
+    assert np.isnan(call.result(3, 5).numpy()).all() and (call.result(7, dtype="int32").numpy() == -1).all()
 
 
 @pytest.mark.slow

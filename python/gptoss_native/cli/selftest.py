@@ -30,7 +30,8 @@ def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--device", action="append", metavar="NAME",
                         help="only this one: cpu, cuda, cuda:1, hip, metal, ...; may be given several times")
     parser.add_argument("--quick", action="store_true",
-                        help="small shapes and a short prompt only: seconds, also where kernels are emulated")
+                        help="small shapes and a short prompt only, and no times: seconds, also where kernels are "
+                             "emulated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result for machines, too")
     parser.set_defaults(run=run, parser=parser)
 

@@ -39,7 +39,7 @@ class Sizes:
     asks: bool = True
 
 
-QUICK = Sizes(prompt=20, greedy=3, asks=False)
+QUICK = Sizes(prompt=12, greedy=2, asks=False)
 
 
 @dataclass(frozen=True)

@@ -72,11 +72,11 @@ def model_outcomes(device: str, sizes: model.Sizes, progress: Progress) -> Itera
 
 
 def outcomes(name: str, *, quick: bool, progress: Progress) -> Iterator[Outcome]:
-    """quick: small shapes and a short prompt only.
+    """quick: small shapes and a short prompt only, and nothing is timed.
 
     The CPU's other usable instruction sets take the small shapes too; what is computed on the host is the CPU's.
     """
-    device = ops.Device(name, poison=True, timed=True)
+    device = ops.Device(name, poison=True, timed=not quick)
     if name == "cpu":
         yield from kernel_outcomes(device, name, host_cases(), progress)
     yield from kernel_outcomes(device, name, small_cases(), progress)
@@ -86,5 +86,5 @@ def outcomes(name: str, *, quick: bool, progress: Progress) -> Iterator[Outcome]
     if name == "cpu":
         for isa in info()["cpu_isas"]:
             if isa["usable"] and isa["name"] != info()["cpu_isa"]:
-                other = ops.Device("cpu", isa=isa["name"], poison=True, timed=True)
+                other = ops.Device("cpu", isa=isa["name"], poison=True, timed=not quick)
                 yield from kernel_outcomes(other, f"cpu ({isa['name']})", small_cases(), progress)
