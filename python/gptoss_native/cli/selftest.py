@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def add_command(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("selftest", help="whether the devices of this machine compute what they should",
-                                 description=(
+    parser = commands.add_parser("selftest", help="whether the devices here compute what they should", description=(
         "Run every kernel of every present device, and the demonstration model, against float64 references that no "
         "device takes part in. Prints what an issue needs: the machine, and each check with its error and the error "
-        "that is allowed. Exit status 0 where all passed, 1 where one did not, 2 where there is no such device."))
+        "that is allowed. Of several cards of one kind it takes the first; --device cuda:1 names another. Exit status "
+        "0 where all passed, 1 where one did not, 2 where there is no such device."))
     parser.add_argument("--device", action="append", metavar="NAME",
                         help="only this one: cpu, cuda, cuda:1, hip, metal, ...; may be given several times")
     parser.add_argument("--quick", action="store_true",
