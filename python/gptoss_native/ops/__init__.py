@@ -7,6 +7,7 @@
     y = ops.linear(tensor, weight, device="cuda")                 # torch tensors of the card, by DLPack, not copied
     z = torch.from_dlpack(y)
     want = ops.reference.linear(x, weight)                        # float64, written from the specification
+    ops.tolerances.error(y, want)                                 # and how far apart they may lie, with the reasons
 
 Arrays are numpy's, or anything that speaks DLPack: torch, cupy, jax. What lies in the device's memory already is used
 where it lies; what lies on the host is copied to a device that has memory of its own. Results are numpy arrays where
@@ -25,7 +26,7 @@ these functions.
 """
 
 from gptoss_native.native import _core
-from gptoss_native.ops import reference
+from gptoss_native.ops import reference, tolerances
 from gptoss_native.ops.device import Device
 from gptoss_native.ops.elementwise import dequantize_mxfp4, quantize_mxfp4, rms_norm, route, swiglu
 from gptoss_native.ops.heads import attention, rope, rope_table
@@ -54,4 +55,5 @@ __all__ = [
     "route",
     "sample",
     "swiglu",
+    "tolerances",
 ]
