@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 
 import gptoss_native
 from gptoss_native import Config
-from gptoss_native.bench import kernel_costs
+from gptoss_native.bench import kernel_costs, machine
 from gptoss_native.bench.costs import Cost, Model
 from gptoss_native.bench.measure import Ceilings, Probe, Row, Spread, compare
 from gptoss_native.bench.regressions import compare_results
@@ -114,8 +115,8 @@ def test_parts_of_a_result_are_joined(tmp_path: Path, capsys: pytest.CaptureFixt
         parts.append(str(tmp_path / f"{name}.json"))
         write_json(Path(parts[-1]), {"cpu": "one", "command": f"bench {name}"}, [measured(name, STEADY)])
     assert main(["bench", "--show", *parts, "--json", str(tmp_path / "both.json")]) == 0
-    machine, rows = read_json(tmp_path / "both.json")
-    assert machine["command"] == "bench a, and bench b" and [row.name for row in rows] == ["a", "b"]
+    facts, rows = read_json(tmp_path / "both.json")
+    assert facts["command"] == "bench a, and bench b" and [row.name for row in rows] == ["a", "b"]
     write_json(Path(parts[1]), {"cpu": "another", "command": "bench b"}, [measured("b", STEADY)])
     assert main(["bench", "--show", *parts]) == 1
     assert "they differ in cpu (another, one)" in capsys.readouterr().err
@@ -124,8 +125,8 @@ def test_parts_of_a_result_are_joined(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("name", ["2026-11-21-epyc-zen5-2-cores", "2026-11-26-xeon-emerald-rapids-2-cores",
                                   "2026-11-26-xeon-emerald-rapids-2-cores-amx"])
 def test_committed_results_can_be_read(name: str) -> None:
-    machine, rows = read_json(Path(__file__).parents[1] / "bench" / "results" / f"{name}.json")
-    assert machine["cpu"] and rows
+    facts, rows = read_json(Path(__file__).parents[1] / "bench" / "results" / f"{name}.json")
+    assert facts["cpu"] and rows
 
 
 @pytest.mark.parametrize("after, verdict", [
@@ -204,8 +205,8 @@ def test_all_of_it_on_a_tiny_checkpoint(case_of: Any, tmp_path: Path) -> None:
 def test_without_a_model_the_demonstration_model_is_measured(tmp_path: Path) -> None:
     done = run("stages", "decode", "--quick", *QUICK, "--json", str(tmp_path / "result.json"))
     assert done.returncode == 0 and "the demonstration model is measured" in done.stderr
-    machine, rows = read_json(tmp_path / "result.json")
-    assert machine["model"].startswith("4 layers, 8 experts, hidden 128")
+    facts, rows = read_json(tmp_path / "result.json")
+    assert facts["model"].startswith("4 layers, 8 experts, hidden 128")
     assert {row.bench for row in rows} == {"stage", "decode"}
 
 
@@ -283,3 +284,18 @@ def test_wrong_arguments_of_kernels(arguments: list[str], said: str, capsys: pyt
 def test_kernels_of_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--kernels", "--device", "abacus"]) == 1
     assert "is not a device of this package" in capsys.readouterr().err
+
+
+def test_the_machine_is_described_where_the_system_says_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, and on macOS: no /proc, no load, no count of pages."""
+    def nothing(*arguments: object, **options: object) -> str:
+        raise OSError("not here")
+
+    for name in ("getloadavg", "sysconf"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr(platform, "freedesktop_os_release", nothing)
+    monkeypatch.setattr(machine.Path, "read_text", nothing)
+    monkeypatch.setattr(machine.subprocess, "run", nothing)
+    facts = machine.machine_facts()
+    assert facts["memory_bytes"] is None and facts["load_average"] is None and facts["commit"] == ""
+    assert facts["system"].startswith(platform.system()) and facts["cpu"] == platform.processor()
