@@ -9,8 +9,8 @@
 
 namespace gptoss {
 
-// Positions [first, first + count) of one sequence. `query` and `key` are the rows of q, and of k and v, that belong
-// to the first of them.
+// Positions [first, first + count) of one sequence. `query` and `key` are the rows of q, and of k and v, that
+// belong to the first of them.
 struct Segment {
   int sequence = 0, first = 0, count = 0;
   size_t query = 0, key = 0;
@@ -34,7 +34,11 @@ inline std::vector<Segment> cached_segments(const AttentionOp& op, int most) {
   std::vector<Segment> segments;
   for (const Segment& last : query_segments(op))
     for (int first = 0; first < last.first; first += most)
-      segments.push_back({last.sequence, first, std::min(most, last.first - first), 0, last.key - last.first + first});
+      segments.push_back({.sequence = last.sequence,
+                          .first = first,
+                          .count = std::min(most, last.first - first),
+                          .query = 0,
+                          .key = last.key - last.first + first});
   return segments;
 }
 
@@ -45,7 +49,9 @@ inline int step_tokens(const AttentionOp& op, int most) {
   return tokens;
 }
 
-inline int longest(const AttentionOp& op) { return *std::max_element(op.key_counts, op.key_counts + op.sequences); }
+inline int longest(const AttentionOp& op) {
+  return *std::max_element(op.key_counts, op.key_counts + op.sequences);
+}
 
 inline int pages_of(int tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
@@ -55,12 +61,14 @@ inline int page_count(const AttentionOp& op) {
   return pages;
 }
 
-// (sequences, table_pages). The pool is used from its end, so that a kernel that finds pages by counting reads others'.
+// (sequences, table_pages). The pool is used from its end, so that a kernel which counts its pages itself
+// reads other sequences' pages.
 inline std::vector<int32_t> page_tables(const AttentionOp& op, int table_pages) {
   std::vector<int32_t> tables(static_cast<size_t>(op.sequences) * table_pages, 0);
   int page = page_count(op);
   for (int i = 0; i < op.sequences; ++i)
-    for (int j = 0; j < pages_of(op.key_counts[i]); ++j) tables[static_cast<size_t>(i) * table_pages + j] = --page;
+    for (int j = 0; j < pages_of(op.key_counts[i]); ++j)
+      tables[static_cast<size_t>(i) * table_pages + j] = --page;
   return tables;
 }
 

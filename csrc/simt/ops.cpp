@@ -410,8 +410,8 @@ class GpuOps : public Ops {
   // Keys and values go to their pages, in one step; q is that of these positions, or absent.
   void append(GpuOperation& op, const AttentionOp& a, const std::vector<Segment>& segments, bool with_q) {
     GpuState& s = op.s;
-    const size_t q_size = static_cast<size_t>(a.heads) * a.head_dim, kv_size = static_cast<size_t>(a.kv_heads) * a.head_dim;
-    const size_t row_size = q_size + 2 * kv_size;
+    const size_t q_size = static_cast<size_t>(a.heads) * a.head_dim;
+    const size_t kv_size = static_cast<size_t>(a.kv_heads) * a.head_dim, row_size = q_size + 2 * kv_size;
     std::vector<int32_t> positions, sequences;
     for (const Segment& segment : segments) {
       float* rows = s.qkv + positions.size() * row_size;
