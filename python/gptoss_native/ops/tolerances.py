@@ -66,6 +66,13 @@ ROUNDED_RESULT = Tolerance(
     "which is sqrt(12) roundings, 3.5 EPSILON: sqrt(0.02) 3.5 EPSILON = 0.5 EPSILON in all")
 """What leaves for a product in precision="fast", against a reference that rounds the same."""
 
+ROUNDED_WEIGHTS = Tolerance(
+    1.5 * EPSILON, 60 * EPSILON, "queries, keys and values are rounded the same; softmax weights relative to whatever "
+    "maximum a device knows by then, in the reference to the row's: two roundings of each, sqrt(2) EPSILON, which "
+    "values of random signs hand on unchanged. Where few keys count, a result reaches 13 times the RMS, and two half "
+    "units of it, 2^-8, are 31 EPSILON")
+"""Attention in precision="fast" of any device; SAME_ROUNDINGS is for devices whose maximum is that of a page."""
+
 SAME_ROUNDINGS = {
     "product": Tolerance(0.2 * EPSILON, 6 * EPSILON, "the same operands are rounded the same way, except the few (1 in "
                          "10,000) that float32 noise pushes over a boundary by one unit, 4 EPSILON of one term"),
