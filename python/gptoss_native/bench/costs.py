@@ -75,9 +75,10 @@ class Model:
         """A whole step of one sequence, whose last tokens are the rows of logits: what the last layer makes of the others
         but keys and values is not needed. Of the experts, as many are hit as uniform routing hits on average."""
         last = self.config.num_hidden_layers - 1
-        layers = (self.stage(stage, tokens, layer=layer, context=context, experts=self.expected_experts(tokens))
+        hit, few = self.expected_experts(tokens), self.expected_experts(rows)
+        layers = (self.stage(stage, tokens, layer=layer, context=context, experts=hit)
                   for layer in range(last) for stage in LAYER_STAGES)
-        narrow = (self.stage(stage, rows, layer=last, context=context + tokens - rows, experts=self.expected_experts(rows))
+        narrow = (self.stage(stage, rows, layer=last, context=context + tokens - rows, experts=few)
                   for stage in LAYER_STAGES)
         kv = 2 * self.config.num_key_value_heads * self.config.head_dim
         others = Cost(flops=2 * self.config.hidden_size * kv * (tokens - rows))
