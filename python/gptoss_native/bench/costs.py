@@ -72,8 +72,8 @@ class Model:
         raise ValueError(f"no stage is named {stage!r}")
 
     def step(self, tokens: int, *, context: int = 0, rows: int = 1) -> Cost:
-        """A whole step of one sequence, whose last tokens are the rows of logits: what the last layer makes of the others
-        but keys and values is not needed. Of the experts, as many are hit as uniform routing hits on average."""
+        """A whole step of one sequence, whose last tokens are the rows of logits: of the others the last layer need
+        make keys and values only. Of the experts, as many are hit as uniform routing hits on average."""
         last = self.config.num_hidden_layers - 1
         hit, few = self.expected_experts(tokens), self.expected_experts(rows)
         layers = (self.stage(stage, tokens, layer=layer, context=context, experts=hit)
