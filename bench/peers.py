@@ -80,7 +80,7 @@ def agreement(ours: Racer, theirs: Racer, prompt: Any) -> float:
 def turns(options: argparse.Namespace, ours: Racer, theirs: Racer,
           ids: Callable[[int], Any], dense: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Each round: the ceilings, ours, theirs. A ratio is taken round by round, and so is a percentage."""
-    config, probe = open_checkpoint(options.model).config, Probe(options.threads)
+    config, probe = open_checkpoint(options.model).config, Probe(options.threads, precision=options.precision)
     works = [("prefill", count) for count in options.prefill] + [("decode", options.decode)]
     for method, count in works:
         for racer in (ours, theirs):

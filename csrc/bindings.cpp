@@ -361,9 +361,9 @@ double measure_fma_rate(int threads, double seconds) {
   return cpu::fma_rate(cpu::choose_isa(""), pool, seconds);
 }
 
-std::optional<double> measure_matrix_rate(int threads, double seconds) {
+std::optional<double> measure_matrix_rate(int threads, double seconds, bool exact) {
   const auto& kernels = cpu::choose_isa("");
-  if (!kernels.matrix_multiply_add) return std::nullopt;
+  if (!kernels.matrix_multiply_add || !kernels.packs_terms(!exact)) return std::nullopt;
   cpu::Pool pool(threads > 0 ? threads : cpu::usable_cores());
   return cpu::matrix_rate(kernels, pool, seconds);
 }
@@ -390,7 +390,7 @@ PYBIND11_MODULE(_core, m) {
         py::call_guard<py::gil_scoped_release>());
   m.def("measure_fma_rate", &measure_fma_rate, py::arg("threads"), py::arg("seconds"),
         py::call_guard<py::gil_scoped_release>());
-  m.def("measure_matrix_rate", &measure_matrix_rate, py::arg("threads"), py::arg("seconds"),
+  m.def("measure_matrix_rate", &measure_matrix_rate, py::arg("threads"), py::arg("seconds"), py::arg("exact") = false,
         py::call_guard<py::gil_scoped_release>());
 
   py::class_<Sampling>(m, "Sampling")

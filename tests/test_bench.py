@@ -85,6 +85,8 @@ def test_the_ceilings_are_those_of_the_instruction_set_in_use() -> None:
     found = Probe(threads=1, megabytes=4, seconds=0.001)()
     assert found.read > 0 and found.fma > 0
     assert (found.matrix is not None) == (gptoss_native.info()["cpu_isa"] in ("amx", "avx512_bf16"))
+    exact = Probe(threads=1, megabytes=4, seconds=0.001, precision="exact")()
+    assert (exact.matrix is not None) == (gptoss_native.info()["cpu_isa"] == "amx")
 
 
 # Results and their comparison
@@ -123,7 +125,7 @@ def test_parts_of_a_result_are_joined(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("name", ["2026-11-21-epyc-zen5-2-cores", "2026-11-26-xeon-emerald-rapids-2-cores",
-                                  "2026-11-26-xeon-emerald-rapids-2-cores-amx"])
+                                  "2026-11-26-xeon-emerald-rapids-2-cores-amx", "2026-11-26-epyc-zen5-2-cores"])
 def test_committed_results_can_be_read(name: str) -> None:
     facts, rows = read_json(Path(__file__).parents[1] / "bench" / "results" / f"{name}.json")
     assert facts["cpu"] and rows

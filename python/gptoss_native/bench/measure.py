@@ -61,11 +61,12 @@ class Probe:
     threads: int
     megabytes: int = 256
     seconds: float = 0.1
+    precision: str = "fast"
 
     def __call__(self) -> Ceilings:
         return Ceilings(_core.measure_read_bandwidth(self.threads, self.megabytes, self.seconds),
                         _core.measure_fma_rate(self.threads, self.seconds),
-                        _core.measure_matrix_rate(self.threads, self.seconds))
+                        _core.measure_matrix_rate(self.threads, self.seconds, self.precision == "exact"))
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def measure(setups: Sequence[Setup], parts: Collection[str], sizes: Sizes) -> It
     """The rows of each of PARTS as they are done. All setups are of one folder, whose files are read first."""
     read_files(setups[0].checkpoint().files)
     for setup in setups:
-        rounds, probe = sizes.rounds, Probe(setup.threads, sizes.probe_megabytes, sizes.probe_seconds)
+        rounds, probe = sizes.rounds, Probe(setup.threads, sizes.probe_megabytes, sizes.probe_seconds, setup.precision)
         if "stages" in parts:
             yield list(bench_stages(setup, tokens=sizes.tokens, rounds=rounds, probe=probe))
         if {"prefill", "decode"} & set(parts):
