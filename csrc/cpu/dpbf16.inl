@@ -26,7 +26,7 @@ struct WordFormat : Rows {
 };
 
 struct Bf16Words : WordFormat {
-  static constexpr int kGroupBytes = 2 * kPackGroup, kMostRows = 8;
+  static constexpr int kGroupBytes = 2 * kPackGroup, kMostRows = 4;
   void fetch(int row, int group, int, Group, Words (&w)[1]) const { w[0] = {_mm512_loadu_si512(at(row, group * kGroupBytes))}; }
 };
 struct Mxfp4Words : WordFormat {

@@ -67,7 +67,7 @@ struct FloatFormat : Rows {
 };
 
 struct Bf16Rows : FloatFormat {
-  static constexpr int kGroupBytes = 2 * kPackGroup, kMostRows = 8;
+  static constexpr int kGroupBytes = 2 * kPackGroup, kMostRows = 4;
   struct Group {};
   Group group(int, int) const { return {}; }
   void fetch(int row, int group, int chunk, Group, V (&w)[2]) const {
