@@ -14,7 +14,7 @@ static inline V fma(Words w, Words x, V acc) { return _mm512_dpbf16_ps(acc, (__m
 // Formats of which a register holds a whole group, and meets one of activations packed as one bf16 term.
 struct WordFormat : Rows {
   using W = Words;
-  static constexpr int kFetched = 1, kGroupChunks = 1;
+  static constexpr int kFetched = 1, kGroupChunks = 1, kDirectTokens = 8;
   static constexpr int place(int group, int, int) { return group * (kPackGroup / 2); }
   static Words load_w(const float* p) { return {_mm512_loadu_si512(p)}; }
   static Words broadcast_w(const float* p) { return {_mm512_castps_si512(set1(*p))}; }
@@ -27,6 +27,7 @@ struct WordFormat : Rows {
 
 struct Bf16Words : WordFormat {
   static constexpr int kGroupBytes = 2 * kPackGroup, kMostRows = 4;
+  static constexpr int kDirectTokens = 24;  // nothing to unpack
   void fetch(int row, int group, int, Group, Words (&w)[1]) const { w[0] = {_mm512_loadu_si512(at(row, group * kGroupBytes))}; }
 };
 struct Mxfp4Words : WordFormat {

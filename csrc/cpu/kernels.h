@@ -152,7 +152,7 @@ struct Kernels {
 #define GPTOSS_KERNELS(isa)                                                                                   \
   {#isa,            isa::kLanes,      isa::dot_bf16,  isa::dot_mxfp4,   isa::dot_int8, isa::dot_bf16_transposed, \
    isa::attn_page,  isa::attn_merge,  isa::attn_finish, isa::sum_squares, kPackGroup, kPackGroup, isa::pack,   \
-   isa::swiglu_pack, isa::read_sum,   isa::multiply_add, isa::kDirectTokens + 1, 1 << 30, isa::columns,       \
+   isa::swiglu_pack, isa::read_sum,   isa::multiply_add, isa::kPanelFrom, 1 << 30, isa::columns,       \
    nullptr, nullptr, nullptr}
 
 // The tables of the ISA files; null where not compiled for this architecture.

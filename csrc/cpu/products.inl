@@ -15,7 +15,7 @@ constexpr int kTileSums = 24, kPanelRegisters = 4, kPanelTile = 4;
 constexpr int kTileSums = 12, kPanelRegisters = 2, kPanelTile = 4;
 #endif
 constexpr int kTileTokens = 6;
-constexpr int kDirectTokens = 12;  // as many meet the weights as they come, more by way of a panel
+constexpr int kPanelFrom = 9;  // tokens for which panels are made; see Format::kDirectTokens
 
 // ---- formats -----------------------------------------------------------------------------------------------
 // A format is rows in memory, the scale of a group, and `fetch`, which makes registers of a chunk of it.
@@ -59,6 +59,7 @@ static inline Format every(Format rows, int i, int n) {
 struct FloatFormat : Rows {
   using W = V;
   static constexpr int kFetched = 2, kGroupChunks = kChunks;
+  static constexpr int kDirectTokens = 12;  // as many meet the weights as they come, more by way of a panel
   // Where in a packed row the activations are that a register meets.
   static constexpr int place(int group, int chunk, int i) { return group * kPackGroup + i * kHalf + chunk * kLanes; }
   static V load_w(const float* p) { return load(p); }
@@ -299,13 +300,14 @@ static void columns(const float* const* x, int tokens, int k, bool, void* to) {
 
 template <class Format>
 static inline void dot(const Format all, const DotArgs& a) {
+  static_assert(Format::kDirectTokens + 1 >= kPanelFrom);
   const int groups = (int)round_up(a.k, kPackGroup) / kPackGroup;
   switch (a.tokens) {
     case 1: return dot_strips<tile_rows<Format, 1>()>(all, a.rows, groups, a.x, 1, a.y, a.y_stride);
     case 2: return dot_strips<tile_rows<Format, 2>()>(all, a.rows, groups, a.x, 2, a.y, a.y_stride);
     case 3: return dot_strips<tile_rows<Format, 3>()>(all, a.rows, groups, a.x, 3, a.y, a.y_stride);
   }
-  if (a.tokens > kDirectTokens) return dot_panels(all, a, groups);
+  if (a.tokens > Format::kDirectTokens) return dot_panels(all, a, groups);
   dot_strips<tile_rows<Format, kTileTokens>()>(all, a.rows, groups, a.x, a.tokens, a.y, a.y_stride);
 }
 
