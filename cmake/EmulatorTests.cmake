@@ -56,13 +56,15 @@ set(simt_sources gpu_backend gpu_state gpu_weights ops runtime stages)
 list(TRANSFORM simt_sources PREPEND ${PROJECT_SOURCE_DIR}/csrc/simt/)
 list(TRANSFORM simt_sources APPEND .cpp)
 function(gptoss_emulate target language)
-  target_include_directories(${target} PRIVATE ${emulator}/${language} ${emulator} ${PROJECT_SOURCE_DIR}/csrc)
+  target_include_directories(${target} PRIVATE ${emulator}/${language} ${emulator} ${PROJECT_SOURCE_DIR}/csrc
+    ${PROJECT_SOURCE_DIR}/cuda)
   target_compile_options(${target} PRIVATE -g -O1 -Wno-unknown-pragmas -ftrivial-auto-var-init=pattern ${emulator_checks})
   target_link_libraries(${target} PRIVATE gptoss_emulator)
 endfunction()
 
 if(GPTOSS_EMULATED_DEVICE)
-  gptoss_add_device(emulated ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${simt_sources})
+  gptoss_add_device(emulated ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${simt_sources}
+    ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp)
   gptoss_emulate(gptoss_device_emulated cuda)
 endif()
 if(NOT GPTOSS_EMULATOR_TESTS)
@@ -72,6 +74,23 @@ endif()
 foreach(name simt_test tensor_core_test hopper_test host_test instruction_test)
   gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp)
 endforeach()
+
+# The kernels of cuda/mma as they are, and copies of them with one fault each.
+include(PlantFaults)
+gptoss_plant_faults(${PROJECT_SOURCE_DIR}/cuda/mma gptoss::cuda product.cuh
+  weight_ring.cuh wrong_wait_count "cp_async_wait_group<kStages - 2>" "cp_async_wait_group<kStages - 1>"
+  weight_ring.cuh missing_commit "    ptx::cp_async_commit_group()" "    if (stage % 2) ptx::cp_async_commit_group()"
+  weight_ring.cuh wrong_slot "oldest = stage + 1 == kStages ? 0 : stage + 1" "oldest = stage"
+  product.cuh missing_sum_barrier "__syncthreads();  // all parts" "// all parts"
+  product.cuh missing_reuse_barrier "__syncthreads();  // the next" "// the next"
+  product.cuh wrong_fragment_row "g + n / 2 * 8]" "g + n % 2 * 8]"
+  product.cuh wrong_part "+ first * kUnitDepth + 8" "+ 8"
+  weight_ring.cuh wrong_scale "scale[i / 2]" "scale[i % 2]"
+  weight_ring.cuh wrong_half "multiply_half<kTiles, 1>(words.z" "multiply_half<kTiles, 0>(words.z"
+  product.cuh wrong_pair "size_t>(pair(item, i)) * a.x.count" "size_t>(pair(item, i * 0)) * a.x.count")
+gptoss_add_emulator_test(mma_product_test cuda ${emulator}/mma_product_test.cpp ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp
+  ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
+target_include_directories(mma_product_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
 
 # HIP, once for each size of a wave.
 foreach(wave 64 32)

@@ -68,8 +68,9 @@ std::string names(const std::vector<Call>& calls, size_t first, size_t end) {
 
 }  // namespace
 
-GpuBackend::GpuBackend(const BackendOptions& options, int index, std::string name, std::string detail)
-    : options_(options), index_(index), name_(std::move(name)), detail_(std::move(detail)) {
+GpuBackend::GpuBackend(const BackendOptions& options, int index, std::string name, std::string detail,
+                       std::unique_ptr<MatrixKernels> matrix)
+    : options_(options), index_(index), name_(std::move(name)), detail_(std::move(detail)), matrix_(std::move(matrix)) {
   if (options.dense != Dense::bf16)
     throw std::invalid_argument("dense weights stay in bf16 on this device; load with dense='bf16', or with device='cpu'");
   // Who looks for a kernel that fails has the runtime wait for each: which a graph's are not.
@@ -83,7 +84,7 @@ void GpuBackend::use_device() const { check(GPU(SetDevice)(index_), "choosing de
 
 DeviceFacts GpuBackend::facts() const {
   return {.name = name_,
-          .detail = detail_,
+          .detail = matrix_ ? detail_ + ", " + matrix_->name() : detail_,
           .threads = 0,
           .precision = options_.precision,
           .kv_dtype = options_.kv_dtype};
@@ -97,10 +98,15 @@ size_t GpuBackend::page_bytes(const Config& c) const {
   return layers * c.num_key_value_heads * kPageTokens * 2 * c.head_dim * element;
 }
 
+MatrixNeeds GpuBackend::needs(const Config& c, const Limits& limits) const {
+  if (!matrix_) return {};
+  return {.terms = operand_terms(options_.precision), .scratch_bytes = matrix_->scratch_bytes(c, limits)};
+}
+
 StateBytes GpuBackend::plan(const Config& c, const Limits& limits) const {
   Buffers shape;
   Arena activations(nullptr), logits(nullptr);
-  arrange(shape, c, limits, activations, logits);
+  arrange(shape, c, limits, needs(c, limits), activations, logits);
   return {.kv = page_bytes(c) * limits.pages,
           .activations = activations.used(),
           .logits = logits.used(),
@@ -128,7 +134,7 @@ std::unique_ptr<State> GpuBackend::state(const Config& c, const Limits& limits) 
   s->kv = DeviceMemory(bytes.kv, "KV cache");
   s->kept_memory = DeviceMemory(bytes.kept, "observed values");
   Arena activations(s->activations_memory.data()), logits(s->logits_memory.data());
-  arrange(*s, c, limits, activations, logits);
+  arrange(*s, c, limits, needs(c, limits), activations, logits);
   s->kept = s->kept_memory.data();
   s->page_bytes = page_bytes(c);
   s->page_layer_bytes =

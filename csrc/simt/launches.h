@@ -9,7 +9,8 @@ namespace gptoss::simt {
 // kernels look up the live ones.
 class Launches {
  public:
-  Launches(GpuState& state, const BackendOptions& options, const Call& call);
+  // `matrix`: null where SIMT does all.
+  Launches(GpuState& state, const BackendOptions& options, const MatrixKernels* matrix, const Call& call);
 
   void embed();
   void attn_qkv();
@@ -21,8 +22,8 @@ class Launches {
   void unembed();
   void sample();
 
-  void norm(const float* gain, const int32_t* row, const int32_t* count, int rows);  // residual -> operand
-  void round_rows(const float* x, float* out, int size, int rows);
+  void norm(const float* gain, const int32_t* row, const int32_t* count, int rows, const Operand& out);  // of residual
+  void round_rows(const float* x, const Operand& out, int rows);
   void linear(const LinearArgs& args, int rows);
   void rotate_append();
   void choose();
@@ -42,13 +43,19 @@ class Launches {
 
   const GpuLayer& layer() const { return static_cast<const GpuLayer&>(*call_.layer); }
   int tokens() const { return call_.grid.tokens; }
+  // What a product multiplies next, for matrix kernels or for SIMT.
+  Operand operand(bool arranged, int size) const;
+  Operand expert_h() const;
+  MatrixKernels::Launch matrix_launch(int rows) const { return {s_.stream, s_.scratch, rows}; }
   dim3 expert_grid(int rows) const;
   KvArgs kv() const;
-  MoeArgs moe(const ExpertArgs& experts, const float* x, float* y) const;
+  MoeArgs moe(const ExpertArgs& experts, const Operand& x) const;
 
   GpuState& s_;
   const Config& c_;
+  const MatrixKernels* matrix_;
   bool fast_, bf16_kv_;
+  int terms_;
   const Call& call_;
 };
 

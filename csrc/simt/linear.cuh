@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kBlockThreads) linear(LinearArgs a) {
 
   const float* x[kTileTokens];
 #pragma unroll
-  for (int t = 0; t < kTileTokens; ++t) x[t] = a.x + static_cast<size_t>(first + min(t, count - 1)) * a.k;
+  for (int t = 0; t < kTileTokens; ++t) x[t] = a.x.values + static_cast<size_t>(first + min(t, count - 1)) * a.k;
   float sums[kTileTokens];
   dot(Bf16Row{a.weight + static_cast<size_t>(row) * a.k}, a.k, x, count, sums);
 

@@ -10,6 +10,8 @@
 #include "../args.h"
 #include "mxfp4.cuh"
 #include "dot.cuh"
+#include "operand.cuh"
+#include "swiglu.cuh"
 
 namespace gptoss::simt {
 
@@ -28,12 +30,6 @@ GPTOSS_DEVICE void expert_row(const ExpertArgs& e, const ExpertTile& tile, int r
   for (int t = 0; t < kTileTokens; ++t) u[t] += e.bias[at];
 }
 
-GPTOSS_DEVICE float swiglu(float gate, float up, float limit, float alpha) {
-  gate = fminf(gate, limit);
-  up = fmaxf(-limit, fminf(up, limit));
-  return gate * (1.0f / (1.0f + expf(-alpha * gate))) * (up + 1.0f);
-}
-
 template <class Row>
 __global__ void __launch_bounds__(kBlockThreads) moe_up(MoeArgs a) {
   const int neuron = global_warp(), neurons = a.experts.rows / 2;
@@ -42,7 +38,7 @@ __global__ void __launch_bounds__(kBlockThreads) moe_up(MoeArgs a) {
   const float* x[kTileTokens];
 #pragma unroll
   for (int t = 0; t < kTileTokens; ++t)
-    x[t] = a.x + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)] / a.chosen) * a.experts.k;
+    x[t] = a.x.values + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)] / a.chosen) * a.experts.k;
 
   float gate[kTileTokens], up[kTileTokens];
   expert_row<Row>(a.experts, tile, 2 * neuron, x, gate);
@@ -51,8 +47,7 @@ __global__ void __launch_bounds__(kBlockThreads) moe_up(MoeArgs a) {
 #pragma unroll
   for (int t = 0; t < kTileTokens; ++t) {
     if (t >= tile.count) continue;
-    const float h = swiglu(gate[t], up[t], a.limit, a.alpha);
-    a.y[static_cast<size_t>(a.pairs[tile.first + t]) * neurons + neuron] = a.round ? round_to_bf16(h) : h;
+    store_operand(a.h, a.pairs[tile.first + t], neuron, swiglu(gate[t], up[t], a.limit, a.alpha));
   }
 }
 
@@ -64,7 +59,7 @@ __global__ void __launch_bounds__(kBlockThreads) moe_down(MoeArgs a) {
   const float* x[kTileTokens];
 #pragma unroll
   for (int t = 0; t < kTileTokens; ++t)
-    x[t] = a.x + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)]) * a.experts.k;
+    x[t] = a.x.values + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)]) * a.experts.k;
 
   float y[kTileTokens];
   expert_row<Row>(a.experts, tile, row, x, y);

@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
       first[e] = pair;
       first_tile[e] = tile;
       pair += count;
-      tile += (count + kTileTokens - 1) / kTileTokens;
+      tile += (count + a.tile - 1) / a.tile;
     }
     *a.tile_count = tile;
   }
@@ -77,8 +77,8 @@ __global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
     int at = first[e];
     for (int p = 0; p < pairs; ++p)
       if (a.choice[p] == e) a.pairs[at++] = p;
-    for (int from = first[e], tile = first_tile[e]; from < at; from += kTileTokens, ++tile)
-      a.tiles[tile] = {e, from, min(kTileTokens, at - from)};
+    for (int from = first[e], tile = first_tile[e]; from < at; from += a.tile, ++tile)
+      a.tiles[tile] = {e, from, min(a.tile, at - from)};
   }
 }
 

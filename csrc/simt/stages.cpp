@@ -14,9 +14,9 @@ namespace gptoss::simt {
 
 static_assert(kPageSlots == kPageTokens && kPagesPerSplit == kSplitPages, "kernels and engine cut the keys alike");
 
-Launches::Launches(GpuState& state, const BackendOptions& options, const Call& call)
-    : s_(state), c_(state.config), fast_(options.precision == Precision::fast),
-      bf16_kv_(options.kv_dtype == KvDType::bf16), call_(call) {}
+Launches::Launches(GpuState& state, const BackendOptions& options, const MatrixKernels* matrix, const Call& call)
+    : s_(state), c_(state.config), matrix_(matrix), fast_(options.precision == Precision::fast),
+      bf16_kv_(options.kv_dtype == KvDType::bf16), terms_(operand_terms(options.precision)), call_(call) {}
 
 template <class Args>
 void Launches::start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args,
@@ -47,14 +47,15 @@ void Launches::embed() {
 }
 
 void Launches::attn_qkv() {
-  norm(layer().input_layernorm, nullptr, &s_.live->tokens, tokens());
-  const int rows = c_.q_size() + 2 * c_.kv_size();
+  const Operand x = operand(layer().qkv.arranged != nullptr, c_.hidden_size);
+  norm(layer().input_layernorm, nullptr, &s_.live->tokens, tokens(), x);
   linear({.count = &s_.live->tokens,
-          .weight = layer().qkv,
+          .weight = layer().qkv.rows,
+          .arranged = layer().qkv.arranged,
           .bias = layer().qkv_bias,
-          .x = s_.operand,
+          .x = x,
           .y = s_.qkv,
-          .rows = rows,
+          .rows = c_.q_size() + 2 * c_.kv_size(),
           .k = c_.hidden_size,
           .add = false},
          tokens());
@@ -79,6 +80,7 @@ void Launches::attn() {
                            .window = full ? 0 : c_.sliding_window,
                            .scale = 1.0f / std::sqrt(static_cast<float>(c_.head_dim)),
                            .round_weights = fast_};
+  if (matrix_ && matrix_->attn(args, matrix_launch(tokens()))) return;
   dim3 grid = warp_grid(tokens() * c_.num_attention_heads);
   if (!full || s_.splits < 2 || tokens() > kDecodeTokens) {
     start("attn", bf16_kv_ ? simt::attn<uint16_t> : simt::attn<float>, grid, kAttentionShared, args);
@@ -91,13 +93,15 @@ void Launches::attn() {
 }
 
 void Launches::attn_out() {
-  const float* x = s_.attn;
-  if (fast_) {
-    round_rows(s_.attn, s_.operand, c_.q_size(), tokens());
-    x = s_.operand;
-  }
+  const bool arranged = layer().o.arranged != nullptr;
+  Operand x = operand(arranged, c_.q_size());
+  if (fast_ || arranged)
+    round_rows(s_.attn, x, tokens());
+  else
+    x.values = s_.attn;
   linear({.count = &s_.live->tokens,
-          .weight = layer().o,
+          .weight = layer().o.rows,
+          .arranged = layer().o.arranged,
           .bias = layer().o_bias,
           .x = x,
           .y = s_.residual,
@@ -108,11 +112,17 @@ void Launches::attn_out() {
 }
 
 void Launches::moe_route() {
-  norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens());
+  // The router and the experts need not be multiplied by the same kernels.
+  const bool arranged = layer().router.arranged != nullptr, experts = layer().gate_up.arranged != nullptr;
+  const Operand x = operand(arranged, c_.hidden_size);
+  norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens(), x);
+  if (arranged != experts)
+    norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens(), operand(experts, c_.hidden_size));
   linear({.count = &s_.live->tokens,
-          .weight = layer().router,
+          .weight = layer().router.rows,
+          .arranged = layer().router.arranged,
           .bias = layer().router_bias,
-          .x = s_.operand,
+          .x = x,
           .y = s_.router_logits,
           .rows = c_.num_local_experts,
           .k = c_.hidden_size,
@@ -124,30 +134,37 @@ void Launches::moe_route() {
 
 void Launches::moe_up() {
   const bool dense = layer().gate_up.dense != nullptr;
-  start("moe_up", dense ? simt::moe_up<Bf16Row> : simt::moe_up<Mxfp4Row>, expert_grid(c_.intermediate_size), 0,
-        moe(layer().gate_up, s_.operand, s_.expert_h));
+  const MoeArgs args = moe(layer().gate_up, operand(layer().gate_up.arranged != nullptr, c_.hidden_size));
+  if (args.experts.arranged) return matrix_->moe_up(args, matrix_launch(tokens()));
+  start("moe_up", dense ? simt::moe_up<Bf16Row> : simt::moe_up<Mxfp4Row>, expert_grid(c_.intermediate_size), 0, args);
 }
 
 void Launches::moe_down() {
   const bool dense = layer().down.dense != nullptr;
-  start("moe_down", dense ? simt::moe_down<Bf16Row> : simt::moe_down<Mxfp4Row>, expert_grid(c_.hidden_size), 0,
-        moe(layer().down, s_.expert_h, s_.expert_y));
-  start("moe_combine", moe_combine, warp_grid(tokens()), 0,
-        CombineArgs{.live = s_.live,
-                    .y = s_.expert_y,
-                    .weight = s_.router_weight,
-                    .residual = s_.residual,
-                    .size = c_.hidden_size,
-                    .chosen = c_.num_experts_per_tok});
+  const MoeArgs args = moe(layer().down, expert_h());
+  const CombineArgs sum{.live = s_.live,
+                        .y = s_.expert_y,
+                        .weight = s_.router_weight,
+                        .residual = s_.residual,
+                        .size = c_.hidden_size,
+                        .chosen = c_.num_experts_per_tok};
+  if (args.experts.arranged) {
+    if (matrix_->moe_down(args, sum, matrix_launch(tokens()))) return;
+  } else {
+    start("moe_down", dense ? simt::moe_down<Bf16Row> : simt::moe_down<Mxfp4Row>, expert_grid(c_.hidden_size), 0, args);
+  }
+  start("moe_combine", moe_combine, warp_grid(tokens()), 0, sum);
 }
 
 void Launches::unembed() {
   const auto& ends = static_cast<const GpuEnds&>(*call_.ends);
-  norm(ends.norm, s_.row, &s_.live->rows, call_.grid.rows);
+  const Operand x = operand(ends.lm_head.arranged != nullptr, c_.hidden_size);
+  norm(ends.norm, s_.row, &s_.live->rows, call_.grid.rows, x);
   linear({.count = &s_.live->rows,
-          .weight = ends.lm_head,
+          .weight = ends.lm_head.rows,
+          .arranged = ends.lm_head.arranged,
           .bias = nullptr,
-          .x = s_.operand,
+          .x = x,
           .y = s_.logits,
           .rows = c_.vocab_size,
           .k = c_.hidden_size,
@@ -174,6 +191,18 @@ void Launches::sample() {
         sample_threads(c_.vocab_size));
 }
 
+Operand Launches::operand(bool arranged, int size) const {
+  if (arranged) return {.values = nullptr, .terms = s_.operand_terms, .size = size, .count = terms_, .round = false};
+  return {.values = s_.operand, .terms = nullptr, .size = size, .count = 0, .round = fast_};
+}
+Operand Launches::expert_h() const {
+  Operand h = operand(layer().down.arranged != nullptr, c_.intermediate_size);
+  if (h.terms)
+    h.terms = s_.expert_h_terms;
+  else
+    h.values = s_.expert_h;
+  return h;
+}
 dim3 Launches::expert_grid(int rows) const {
   return dim3(warp_grid(rows).x, most_tiles(tokens() * c_.num_experts_per_tok, c_.num_local_experts));
 }
@@ -184,37 +213,35 @@ KvArgs Launches::kv() const {
           .pages = call_.layer->type == LayerType::full_attention ? s_.full_pages : s_.window_pages,
           .table_pages = s_.limits.table_pages()};
 }
-MoeArgs Launches::moe(const ExpertArgs& experts, const float* x, float* y) const {
+MoeArgs Launches::moe(const ExpertArgs& experts, const Operand& x) const {
   return {.tile_count = s_.tile_count,
           .tiles = s_.tiles,
           .pairs = s_.pairs,
           .experts = experts,
           .x = x,
-          .y = y,
+          .h = expert_h(),
+          .y = s_.expert_y,
           .chosen = c_.num_experts_per_tok,
           .limit = c_.swiglu_limit,
-          .alpha = c_.swiglu_alpha,
-          .round = fast_};
+          .alpha = c_.swiglu_alpha};
 }
 
 // --- The kernels of the stages
 
-void Launches::norm(const float* gain, const int32_t* row, const int32_t* count, int rows) {
+void Launches::norm(const float* gain, const int32_t* row, const int32_t* count, int rows, const Operand& out) {
   start("rmsnorm", rmsnorm, warp_grid(rows), 0,
         NormArgs{.count = count,
                  .row = row,
                  .x = s_.residual,
                  .gain = gain,
-                 .out = s_.operand,
-                 .size = c_.hidden_size,
-                 .eps = c_.rms_norm_eps,
-                 .round = fast_});
+                 .out = out,
+                 .eps = c_.rms_norm_eps});
 }
-void Launches::round_rows(const float* x, float* out, int size, int rows) {
-  start("round_rows", simt::round_rows, warp_grid(rows), 0,
-        RoundArgs{.count = &s_.live->tokens, .x = x, .out = out, .size = size});
+void Launches::round_rows(const float* x, const Operand& out, int rows) {
+  start("round_rows", simt::round_rows, warp_grid(rows), 0, RoundArgs{.count = &s_.live->tokens, .x = x, .out = out});
 }
 void Launches::linear(const LinearArgs& args, int rows) {
+  if (args.arranged) return matrix_->linear(args, matrix_launch(rows));
   start("linear", simt::linear, linear_grid(args.rows, rows), 0, args);
 }
 void Launches::rotate_append() {
@@ -249,7 +276,8 @@ void Launches::group_pairs() {
                   .tiles = s_.tiles,
                   .tile_count = s_.tile_count,
                   .experts = c_.num_local_experts,
-                  .chosen = c_.num_experts_per_tok},
+                  .chosen = c_.num_experts_per_tok,
+                  .tile = layer().gate_up.arranged ? matrix_->tile(c_, tokens()) : kTileTokens},
         std::min(1024, (c_.num_local_experts + 63) / 64 * 64));
 }
 
@@ -267,7 +295,7 @@ void Launches::multiply_add(const MultiplyAddArgs& args, int blocks) {
 }
 
 void GpuBackend::run(GpuState& s, const Call& call) {
-  Launches launches(s, options_, call);
+  Launches launches(s, options_, matrix_.get(), call);
   switch (call.stage) {
     case Stage::embed: return launches.embed();
     case Stage::attn_qkv: return launches.attn_qkv();

@@ -87,6 +87,7 @@ struct cudaDeviceProp {
   size_t totalGlobalMem = 0;
   size_t sharedMemPerBlock = ::emulator::kSharedMemory;
   size_t sharedMemPerBlockOptin = ::emulator::kSharedMemoryOptIn;
+  size_t sharedMemPerMultiprocessor = ::emulator::kSharedMemoryOptIn + 1024;
   int maxThreadsPerBlock = ::emulator::kMaxThreads;
 };
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {

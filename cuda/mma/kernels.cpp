@@ -1,0 +1,132 @@
+// Which matrices and shapes the kernels of mma.sync take, and over which grids they are launched.
+#include "kernels.h"
+
+#include <algorithm>
+
+#include "arrange.cuh"
+#include "product.cuh"
+#include "simt/gpu_state.h"
+
+namespace gptoss::cuda {
+namespace {
+
+using simt::check;
+using simt::MatrixRows;
+using simt::MatrixShape;
+
+constexpr int kWidths[] = {1, 2, 4, 8};  // tiles of eight columns for which there is a kernel
+static_assert(kWidths[3] == kMostTiles);
+
+// The least width that holds so many sources in one item, or the largest.
+int width_for(int sources, int terms) {
+  for (int width : kWidths)
+    if (8 * width / terms >= sources) return width;
+  return kMostTiles;
+}
+
+class MmaKernels : public simt::MatrixKernels {
+ public:
+  MmaKernels(const BackendOptions& options, const cudaDeviceProp& card)
+      : terms_(simt::operand_terms(options.precision)), processors_(card.multiProcessorCount),
+        shared_(card.sharedMemPerMultiprocessor), programmatic_(card.major >= 9) {
+    for_each_width([&]<int kTiles>() {
+      allow<Bf16Units, kTiles, LinearJob>();
+      allow<Mxfp4Units, kTiles, UpJob>();
+      allow<Mxfp4Units, kTiles, DownJob>();
+    });
+  }
+
+  std::string name() const override {
+    return "mma.sync for products whose k is a multiple of 64 and whose rows are one of 16, experts in MXFP4";
+  }
+
+  size_t bytes(const MatrixShape& s) const override {
+    if (s.k % kUnitDepth != 0 || s.rows % kStripRows != 0 || s.mxfp4 != is_expert(s.use)) return 0;
+    return static_cast<size_t>(s.experts) * expert_bytes(s);
+  }
+
+  void arrange(const MatrixShape& shape, const MatrixRows& from, uint8_t* to, cudaStream_t stream) const override {
+    const ArrangeArgs args{from, to + from.expert * expert_bytes(shape), shape.k};
+    const size_t words = static_cast<size_t>(from.count) * shape.k / (shape.mxfp4 ? 8 : 2);
+    const dim3 grid(static_cast<unsigned>((words + kArrangeThreads - 1) / kArrangeThreads));
+    check(simt::launch(shape.mxfp4 ? arrange_mxfp4 : arrange_bf16,
+                       {.grid = grid, .block = dim3(kArrangeThreads), .stream = stream}, args),
+          "launching kernel arrange");
+  }
+
+  int tile(const Config&, int tokens) const override { return 8 * width_for(tokens, terms_) / terms_; }
+
+  void linear(const LinearArgs& args, const Launch& launch) const override {
+    const int width = width_for(launch.tokens, terms_), tile = 8 * width / terms_;
+    const LinearJob job{args, (launch.tokens + tile - 1) / tile, tile};
+    start<Bf16Units>("linear", width, job, args.rows / kStripRows * job.tiles, launch);
+  }
+  void moe_up(const MoeArgs& args, const Launch& launch) const override { experts("moe_up", UpJob{{args}}, launch); }
+  bool moe_down(const MoeArgs& args, const CombineArgs&, const Launch& launch) const override {
+    experts("moe_down", DownJob{{args}}, launch);
+    return false;
+  }
+
+ private:
+  static bool is_expert(MatrixShape::Use use) { return use == MatrixShape::Use::gate_up || use == MatrixShape::Use::down; }
+  static size_t expert_bytes(const MatrixShape& s) { return s.rows / kStripRows * strip_bytes(s.mxfp4, s.k); }
+
+  template <class F>
+  static void for_each_width(const F& f) {
+    f.template operator()<1>();
+    f.template operator()<2>();
+    f.template operator()<4>();
+    f.template operator()<8>();
+  }
+  template <class Format, int kTiles, class Job>
+  static void allow() {
+    check(simt::allow_dynamic_shared(mma_product<Format, kTiles, Job>, ProductShape<Format, kTiles>::kShared),
+          "allowing a kernel its shared memory");
+  }
+
+  template <class Job>
+  void experts(const char* name, const Job& job, const Launch& launch) const {
+    const int most = launch.tokens * job.a.chosen;  // tiles: every pair in one of its own
+    start<Mxfp4Units>(name, width_for(launch.tokens, terms_), job, most * (job.a.experts.rows / kStripRows), launch);
+  }
+
+  // As many blocks as are on the card at a time: each goes from item to item with its rings full.
+  template <class Format, class Job>
+  void start(const char* name, int width, const Job& job, int items, const Launch& launch) const {
+    if (items == 0) return;
+    for_each_width([&]<int kTiles>() {
+      if (kTiles != width) return;
+      using Shape = ProductShape<Format, kTiles>;
+      const int resident = std::clamp(static_cast<int>(shared_ / (Shape::kShared + 1024)), 1, kTiles <= 2 ? 3 : 2);
+      const dim3 grid(std::min(items, resident * processors_));
+      check(simt::launch(mma_product<Format, kTiles, Job>,
+                         {.grid = grid, .block = dim3(kProductThreads), .dynamic_shared = Shape::kShared,
+                          .stream = launch.stream, .programmatic = programmatic_},
+                         job),
+            std::string("launching kernel mma_product of ") + name);
+    });
+  }
+
+  int terms_, processors_;
+  size_t shared_;
+  bool programmatic_;
+};
+
+}  // namespace
+
+std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options) {
+  int index = 0;
+  check(cudaGetDevice(&index), "asking for the current card");
+  cudaDeviceProp card;
+  check(cudaGetDeviceProperties(&card, index), "asking for the card's properties");
+  if (card.major < 8) return nullptr;
+#if !defined(GPTOSS_EMULATOR)
+  // What the driver made of the PTX of an older architecture has empty kernels here.
+  cudaFuncAttributes attributes;
+  check(cudaFuncGetAttributes(&attributes, mma_product<Bf16Units, 1, LinearJob>), "asking for a kernel's architecture");
+  if (attributes.ptxVersion < 80) return nullptr;
+#endif
+  return std::make_unique<MmaKernels>(options, card);
+}
+
+}  // namespace gptoss::cuda
