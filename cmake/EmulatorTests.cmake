@@ -77,17 +77,30 @@ endforeach()
 
 # The kernels of cuda/mma as they are, and copies of them with one fault each.
 include(PlantFaults)
-gptoss_plant_faults(${PROJECT_SOURCE_DIR}/cuda/mma gptoss::cuda product.cuh
+gptoss_plant_faults(mma gptoss::cuda product.cuh
   weight_ring.cuh wrong_wait_count "cp_async_wait_group<kStages - 2>" "cp_async_wait_group<kStages - 1>"
   weight_ring.cuh missing_commit "    ptx::cp_async_commit_group()" "    if (stage % 2) ptx::cp_async_commit_group()"
   weight_ring.cuh wrong_slot "oldest = stage + 1 == kStages ? 0 : stage + 1" "oldest = stage"
   product.cuh missing_sum_barrier "__syncthreads();  // all parts" "// all parts"
   product.cuh missing_reuse_barrier "__syncthreads();  // the next" "// the next"
   product.cuh wrong_fragment_row "g + n / 2 * 8]" "g + n % 2 * 8]"
-  product.cuh wrong_part "+ first * kUnitDepth + 8" "+ 8"
+  product.cuh wrong_part "+ first * (kUnitDepth / 8) + t" "+ t"
   weight_ring.cuh wrong_scale "scale[i / 2]" "scale[i % 2]"
-  weight_ring.cuh wrong_half "multiply_half<kTiles, 1>(words.z" "multiply_half<kTiles, 0>(words.z"
-  product.cuh wrong_pair "size_t>(pair(item, i)) * a.x.count" "size_t>(pair(item, i * 0)) * a.x.count")
+  weight_ring.cuh wrong_half "unpack_and_multiply(words.z, words.w" "unpack_and_multiply(words.x, words.y"
+  product.cuh wrong_pair "return pair(item, i); }" "return pair(item, i * 0); }")
+gptoss_plant_faults(mma_attention gptoss::cuda attention.cuh
+  attention.cuh attn_no_wait "    ptx::cp_async_wait_group<0>();\n" ""
+  attention.cuh attn_no_warp_barrier "__syncwarp();  // the other" "// the other"
+  attention.cuh attn_no_state_barrier "__syncthreads();  // the states" "// the states"
+  attention.cuh attn_no_rescale "acc[s][j][2 * half + c] *= keep;" ""
+  attention.cuh attn_no_transpose "ptx::movmatrix_trans(simt" "(simt"
+  attention.cuh attn_unwritten_values ": row < live;" ": true;"
+  attention.cuh attn_wrong_wait_count "cp_async_wait_group<1>" "cp_async_wait_group<2>"
+  attention.cuh attn_no_reuse_barrier "__syncthreads();  // all have read it" "// all have read it"
+  attention.cuh attn_wrong_mask "slot < end[j][c] ?" "slot <= end[j][c] ?"
+  attention.cuh attn_wrong_sequence "bool here = i >= begin && i < end;" "bool here = true;")
+gptoss_add_emulator_test(mma_attention_test cuda ${emulator}/mma_attention_test.cpp)
+target_include_directories(mma_attention_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
 gptoss_add_emulator_test(mma_product_test cuda ${emulator}/mma_product_test.cpp ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp
   ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
 target_include_directories(mma_product_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)

@@ -1,9 +1,9 @@
-# gptoss_plant_faults(folder namespace header file fault find replace ...): for each fault a copy of the headers in
-# `folder`, in a namespace of the fault's name instead of `namespace`, with one text of one file replaced; and a header
-# planted/<last name of folder>.h that includes `header` of each. A text that is not there exactly once is an error: a
+# gptoss_plant_faults(name namespace header file fault find replace ...): for each fault a copy of the headers of
+# cuda/mma, in a namespace of the fault's name instead of `namespace`, with one text of one file replaced; and a header
+# planted/<name>.h that includes `header` of each. A text that is not there exactly once is an error: a
 # fault that is not planted would not be missed.
-function(gptoss_plant_faults folder namespace header)
-  cmake_path(GET folder FILENAME kernels)
+function(gptoss_plant_faults kernels namespace header)
+  set(folder ${PROJECT_SOURCE_DIR}/cuda/mma)
   set(out ${CMAKE_BINARY_DIR}/planted_faults)
   set(all "")
   file(GLOB sources ${folder}/*.cuh)

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "build_info.h"
+#include "mma/kernels.h"
 #include "simt/gpu_backend.h"
 
 namespace gptoss::cuda {
@@ -78,7 +79,7 @@ std::unique_ptr<Backend> make(const BackendOptions& options) {
                              "; build with GPTOSS_CUDA_ARCH=native on this machine");
   }
   const std::string name = count == 1 ? "cuda" : "cuda:" + std::to_string(index);
-  return std::make_unique<simt::GpuBackend>(options, index, name, describe(card));
+  return std::make_unique<simt::GpuBackend>(options, index, name, describe(card), make_mma_kernels(options));
 }
 
 // Copies as much as fits.

@@ -125,6 +125,23 @@ def test_both_round_the_same_operands(case_of: CaseMaker, device: str, kv_dtype:
         assert tolerances.error(cpu[field], other[field].astype(np.float64))[0] < 0.5 * effect, field
 
 
+@pytest.mark.parametrize("layer", [0, 1], ids=["sliding", "full"])
+def test_attention_of_a_prefill_beyond_a_page(case_of: CaseMaker, device: str, layer: int) -> None:
+    """In fast with a bf16 cache: the kernel for more tokens than a decode has."""
+    folder = case_of(TAKEN).folder
+    residual = np.random.default_rng(4).normal(0, 2, (70, 128)).astype(np.float32)
+    engines = [open_on("cpu", folder, **EXACT), open_on(device, folder, **EXACT | {"precision": "fast", "kv_dtype": "bf16"})]
+    attn = []
+    for engine in engines:
+        session = engine.session()
+        stages = ["attn_qkv", "attn"]
+        attn.append(engine.run_stages(stages, layer, [_core.Work(session, ids(range(70)))], {"residual": residual}, ["attn", "lse"]))
+        engine.close()
+    exact, fast = attn
+    tolerances.check(fast["attn"], exact["attn"].astype(np.float64), tolerances.FAST["attention"])
+    assert np.abs(fast["lse"] - exact["lse"]).max() <= tolerances.FAST["lse"].largest
+
+
 def test_generated_tokens_are_those_of_the_cpu(case_of: CaseMaker, device: str) -> None:
     case = case_of(TAKEN)
     cpu, other = (open_on(name, case.folder, **EXACT) for name in ("cpu", device))

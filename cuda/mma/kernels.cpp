@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "arrange.cuh"
+#include "attention.cuh"
 #include "product.cuh"
 #include "simt/gpu_state.h"
 
@@ -14,8 +15,8 @@ using simt::check;
 using simt::MatrixRows;
 using simt::MatrixShape;
 
-constexpr int kWidths[] = {1, 2, 4, 8};  // tiles of eight columns for which there is a kernel
-static_assert(kWidths[3] == kMostTiles);
+constexpr int kWidths[] = {1, 2, 4};  // tiles of eight columns for which there is a kernel
+static_assert(kWidths[2] == kMostTiles);
 
 // The least width that holds so many sources in one item, or the largest.
 int width_for(int sources, int terms) {
@@ -27,17 +28,22 @@ int width_for(int sources, int terms) {
 class MmaKernels : public simt::MatrixKernels {
  public:
   MmaKernels(const BackendOptions& options, const cudaDeviceProp& card)
-      : terms_(simt::operand_terms(options.precision)), processors_(card.multiProcessorCount),
+      : terms_(simt::operand_terms(options.precision)), bf16_attention_(terms_ == 1 && options.kv_dtype == KvDType::bf16),
+        processors_(card.multiProcessorCount),
         shared_(card.sharedMemPerMultiprocessor), programmatic_(card.major >= 9) {
     for_each_width([&]<int kTiles>() {
       allow<Bf16Units, kTiles, LinearJob>();
       allow<Mxfp4Units, kTiles, UpJob>();
       allow<Mxfp4Units, kTiles, DownJob>();
     });
+    check(simt::allow_dynamic_shared(attn_decode, kDecodeShared), "allowing a kernel its shared memory");
+    check(simt::allow_dynamic_shared(attn_prefill, kPrefillShared), "allowing a kernel its shared memory");
   }
 
   std::string name() const override {
-    return "mma.sync for products whose k is a multiple of 64 and whose rows are one of 16, experts in MXFP4";
+    std::string text = "mma.sync for products whose k is a multiple of 64 and whose rows are one of 16, experts in MXFP4";
+    if (bf16_attention_) text += ", and for attention with a head_dim of 64 and up to 8 heads for each KV head";
+    return text;
   }
 
   size_t bytes(const MatrixShape& s) const override {
@@ -67,7 +73,36 @@ class MmaKernels : public simt::MatrixKernels {
     return false;
   }
 
+  size_t scratch_bytes(const Config& c, const Limits& limits) const override {
+    if (!bf16_attention_) return 0;
+    return size_t{sizeof(float)} * std::min(limits.max_tokens, simt::kDecodeTokens) * c.num_attention_heads * kMostSplits * kStateFloats;
+  }
+  bool attn(const AttentionArgs& a, const Launch& launch) const override {
+    const int group = a.heads / a.kv_heads;
+    if (!bf16_attention_ || a.head_dim != kHeadDim || 8 % group != 0) return false;
+    const MmaAttentionArgs args{a, reinterpret_cast<float*>(launch.scratch)};
+    const unsigned tokens = launch.tokens, kv_heads = a.kv_heads;
+    if (launch.tokens > simt::kDecodeTokens) {
+      const unsigned tile = kPrefillColumns / group;
+      start("attn_prefill", attn_prefill, dim3((tokens + tile - 1) / tile, kv_heads), kPrefillShared, args, launch);
+      return true;
+    }
+    const int pages = a.window > 0 ? std::min((a.window + kPage - 2) / kPage + 1, a.kv.table_pages) : a.kv.table_pages;
+    const int splits = most_splits(pages);
+    start("attn_decode", attn_decode, dim3(tokens, kv_heads, splits), kDecodeShared, args, launch);
+    if (splits > 1)
+      start("attn_merge_splits", attn_merge_splits, dim3((tokens * a.heads + kAttnWarps - 1) / kAttnWarps), 0, args, launch);
+    return true;
+  }
+
  private:
+  void start(const char* name, void (*kernel)(MmaAttentionArgs), dim3 grid, size_t shared, const MmaAttentionArgs& args,
+             const Launch& launch) const {
+    check(simt::launch(kernel, {.grid = grid, .block = dim3(kAttnThreads), .dynamic_shared = shared, .stream = launch.stream,
+                                .programmatic = programmatic_}, args),
+          std::string("launching kernel ") + name);
+  }
+
   static bool is_expert(MatrixShape::Use use) { return use == MatrixShape::Use::gate_up || use == MatrixShape::Use::down; }
   static size_t expert_bytes(const MatrixShape& s) { return s.rows / kStripRows * strip_bytes(s.mxfp4, s.k); }
 
@@ -76,7 +111,6 @@ class MmaKernels : public simt::MatrixKernels {
     f.template operator()<1>();
     f.template operator()<2>();
     f.template operator()<4>();
-    f.template operator()<8>();
   }
   template <class Format, int kTiles, class Job>
   static void allow() {
@@ -97,7 +131,7 @@ class MmaKernels : public simt::MatrixKernels {
     for_each_width([&]<int kTiles>() {
       if (kTiles != width) return;
       using Shape = ProductShape<Format, kTiles>;
-      const int resident = std::clamp(static_cast<int>(shared_ / (Shape::kShared + 1024)), 1, kTiles <= 2 ? 3 : 2);
+      const int resident = std::clamp(static_cast<int>(shared_ / (Shape::kShared + 1024)), 1, Shape::kBlocks);
       const dim3 grid(std::min(items, resident * processors_));
       check(simt::launch(mma_product<Format, kTiles, Job>,
                          {.grid = grid, .block = dim3(kProductThreads), .dynamic_shared = Shape::kShared,
@@ -107,7 +141,9 @@ class MmaKernels : public simt::MatrixKernels {
     });
   }
 
-  int terms_, processors_;
+  int terms_;
+  bool bf16_attention_;
+  int processors_;
   size_t shared_;
   bool programmatic_;
 };

@@ -17,7 +17,7 @@
 namespace gptoss::cuda {
 
 constexpr int kProductWarps = 8, kProductThreads = 32 * kProductWarps;
-constexpr int kMostTiles = 8;     // of eight columns
+constexpr int kMostTiles = 4;     // of eight columns
 constexpr int kColumnPitch = 20;  // floats of a column of 16 rows: lanes of a fragment meet no bank twice
 
 // --- What is multiplied by what: a job says so for each item, and what becomes of the result.
@@ -35,13 +35,11 @@ struct LinearJob {
     return a.arranged + item / tiles * (a.k / kUnitDepth * kBf16UnitBytes);
   }
   GPTOSS_DEVICE int depth() const { return a.k; }
-  GPTOSS_DEVICE int terms() const { return a.x.count; }
+  GPTOSS_DEVICE const Operand& x() const { return a.x; }
   GPTOSS_DEVICE int first(int item) const { return item % tiles * tile_tokens; }
   GPTOSS_DEVICE int sources(int item) const { return min(*a.count - first(item), tile_tokens); }
-  GPTOSS_DEVICE const uint16_t* source(int item, int i) const {
-    // A grid may have been made for more tokens than memory was.
-    return a.x.terms + static_cast<size_t>(max(min(first(item) + i, *a.count - 1), 0)) * a.x.count * a.k;
-  }
+  // A grid may have been made for more tokens than memory was.
+  GPTOSS_DEVICE int source(int item, int i) const { return max(min(first(item) + i, *a.count - 1), 0); }
   // By all threads; sum(i, row) is the product of source i.
   template <class Sum>
   GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
@@ -66,7 +64,7 @@ struct ExpertJob {
     return a.experts.arranged + strip * (a.experts.k / kUnitDepth * kMxfp4UnitBytes);
   }
   GPTOSS_DEVICE int depth() const { return a.experts.k; }
-  GPTOSS_DEVICE int terms() const { return a.x.count; }
+  GPTOSS_DEVICE const Operand& x() const { return a.x; }
   GPTOSS_DEVICE int sources(int item) const { return a.tiles[item / strips()].count; }
   GPTOSS_DEVICE int pair(int item, int i) const { return a.pairs[a.tiles[item / strips()].first + i]; }
   GPTOSS_DEVICE const float* bias(int item) const {
@@ -75,9 +73,7 @@ struct ExpertJob {
 };
 
 struct UpJob : ExpertJob {
-  GPTOSS_DEVICE const uint16_t* source(int item, int i) const {
-    return a.x.terms + static_cast<size_t>(pair(item, i) / a.chosen) * a.x.count * a.experts.k;
-  }
+  GPTOSS_DEVICE int source(int item, int i) const { return pair(item, i) / a.chosen; }
   // Gate and up rows are interleaved: a strip has eight neurons.
   template <class Sum>
   GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
@@ -91,9 +87,7 @@ struct UpJob : ExpertJob {
 };
 
 struct DownJob : ExpertJob {
-  GPTOSS_DEVICE const uint16_t* source(int item, int i) const {
-    return a.x.terms + static_cast<size_t>(pair(item, i)) * a.x.count * a.experts.k;
-  }
+  GPTOSS_DEVICE int source(int item, int i) const { return pair(item, i); }
   template <class Sum>
   GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
     for (int e = threadIdx.x; e < live * kStripRows; e += kProductThreads) {
@@ -108,6 +102,8 @@ struct DownJob : ExpertJob {
 
 template <class Format, int kTiles>
 struct ProductShape {
+  // Blocks that share a multiprocessor, as far as registers go: 80 or 128 of them.
+  static constexpr int kBlocks = kTiles <= 2 ? 3 : 2;
   // With 32 columns and more there is less to wait for at a time, and more to be kept in shared memory beside it.
   static constexpr size_t kRingBytes = (kTiles <= 2 ? 64 : 32) * 1024;
   static constexpr int kStages = static_cast<int>(kRingBytes / kProductWarps / Format::kSlotBytes);
@@ -118,7 +114,7 @@ struct ProductShape {
 };
 
 template <class Format, int kTiles, class Job>
-__global__ void __launch_bounds__(kProductThreads, kTiles <= 2 ? 3 : 2) mma_product(const Job job) {
+__global__ void __launch_bounds__(kProductThreads, ProductShape<Format, kTiles>::kBlocks) mma_product(const Job job) {
 #if GPTOSS_HAS_MMA
   using Shape = ProductShape<Format, kTiles>;
   GPTOSS_DYNAMIC_SHARED(uint8_t, shared);
@@ -132,32 +128,25 @@ __global__ void __launch_bounds__(kProductThreads, kTiles <= 2 ? 3 : 2) mma_prod
   if constexpr (Job::kKnowsWeights) wait_for_predecessors();
 
   for (int item = blockIdx.x; item < items; item += gridDim.x) {
-    const int live = job.sources(item), terms = job.terms(), used = (live * terms + 7) / 8;
-    const uint16_t* x[kTiles];  // of column 8 j + g, at this lane's part of the first unit
+    const int live = job.sources(item), terms = job.x().count;
+    Activations<kTiles> x;
+    x.x = reinterpret_cast<const uint4*>(job.x().terms);
+    x.used = (live * terms + 7) / 8;
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
-      const int column = 8 * j + g, i = min(column / terms, max(live - 1, 0));
-      x[j] = job.source(item, i) + static_cast<size_t>(column % terms) * job.depth() + first * kUnitDepth + 8 * t;
+      const int column = 8 * j + g, row = job.source(item, min(column / terms, max(live - 1, 0))) * terms + column % terms;
+      x.at[j] = static_cast<uint32_t>(row) * (job.depth() / 8) + first * (kUnitDepth / 8) + t;
     }
     float sums[kTiles][4] = {};
-    for (int unit = first; unit < end; ++unit) {
-      Activations activations[kTiles];
-#pragma unroll
-      for (int j = 0; j < kTiles; ++j) {
-        if (j >= used) continue;
-        activations[j].half[0] = *reinterpret_cast<const uint4*>(x[j]);
-        activations[j].half[1] = *reinterpret_cast<const uint4*>(x[j] + 32);
-        x[j] += kUnitDepth;
-      }
-      Format::template multiply<kTiles>(ring.next(), activations, used, sums);
-    }
+#pragma unroll 1
+    for (int unit = first; unit < end; ++unit) Format::multiply(ring.next(), x, sums);
 
     float* mine = partial + warp * 8 * kTiles * kColumnPitch;
 #pragma unroll
     for (int j = 0; j < kTiles; ++j)
 #pragma unroll
       for (int n = 0; n < 4; ++n)
-        if (j < used) mine[(8 * j + 2 * t + n % 2) * kColumnPitch + g + n / 2 * 8] = sums[j][n];
+        if (j < x.used) mine[(8 * j + 2 * t + n % 2) * kColumnPitch + g + n / 2 * 8] = sums[j][n];
     __syncthreads();  // all parts of k are there
     job.finish(item, live, [&](int i, int row) {
       float total = 0;

@@ -12,13 +12,35 @@
 
 namespace gptoss::cuda {
 
-// Registers of a column's activations: 8 bf16 of the first 32 columns of a unit, and 8 of the others.
+// A lane's part of the columns of an item: where its 16 bytes of the next 32 elements of k are.
+template <int kTiles>
 struct Activations {
-  uint4 half[2];
+  const uint4* x;       // moves on
+  uint32_t at[kTiles];  // of column 8 j + g, g being the lane's row of a fragment
+  int used;             // tiles of which some column is live
 };
 
+// sums += 32 columns of weights, two fragments, times the next 32 elements of the activations. Tensor cores cut off what
+// they cannot hold of a sum; a chain that starts from nothing every 32 columns, and float32 additions between them,
+// keep that from adding up. `scale`: of rows g and g + 8.
+template <int kTiles>
+GPTOSS_DEVICE void multiply_half(const uint32_t (&first)[4], const uint32_t (&second)[4], const float (&scale)[2],
+                                 Activations<kTiles>& x, float (&sums)[kTiles][4]) {
+#pragma unroll
+  for (int j = 0; j < kTiles; ++j) {
+    if (j >= x.used) continue;
+    const uint4 words = x.x[x.at[j]];
+    const uint32_t b_first[2] = {words.x, words.y}, b_second[2] = {words.z, words.w};
+    float chain[4] = {};
+    ptx::mma_m16n8k16_bf16(chain, first, b_first);
+    ptx::mma_m16n8k16_bf16(chain, second, b_second);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sums[j][i] = fmaf(scale[i / 2], chain[i], sums[j][i]);
+  }
+  x.x += 4;  // lanes t = 0 to 3 have 16 bytes each
+}
+
 struct Bf16Units {
-  static constexpr bool kMxfp4 = false;
   static constexpr size_t kUnitBytes = kBf16UnitBytes, kSlotBytes = kBf16UnitBytes;
 
   static GPTOSS_DEVICE void copy(uint8_t* slot, const uint8_t* unit) {
@@ -29,32 +51,19 @@ struct Bf16Units {
     }
   }
 
-  // sums += the unit times the first `used` tiles of eight columns. The tensor cores cut off what they cannot hold of a sum; a chain that starts
-  // from nothing every 64 columns, and float32 additions between them, keep that from adding up.
   template <int kTiles>
-  static GPTOSS_DEVICE void multiply(const uint8_t* slot, const Activations (&x)[kTiles], int used, float (&sums)[kTiles][4]) {
-    float chain[kTiles][4] = {};
+  static GPTOSS_DEVICE void multiply(const uint8_t* slot, Activations<kTiles>& x, float (&sums)[kTiles][4]) {
+    const uint4* fragments = reinterpret_cast<const uint4*>(slot) + simt::lane();
 #pragma unroll
-    for (int step = 0; step < 4; ++step) {
-      const uint4 w = reinterpret_cast<const uint4*>(slot)[step * 32 + simt::lane()];
-      const uint32_t a[4] = {w.x, w.y, w.z, w.w};
-#pragma unroll
-      for (int j = 0; j < kTiles; ++j) {
-        if (j >= used) continue;
-        const uint4& words = x[j].half[step / 2];
-        const uint32_t b[2] = {step % 2 ? words.z : words.x, step % 2 ? words.w : words.y};
-        ptx::mma_m16n8k16_bf16(chain[j], a, b);
-      }
+    for (int half = 0; half < 2; ++half) {
+      const uint4 v = fragments[64 * half], w = fragments[64 * half + 32];
+      const uint32_t first[4] = {v.x, v.y, v.z, v.w}, second[4] = {w.x, w.y, w.z, w.w};
+      multiply_half(first, second, {1.0f, 1.0f}, x, sums);
     }
-#pragma unroll
-    for (int j = 0; j < kTiles; ++j)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) sums[j][i] += chain[j][i];
   }
 };
 
 struct Mxfp4Units {
-  static constexpr bool kMxfp4 = true;
   static constexpr size_t kUnitBytes = kMxfp4UnitBytes, kSlotBytes = kMxfp4CodeBytes + 32 * sizeof(uint32_t);
 
   static GPTOSS_DEVICE void copy(uint8_t* slot, const uint8_t* unit) {
@@ -63,33 +72,23 @@ struct Mxfp4Units {
     ptx::cp_async_4(slot + kMxfp4CodeBytes + lane * 4, unit + kMxfp4CodeBytes + lane / 4 * 4);
   }
 
-  // The codes' values are multiplied as they are; 32 columns are one chain, and its sum takes the scale of its row.
+  // The codes' values are multiplied as they are; the sums of 32 columns take the scales of their rows.
   template <int kTiles>
-  static GPTOSS_DEVICE void multiply(const uint8_t* slot, const Activations (&x)[kTiles], int used, float (&sums)[kTiles][4]) {
+  static GPTOSS_DEVICE void multiply(const uint8_t* slot, Activations<kTiles>& x, float (&sums)[kTiles][4]) {
     const uint4 words = reinterpret_cast<const uint4*>(slot)[simt::lane()];
     const uint32_t scales = reinterpret_cast<const uint32_t*>(slot + kMxfp4CodeBytes)[simt::lane()];
-    multiply_half<kTiles, 0>(words.x, words.y, scales, x, used, sums);
-    multiply_half<kTiles, 1>(words.z, words.w, scales >> 16, x, used, sums);
+    unpack_and_multiply(words.x, words.y, scales, x, sums);
+    unpack_and_multiply(words.z, words.w, scales >> 16, x, sums);
   }
 
  private:
-  template <int kTiles, int kHalf>
-  static GPTOSS_DEVICE void multiply_half(uint32_t lower, uint32_t upper, uint32_t scales, const Activations (&x)[kTiles],
-                                          int used, float (&sums)[kTiles][4]) {
+  template <int kTiles>
+  static GPTOSS_DEVICE void unpack_and_multiply(uint32_t lower, uint32_t upper, uint32_t scales, Activations<kTiles>& x,
+                                                float (&sums)[kTiles][4]) {
     const uint32_t first[4] = {unpack_pair<0>(lower), unpack_pair<0>(upper), unpack_pair<1>(lower), unpack_pair<1>(upper)};
     const uint32_t second[4] = {unpack_pair<2>(lower), unpack_pair<2>(upper), unpack_pair<3>(lower), unpack_pair<3>(upper)};
     const float scale[2] = {simt::e8m0_to_float(scales & 0xff), simt::e8m0_to_float(scales >> 8 & 0xff)};
-#pragma unroll
-    for (int j = 0; j < kTiles; ++j) {
-      if (j >= used) continue;
-      float chain[4] = {};
-      const uint4& words = x[j].half[kHalf];
-      const uint32_t b_first[2] = {words.x, words.y}, b_second[2] = {words.z, words.w};
-      ptx::mma_m16n8k16_bf16(chain, first, b_first);
-      ptx::mma_m16n8k16_bf16(chain, second, b_second);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) sums[j][i] = fmaf(scale[i / 2], chain[i], sums[j][i]);
-    }
+    multiply_half(first, second, scale, x, sums);
   }
 };
 
