@@ -92,6 +92,7 @@ struct AttentionArgs {
   KvArgs kv;
   float* attn;         // (tokens, heads, head_dim)
   float* lse;          // (tokens, heads)
+  uint16_t* terms;     // or null; (tokens, heads, head_dim): bf16(attn), by MatrixKernels
   float* partial;      // (tokens, heads, splits, 2 + head_dim): m, l, acc
   int splits;          // of a whole context
   int heads, kv_heads, head_dim;
@@ -128,6 +129,11 @@ struct GroupArgs {
   int32_t* tile_count;
   int experts, chosen;
   int tile;               // pairs of a tile
+};
+
+struct RouteFewArgs {
+  RouteArgs route;
+  GroupArgs group;
 };
 
 // Weights of all experts, (experts, rows, k): MXFP4, or bf16 where `dense` is set, or as MatrixKernels have arranged them.
@@ -186,6 +192,17 @@ struct MultiplyAddArgs {
   float* sink;
 };
 
+inline constexpr int kSliceTokens = 1024;  // of the vocabulary, that one block samples from
+inline constexpr int kSampleBins = 4096;
+inline constexpr int kSampleTop = 20;  // kMaxLogprobs of backend.h
+
+// What is found of a slice. Keys order tokens by their logit, largest first; see sort_key().
+struct SampleSlice {
+  unsigned long long given, best, drawn;  // its best token as the model gave it, after edits and mask, and as drawn
+  unsigned long long top[kSampleTop];     // the most probable ones as the model gave them
+  double sum;                             // of exp(logit - that of `given`)
+  int32_t given_bad, bad;                 // some logit is not a number
+};
 struct SampleArgs {
   const LiveCounts* live;
   float* logits;  // (rows, vocab); edits and mask are applied in place
@@ -197,6 +214,10 @@ struct SampleArgs {
   float* logprob;
   int32_t* top_token;   // (samples, max_logprobs)
   float* top_logprob;
+  SampleSlice* slices;  // (samples, slices)
+  unsigned long long* bins;  // (samples, kSampleBins): tokens with top_k, mass without
+  int32_t* collected;   // (samples): how many
+  int32_t* candidates;  // (samples, vocab)
   int vocab, mask_words, max_logprobs;
 };
 

@@ -181,5 +181,9 @@ GPTOSS_HD inline uint32_t ordered(float value) {
   return (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
 }
 
+GPTOSS_HD inline float unordered(uint32_t order) { return as_float((order & 0x80000000u) ? order ^ 0x80000000u : ~order); }
+
+GPTOSS_HD inline bool is_finite(float value) { return (as_bits(value) & 0x7f800000u) != 0x7f800000u; }
+
 }  // namespace sampling
 }  // namespace gptoss

@@ -129,6 +129,7 @@ std::unique_ptr<State> GpuBackend::state(const Config& c, const Limits& limits) 
                              std::to_string(wanted) + " bytes of device " + name_ + ", " + std::to_string(free) +
                              " of " + std::to_string(total) + " are free");
   auto s = std::make_unique<GpuState>();
+  s->dependent_launches = dependent_launches_;
   s->activations_memory = DeviceMemory(bytes.activations, "activations");
   s->logits_memory = DeviceMemory(bytes.logits, "logits");
   s->kv = DeviceMemory(bytes.kv, "KV cache");
@@ -210,6 +211,7 @@ void GpuBackend::keep(State& state, Field field, int layer, const Batch& batch) 
 }
 
 void GpuBackend::run_keep(GpuState& s, const Call& call) {
+  s.behind_a_kernel = false;
   check(GPU(MemcpyAsync)(kept_slot(s, call.field, call.index), place(s, call.field).data,
                          token_bytes(s.config, call.field) * call.kept, GPU(MemcpyDeviceToDevice), s.stream),
         "keeping observed values");
@@ -254,6 +256,8 @@ Ticket GpuBackend::submit(State& state, const Batch& batch, const std::function<
   auto& s = static_cast<GpuState&>(state);
   use_device();
   s.calls.clear();
+  s.behind_a_kernel = false;
+  s.attn_in_terms = nullptr;
   enqueue();
   const LiveCounts live{batch.tokens, batch.rows, batch.samples};
   check(GPU(MemcpyAsync)(s.live, &live, sizeof live, GPU(MemcpyHostToDevice), s.stream), "writing the step's counts");

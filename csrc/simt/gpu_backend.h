@@ -50,6 +50,8 @@ class GpuBackend : public Backend {
   };
   const Counters& counters() const { return counters_; }
   void use_graphs(bool use) { graphs_ = use; }  // on unless a test compares
+  // For states made from then on: kernels of a step begin while the ones before them end. For cards that can.
+  void use_dependent_launches(bool use) { dependent_launches_ = use; }
 
  private:
   friend class GpuOps;
@@ -70,7 +72,7 @@ class GpuBackend : public Backend {
   std::string name_, detail_;
   std::unique_ptr<MatrixKernels> matrix_;
   Counters counters_;
-  bool graphs_ = true;
+  bool graphs_ = true, dependent_launches_ = false;
 };
 
 }  // namespace gptoss::simt

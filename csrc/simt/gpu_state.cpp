@@ -60,6 +60,13 @@ uint8_t* kept_slot(const Buffers& s, Field wanted, int layer) {
   throw std::invalid_argument("this field cannot be kept");
 }
 
+void arrange_sampling(Buffers& s, size_t samples, size_t vocab, Arena& arena) {
+  arena.take(s.sample_slices, samples * ((vocab + kSliceTokens - 1) / kSliceTokens));
+  arena.take(s.sample_bins, samples * kSampleBins);
+  arena.take(s.sample_collected, samples);
+  arena.take(s.sample_candidates, samples * vocab);
+}
+
 void arrange(Buffers& s, const Config& c, const Limits& limits, const MatrixNeeds& needs, Arena& arena,
              Arena& logits) {
   s.config = c;
@@ -103,6 +110,7 @@ void arrange(Buffers& s, const Config& c, const Limits& limits, const MatrixNeed
   arena.take(s.expert_h, pairs * c.intermediate_size);
   arena.take(s.expert_h_terms, pairs * c.intermediate_size * needs.terms);
   arena.take(s.expert_y, pairs * c.hidden_size);
+  arrange_sampling(s, sequences, c.vocab_size, arena);
   arena.take(s.scratch, needs.scratch_bytes);
   logits.take(s.logits, rows * c.vocab_size);
 }

@@ -96,6 +96,9 @@ struct Buffers {
   float* expert_h = nullptr;  // (pairs, intermediate_size), or
   uint16_t* expert_h_terms = nullptr;
   float* expert_y = nullptr;  // (pairs, hidden_size)
+  SampleSlice* sample_slices = nullptr;
+  unsigned long long* sample_bins = nullptr;
+  int32_t *sample_collected = nullptr, *sample_candidates = nullptr;
   uint8_t* kept = nullptr;    // (layers, fields that can be kept, max_kept tokens)
   uint8_t* scratch = nullptr;  // of MatrixKernels
 };
@@ -105,6 +108,10 @@ struct GpuState : State, Buffers {
   explicit GpuState(GPU(Stream_t) other) : stream(other) {}
 
   DeviceMemory activations_memory, logits_memory, kv, kept_memory;
+
+  bool dependent_launches = false;
+  const Layer* attn_in_terms = nullptr;  // of this layer, its attention lies in operand_terms
+  bool behind_a_kernel = false;  // what was put into the stream last is a kernel of a step
 
   // The step that is being written down, and earlier ones that may be replayed; the newest last.
   std::vector<Call> calls;
@@ -129,6 +136,8 @@ struct MatrixNeeds {
   int terms = 0;  // of an activation
   size_t scratch_bytes = 0;
 };
+// What samples of one step need beside their inputs.
+void arrange_sampling(Buffers& s, size_t samples, size_t vocab, Arena& arena);
 // Sets shapes, and points into `activations` and `logits`, or counts what they need.
 void arrange(Buffers& s, const Config& config, const Limits& limits, const MatrixNeeds& needs, Arena& activations,
              Arena& logits);

@@ -146,7 +146,7 @@ std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) 
   auto layer = std::make_unique<GpuLayer>();
   Loader loader(matrix_.get());
   using Use = MatrixShape::Use;
-  const MatrixShape qkv{Use::qkv, 1, c.q_size() + 2 * c.kv_size(), c.hidden_size, false};
+  const MatrixShape qkv{Use::qkv, 1, c.q_size() + 2 * c.kv_size(), c.hidden_size, false, c.head_dim};
   const MatrixShape o{Use::attn_out, 1, c.hidden_size, c.q_size(), false};
   const MatrixShape router{Use::router, 1, c.num_local_experts, c.hidden_size, false};
   const MatrixShape gate_up{Use::gate_up, c.num_local_experts, 2 * c.intermediate_size, c.hidden_size,

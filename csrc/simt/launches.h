@@ -1,6 +1,8 @@
 // What a stage puts into a stream: stages, and the kernels that they are made of, one launch each.
 #pragma once
 
+#include <utility>
+
 #include "gpu_backend.h"
 
 namespace gptoss::simt {
@@ -26,6 +28,7 @@ class Launches {
   void round_rows(const float* x, const Operand& out, int rows);
   void linear(const LinearArgs& args, int rows);
   void rotate_append();
+  AppendArgs append() const;
   void choose();
   void group_pairs();
 
@@ -41,12 +44,17 @@ class Launches {
   template <class Args>
   void start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args);
 
+  // Whether the next kernel may begin before the last one has ended: not the first one behind something else.
+  bool dependent() const { return std::exchange(s_.behind_a_kernel, true) && s_.dependent_launches; }
   const GpuLayer& layer() const { return static_cast<const GpuLayer&>(*call_.layer); }
   int tokens() const { return call_.grid.tokens; }
   // What a product multiplies next, for matrix kernels or for SIMT.
   Operand operand(bool arranged, int size) const;
   Operand expert_h() const;
-  MatrixKernels::Launch matrix_launch(int rows) const { return {s_.stream, s_.scratch, rows}; }
+  MatrixKernels::Launch matrix_launch(int rows) const { return {s_.stream, s_.scratch, rows, dependent()}; }
+  RouteArgs route() const;
+  GroupArgs group() const;
+  int group_threads() const;
   dim3 expert_grid(int rows) const;
   KvArgs kv() const;
   MoeArgs moe(const ExpertArgs& experts, const Operand& x) const;

@@ -22,6 +22,7 @@ struct MatrixShape {
   Use use;
   int experts, rows, k;
   bool mxfp4;
+  int head_dim = 0;  // of qkv
 };
 
 // Rows [first, first + count) of one expert as the checkpoint has them, in device memory.
@@ -52,10 +53,13 @@ class MatrixKernels {
   struct Launch {
     GPU(Stream_t) stream;
     uint8_t* scratch;
-    int tokens;  // or rows of activations
+    int tokens;      // or rows of activations
+    bool dependent;  // kernels may begin before the one before them has ended
   };
   virtual void linear(const LinearArgs& args, const Launch& launch) const = 0;
   virtual void moe_up(const MoeArgs& args, const Launch& launch) const = 0;
+  // The same of qkv, then its rotation and the cache: see rotate_append. False: nothing was enqueued, linear() is next.
+  virtual bool qkv(const LinearArgs&, const AppendArgs&, const Launch&) const { return false; }
   // True: with the sum over the ranks, in order of rank, which is added to the residual. False: `y` of the pairs only.
   virtual bool moe_down(const MoeArgs& args, const CombineArgs& sum, const Launch& launch) const = 0;
   // False: not this one, and nothing was enqueued.

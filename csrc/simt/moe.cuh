@@ -32,6 +32,7 @@ GPTOSS_DEVICE void expert_row(const ExpertArgs& e, const ExpertTile& tile, int r
 
 template <class Row>
 __global__ void __launch_bounds__(kBlockThreads) moe_up(MoeArgs a) {
+  wait_for_predecessors();
   const int neuron = global_warp(), neurons = a.experts.rows / 2;
   if (static_cast<int>(blockIdx.y) >= *a.tile_count || neuron >= neurons) return;
   const ExpertTile tile = a.tiles[blockIdx.y];
@@ -53,6 +54,7 @@ __global__ void __launch_bounds__(kBlockThreads) moe_up(MoeArgs a) {
 
 template <class Row>
 __global__ void __launch_bounds__(kBlockThreads) moe_down(MoeArgs a) {
+  wait_for_predecessors();
   const int row = global_warp();
   if (static_cast<int>(blockIdx.y) >= *a.tile_count || row >= a.experts.rows) return;
   const ExpertTile tile = a.tiles[blockIdx.y];
@@ -70,6 +72,7 @@ __global__ void __launch_bounds__(kBlockThreads) moe_down(MoeArgs a) {
 }
 
 __global__ void __launch_bounds__(kBlockThreads) moe_combine(CombineArgs a) {
+  wait_for_predecessors();
   const int token = global_warp();
   if (token >= a.live->tokens) return;
   const float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
@@ -83,6 +86,7 @@ __global__ void __launch_bounds__(kBlockThreads) moe_combine(CombineArgs a) {
 
 // swiglu by itself, for gptoss_native.ops: a warp per row.
 __global__ void __launch_bounds__(kBlockThreads) swiglu_rows(SwigluArgs a) {
+  wait_for_predecessors();
   const int row = global_warp();
   if (row >= a.rows) return;
   const float* u = a.u + 2 * static_cast<size_t>(row) * a.size;
@@ -94,6 +98,7 @@ __global__ void __launch_bounds__(kBlockThreads) swiglu_rows(SwigluArgs a) {
 
 // The weights as the products see them, for gptoss_native.ops: a warp per row, a lane per word of eight codes.
 __global__ void __launch_bounds__(kBlockThreads) dequantize_rows(DequantizeArgs a) {
+  wait_for_predecessors();
   const int row = global_warp();
   if (row >= a.rows) return;
   const Mxfp4Row weights{a.blocks + static_cast<size_t>(row) * (a.k / 8), a.scales + static_cast<size_t>(row) * (a.k / 32)};

@@ -15,6 +15,7 @@ namespace gptoss::simt {
 inline dim3 warp_grid(int warps) { return dim3((warps + kBlockWarps - 1) / kBlockWarps); }
 
 __global__ void __launch_bounds__(kBlockThreads) rmsnorm(NormArgs a) {
+  wait_for_predecessors();
   const int row = global_warp();
   if (row >= *a.count) return;
   const int size = a.out.size;
@@ -29,6 +30,7 @@ __global__ void __launch_bounds__(kBlockThreads) rmsnorm(NormArgs a) {
 
 // An operand, where no norm stands before the product.
 __global__ void __launch_bounds__(kBlockThreads) round_rows(RoundArgs a) {
+  wait_for_predecessors();
   const int row = global_warp();
   if (row >= *a.count) return;
   const float* x = a.x + static_cast<size_t>(row) * a.out.size;

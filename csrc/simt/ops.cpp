@@ -307,6 +307,11 @@ class GpuOps : public Ops {
     const size_t count = static_cast<size_t>(a.rows) * a.vocab;
     const bool changes = a.edit_count + a.mask_count > 0;  // then logits are changed in place
     if (changes) s.logits = op->take<float>(count, "logits");
+    Buffers counted;
+    Arena needed(nullptr);
+    arrange_sampling(counted, a.rows, a.vocab, needed);
+    Arena arena(op->take<uint8_t>(needed.used(), "what sampling needs"));
+    arrange_sampling(s, a.rows, a.vocab, arena);
     s.next_token = a.next_token;
     s.logprob = a.logprob;
     s.top_token = a.top_token;

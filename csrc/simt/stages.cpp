@@ -12,6 +12,7 @@
 
 namespace gptoss::simt {
 
+static_assert(kSampleTop == kMaxLogprobs);
 static_assert(kPageSlots == kPageTokens && kPagesPerSplit == kSplitPages, "kernels and engine cut the keys alike");
 
 Launches::Launches(GpuState& state, const BackendOptions& options, const MatrixKernels* matrix, const Call& call)
@@ -22,7 +23,8 @@ template <class Args>
 void Launches::start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args,
                      int threads) {
   if (grid.x == 0 || grid.y == 0) return;  // nothing to do
-  check(launch(kernel, {.grid = grid, .block = dim3(threads), .dynamic_shared = shared, .stream = s_.stream}, args),
+  check(launch(kernel, {.grid = grid, .block = dim3(threads), .dynamic_shared = shared, .stream = s_.stream,
+                        .programmatic = dependent()}, args),
         std::string("launching kernel ") + kernel_name);
 }
 template <class Args>
@@ -49,22 +51,23 @@ void Launches::embed() {
 void Launches::attn_qkv() {
   const Operand x = operand(layer().qkv.arranged != nullptr, c_.hidden_size);
   norm(layer().input_layernorm, nullptr, &s_.live->tokens, tokens(), x);
-  linear({.count = &s_.live->tokens,
-          .weight = layer().qkv.rows,
-          .arranged = layer().qkv.arranged,
-          .bias = layer().qkv_bias,
-          .x = x,
-          .y = s_.qkv,
-          .rows = c_.q_size() + 2 * c_.kv_size(),
-          .k = c_.hidden_size,
-          .add = false},
-         tokens());
+  const LinearArgs product{.count = &s_.live->tokens,
+                           .weight = layer().qkv.rows,
+                           .arranged = layer().qkv.arranged,
+                           .bias = layer().qkv_bias,
+                           .x = x,
+                           .y = s_.qkv,
+                           .rows = c_.q_size() + 2 * c_.kv_size(),
+                           .k = c_.hidden_size,
+                           .add = false};
+  if (product.arranged && matrix_->qkv(product, append(), matrix_launch(tokens()))) return;
+  linear(product, tokens());
   rotate_append();
 }
 
 void Launches::attn() {
   const bool full = call_.layer->type == LayerType::full_attention;
-  const AttentionArgs args{.live = s_.live,
+  AttentionArgs args{.live = s_.live,
                            .position = s_.position,
                            .sequence = s_.sequence,
                            .qkv = s_.qkv,
@@ -72,6 +75,7 @@ void Launches::attn() {
                            .kv = kv(),
                            .attn = s_.attn,
                            .lse = s_.lse,
+                           .terms = nullptr,
                            .partial = s_.partial,
                            .splits = s_.splits,
                            .heads = c_.num_attention_heads,
@@ -80,7 +84,11 @@ void Launches::attn() {
                            .window = full ? 0 : c_.sliding_window,
                            .scale = 1.0f / std::sqrt(static_cast<float>(c_.head_dim)),
                            .round_weights = fast_};
-  if (matrix_ && matrix_->attn(args, matrix_launch(tokens()))) return;
+  if (matrix_ && fast_) args.terms = s_.operand_terms;
+  if (matrix_ && matrix_->attn(args, matrix_launch(tokens()))) {
+    s_.attn_in_terms = call_.layer;
+    return;
+  }
   dim3 grid = warp_grid(tokens() * c_.num_attention_heads);
   if (!full || s_.splits < 2 || tokens() > kDecodeTokens) {
     start("attn", bf16_kv_ ? simt::attn<uint16_t> : simt::attn<float>, grid, kAttentionShared, args);
@@ -95,10 +103,11 @@ void Launches::attn() {
 void Launches::attn_out() {
   const bool arranged = layer().o.arranged != nullptr;
   Operand x = operand(arranged, c_.q_size());
-  if (fast_ || arranged)
-    round_rows(s_.attn, x, tokens());
-  else
+  const bool written = arranged && std::exchange(s_.attn_in_terms, nullptr) == call_.layer;  // by attn
+  if (!fast_ && !arranged)
     x.values = s_.attn;
+  else if (!written)
+    round_rows(s_.attn, x, tokens());
   linear({.count = &s_.live->tokens,
           .weight = layer().o.rows,
           .arranged = layer().o.arranged,
@@ -128,8 +137,12 @@ void Launches::moe_route() {
           .k = c_.hidden_size,
           .add = false},
          tokens());
-  choose();
-  group_pairs();
+  if (tokens() > kFewTokens) {
+    choose();
+    group_pairs();
+    return;
+  }
+  start("route_few", route_few, dim3(1), group_shared(c_.num_local_experts), RouteFewArgs{route(), group()}, group_threads());
 }
 
 void Launches::moe_up() {
@@ -173,22 +186,29 @@ void Launches::unembed() {
 }
 
 void Launches::sample() {
-  start("sample", simt::sample, dim3(call_.grid.samples), sizeof(SampleShared),
-        SampleArgs{.live = s_.live,
-                   .logits = s_.logits,
-                   .sampling = s_.sampling,
-                   .edits = s_.edits,
-                   .masks = s_.masks,
-                   .position = s_.position,
-                   .row = s_.row,
-                   .next_token = s_.next_token,
-                   .logprob = s_.logprob,
-                   .top_token = s_.top_token,
-                   .top_logprob = s_.top_logprob,
-                   .vocab = c_.vocab_size,
-                   .mask_words = static_cast<int>(s_.mask_words),
-                   .max_logprobs = kMaxLogprobs},
-        sample_threads(c_.vocab_size));
+  const SampleArgs args{.live = s_.live,
+                        .logits = s_.logits,
+                        .sampling = s_.sampling,
+                        .edits = s_.edits,
+                        .masks = s_.masks,
+                        .position = s_.position,
+                        .row = s_.row,
+                        .next_token = s_.next_token,
+                        .logprob = s_.logprob,
+                        .top_token = s_.top_token,
+                        .top_logprob = s_.top_logprob,
+                        .slices = s_.sample_slices,
+                        .bins = s_.sample_bins,
+                        .collected = s_.sample_collected,
+                        .candidates = s_.sample_candidates,
+                        .vocab = c_.vocab_size,
+                        .mask_words = static_cast<int>(s_.mask_words),
+                        .max_logprobs = kMaxLogprobs};
+  const dim3 grid(sample_slices(c_.vocab_size), call_.grid.samples);
+  start("sample_scan", sample_scan, grid, kMaxWarps * sizeof(U64), args, kSampleThreads);
+  start("sample_weigh", sample_weigh, grid, weigh_shared(), args, kSampleThreads);
+  start("sample_collect", sample_collect, grid, kMaxWarps * sizeof(U64), args, kSampleThreads);
+  start("sample_finish", sample_finish, dim3(call_.grid.samples), sizeof(FinishShared), args, kFinishThreads);
 }
 
 Operand Launches::operand(bool arranged, int size) const {
@@ -246,39 +266,45 @@ void Launches::linear(const LinearArgs& args, int rows) {
 }
 void Launches::rotate_append() {
   start("rotate_append", bf16_kv_ ? simt::rotate_append<uint16_t> : simt::rotate_append<float>,
-        warp_grid(tokens() * (c_.num_attention_heads + 2 * c_.num_key_value_heads)), 0,
-        AppendArgs{.live = s_.live,
-                   .position = s_.position,
-                   .sequence = s_.sequence,
-                   .rope_cos = s_.rope_cos,
-                   .rope_sin = s_.rope_sin,
-                   .qkv = s_.qkv,
-                   .kv = kv(),
-                   .heads = c_.num_attention_heads,
-                   .kv_heads = c_.num_key_value_heads,
-                   .head_dim = c_.head_dim,
-                   .round_q = fast_});
+        warp_grid(tokens() * (c_.num_attention_heads + 2 * c_.num_key_value_heads)), 0, append());
+}
+AppendArgs Launches::append() const {
+  return {.live = s_.live,
+          .position = s_.position,
+          .sequence = s_.sequence,
+          .rope_cos = s_.rope_cos,
+          .rope_sin = s_.rope_sin,
+          .qkv = s_.qkv,
+          .kv = kv(),
+          .heads = c_.num_attention_heads,
+          .kv_heads = c_.num_key_value_heads,
+          .head_dim = c_.head_dim,
+          .round_q = fast_};
 }
 void Launches::choose() {
-  start("choose", simt::choose, warp_grid(tokens()), 0,
-        RouteArgs{.live = s_.live,
-                  .logits = s_.router_logits,
-                  .choice = s_.router_choice,
-                  .weight = s_.router_weight,
-                  .experts = c_.num_local_experts,
-                  .chosen = c_.num_experts_per_tok});
+  start("choose", simt::choose, warp_grid(tokens()), 0, route());
 }
 void Launches::group_pairs() {
-  start("group_pairs", simt::group_pairs, dim3(1), group_shared(c_.num_local_experts),
-        GroupArgs{.live = s_.live,
-                  .choice = s_.router_choice,
-                  .pairs = s_.pairs,
-                  .tiles = s_.tiles,
-                  .tile_count = s_.tile_count,
-                  .experts = c_.num_local_experts,
-                  .chosen = c_.num_experts_per_tok,
-                  .tile = layer().gate_up.arranged ? matrix_->tile(c_, tokens()) : kTileTokens},
-        std::min(1024, (c_.num_local_experts + 63) / 64 * 64));
+  start("group_pairs", simt::group_pairs, dim3(1), group_shared(c_.num_local_experts), group(), group_threads());
+}
+int Launches::group_threads() const { return std::min(1024, (c_.num_local_experts + 63) / 64 * 64); }
+RouteArgs Launches::route() const {
+  return {.live = s_.live,
+          .logits = s_.router_logits,
+          .choice = s_.router_choice,
+          .weight = s_.router_weight,
+          .experts = c_.num_local_experts,
+          .chosen = c_.num_experts_per_tok};
+}
+GroupArgs Launches::group() const {
+  return {.live = s_.live,
+          .choice = s_.router_choice,
+          .pairs = s_.pairs,
+          .tiles = s_.tiles,
+          .tile_count = s_.tile_count,
+          .experts = c_.num_local_experts,
+          .chosen = c_.num_experts_per_tok,
+          .tile = layer().gate_up.arranged ? matrix_->tile(c_, tokens()) : kTileTokens};
 }
 
 // --- For operations

@@ -14,7 +14,19 @@ constexpr int kArrangeThreads = 256;
 struct ArrangeArgs {
   simt::MatrixRows from;
   uint8_t* to;  // of the expert
-  int k;
+  int k, head_dim;  // 0: rows keep their order
+};
+
+// Where a row lies. Of qkv the halves of a head's rotated pairs are the halves of a strip: rows j and j + head_dim / 2.
+struct RowPlace {
+  int strip, g, upper;
+  GPTOSS_DEVICE RowPlace(int row, int head_dim) : strip(row / kStripRows), g(row % 8), upper(row / 8 % 2) {
+    if (head_dim == 0) return;
+    const int j = row % head_dim, half = head_dim / 2;
+    upper = j >= half;
+    strip = row / head_dim * (head_dim / kStripRows) + j % half / 8;
+    g = j % half % 8;
+  }
 };
 
 __global__ void __launch_bounds__(kArrangeThreads) arrange_bf16(ArrangeArgs a) {
@@ -22,10 +34,10 @@ __global__ void __launch_bounds__(kArrangeThreads) arrange_bf16(ArrangeArgs a) {
   const int words = a.k / 2;
   if (i >= static_cast<size_t>(a.from.count) * words) return;
   const int row = a.from.first + static_cast<int>(i / words), column = static_cast<int>(i % words) * 2;
-  const int g = row % 8, upper = row / 8 % 2, in_unit = column % kUnitDepth;
-  const int t = in_unit % 32 / 8, step = in_unit / 32 * 2 + in_unit % 8 / 4, a_register = in_unit % 4 / 2 * 2 + upper;
-  uint8_t* unit = a.to + (static_cast<size_t>(row / kStripRows) * (a.k / kUnitDepth) + column / kUnitDepth) * kBf16UnitBytes;
-  reinterpret_cast<uint32_t*>(unit)[(step * 32 + g * 4 + t) * 4 + a_register] =
+  const RowPlace place(row, a.head_dim);
+  const int in_unit = column % kUnitDepth, t = in_unit % 32 / 8, step = in_unit / 32 * 2 + in_unit % 8 / 4, a_register = in_unit % 4 / 2 * 2 + place.upper;
+  uint8_t* unit = a.to + (static_cast<size_t>(place.strip) * (a.k / kUnitDepth) + column / kUnitDepth) * kBf16UnitBytes;
+  reinterpret_cast<uint32_t*>(unit)[(step * 32 + place.g * 4 + t) * 4 + a_register] =
       reinterpret_cast<const uint32_t*>(a.from.dense)[i];
 }
 

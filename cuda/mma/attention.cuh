@@ -14,7 +14,7 @@
 #pragma once
 
 #include "mma/attention_args.h"
-#include "dependency.cuh"
+#include "architecture.cuh"
 #include "ptx/copy_async.cuh"
 #include "ptx/matrix.cuh"
 #include "simt/kv.cuh"
@@ -174,6 +174,12 @@ struct ColumnSums {
   }
 };
 
+// The result, and what the next product multiplies.
+GPTOSS_DEVICE void store_attn(const AttentionArgs& a, size_t at, float value) {
+  a.attn[at] = value;
+  if (a.terms) a.terms[at] = simt::float_to_bf16(value);
+}
+
 // A softmax over the states of parts, in ascending order; lane l has dimensions l and l + 32.
 struct HeadSums {
   float m = -INFINITY, l = 0, acc[2] = {};
@@ -193,7 +199,7 @@ struct HeadSums {
     const size_t at = static_cast<size_t>(token) * a.heads + head;
     if (simt::lane() == 0) a.lse[at] = (highest + log2f(total)) * kLn2;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) a.attn[at * kHeadDim + simt::lane() + 32 * i] = acc[i] * keep / total;
+    for (int i = 0; i < 2; ++i) store_attn(a, at * kHeadDim + simt::lane() + 32 * i, acc[i] * keep / total);
   }
 };
 
@@ -222,7 +228,7 @@ __global__ void __launch_bounds__(kAttnThreads) attn_decode(MmaAttentionArgs arg
   uint8_t* const page = shared + simt::warp() * kPageBytes;
   uint8_t* const queries = shared + kAttnWarps * kPageBytes;
   float* const states = reinterpret_cast<float*>(queries + 8 * 128);  // (warps, 8 columns, kStateFloats)
-  wait_for_predecessors();
+  simt::wait_for_predecessors();
 
   const int token = blockIdx.x, kv_head = blockIdx.y, split = blockIdx.z, group = a.heads / a.kv_heads;
   if (token >= a.live->tokens) return;  // the whole block
@@ -273,7 +279,7 @@ __global__ void __launch_bounds__(kAttnThreads) attn_decode(MmaAttentionArgs arg
 __global__ void __launch_bounds__(kAttnThreads) attn_merge_splits(MmaAttentionArgs args) {
 #if GPTOSS_HAS_MMA
   const AttentionArgs& a = args.a;
-  wait_for_predecessors();
+  simt::wait_for_predecessors();
   const int warp = blockIdx.x * kAttnWarps + simt::warp(), token = warp / a.heads, head = warp % a.heads;
   if (token >= a.live->tokens) return;
   const Splits splits(Visible(a.position[token], a.window));
@@ -295,7 +301,7 @@ __global__ void __launch_bounds__(kAttnThreads, 2) attn_prefill(MmaAttentionArgs
   const AttentionArgs& a = args.a;
   GPTOSS_DYNAMIC_SHARED(uint8_t, shared);
   uint8_t* const queries = shared + 2 * kPageBytes;
-  wait_for_predecessors();
+  simt::wait_for_predecessors();
 
   const int group = a.heads / a.kv_heads, tile_tokens = kPrefillColumns / group, kv_head = blockIdx.y;
   // The last tokens have the most keys: they begin.
@@ -358,7 +364,7 @@ __global__ void __launch_bounds__(kAttnThreads, 2) attn_prefill(MmaAttentionArgs
       const float sink = a.sinks[head] * kLog2E, highest = fmaxf(sums.m[j][c], sink);
       const float keep = exp2f(sums.m[j][c] - highest), total = sums.l[j][c] * keep + exp2f(sink - highest);
       if (simt::lane() < 4) a.lse[at] = (highest + log2f(total)) * kLn2;
-      sums.each_dimension(j, c, [&](int d, float value) { a.attn[at * kHeadDim + d] = value * keep / total; });
+      sums.each_dimension(j, c, [&](int d, float value) { store_attn(a, at * kHeadDim + d, value * keep / total); });
     }
 #endif
 }

@@ -28,11 +28,13 @@ int width_for(int sources, int terms) {
 class MmaKernels : public simt::MatrixKernels {
  public:
   MmaKernels(const BackendOptions& options, const cudaDeviceProp& card)
-      : terms_(simt::operand_terms(options.precision)), bf16_attention_(terms_ == 1 && options.kv_dtype == KvDType::bf16),
+      : terms_(simt::operand_terms(options.precision)), bf16_kv_(options.kv_dtype == KvDType::bf16), bf16_attention_(terms_ == 1 && bf16_kv_),
         processors_(card.multiProcessorCount),
-        shared_(card.sharedMemPerMultiprocessor), programmatic_(card.major >= 9) {
+        shared_(card.sharedMemPerMultiprocessor) {
     for_each_width([&]<int kTiles>() {
       allow<Bf16Units, kTiles, LinearJob>();
+      allow<Bf16Units, kTiles, QkvJob<float>>();
+      allow<Bf16Units, kTiles, QkvJob<uint16_t>>();
       allow<Mxfp4Units, kTiles, UpJob>();
       allow<Mxfp4Units, kTiles, DownJob>();
     });
@@ -47,12 +49,13 @@ class MmaKernels : public simt::MatrixKernels {
   }
 
   size_t bytes(const MatrixShape& s) const override {
+    if (s.use == MatrixShape::Use::qkv && s.head_dim % kStripRows != 0) return 0;
     if (s.k % kUnitDepth != 0 || s.rows % kStripRows != 0 || s.mxfp4 != is_expert(s.use)) return 0;
     return static_cast<size_t>(s.experts) * expert_bytes(s);
   }
 
   void arrange(const MatrixShape& shape, const MatrixRows& from, uint8_t* to, cudaStream_t stream) const override {
-    const ArrangeArgs args{from, to + from.expert * expert_bytes(shape), shape.k};
+    const ArrangeArgs args{from, to + from.expert * expert_bytes(shape), shape.k, shape.head_dim};
     const size_t words = static_cast<size_t>(from.count) * shape.k / (shape.mxfp4 ? 8 : 2);
     const dim3 grid(static_cast<unsigned>((words + kArrangeThreads - 1) / kArrangeThreads));
     check(simt::launch(shape.mxfp4 ? arrange_mxfp4 : arrange_bf16,
@@ -66,6 +69,16 @@ class MmaKernels : public simt::MatrixKernels {
     const int width = width_for(launch.tokens, terms_), tile = 8 * width / terms_;
     const LinearJob job{args, (launch.tokens + tile - 1) / tile, tile};
     start<Bf16Units>("linear", width, job, args.rows / kStripRows * job.tiles, launch);
+  }
+  bool qkv(const LinearArgs& args, const AppendArgs& append, const Launch& launch) const override {
+    const int width = width_for(launch.tokens, terms_), tile = 8 * width / terms_;
+    const LinearJob job{args, (launch.tokens + tile - 1) / tile, tile};
+    const int items = args.rows / kStripRows * job.tiles;
+    if (bf16_kv_)
+      start<Bf16Units>("qkv", width, QkvJob<uint16_t>{job, append}, items, launch);
+    else
+      start<Bf16Units>("qkv", width, QkvJob<float>{job, append}, items, launch);
+    return true;
   }
   void moe_up(const MoeArgs& args, const Launch& launch) const override { experts("moe_up", UpJob{{args}}, launch); }
   bool moe_down(const MoeArgs& args, const CombineArgs&, const Launch& launch) const override {
@@ -99,7 +112,7 @@ class MmaKernels : public simt::MatrixKernels {
   void start(const char* name, void (*kernel)(MmaAttentionArgs), dim3 grid, size_t shared, const MmaAttentionArgs& args,
              const Launch& launch) const {
     check(simt::launch(kernel, {.grid = grid, .block = dim3(kAttnThreads), .dynamic_shared = shared, .stream = launch.stream,
-                                .programmatic = programmatic_}, args),
+                                .programmatic = launch.dependent}, args),
           std::string("launching kernel ") + name);
   }
 
@@ -135,17 +148,16 @@ class MmaKernels : public simt::MatrixKernels {
       const dim3 grid(std::min(items, resident * processors_));
       check(simt::launch(mma_product<Format, kTiles, Job>,
                          {.grid = grid, .block = dim3(kProductThreads), .dynamic_shared = Shape::kShared,
-                          .stream = launch.stream, .programmatic = programmatic_},
+                          .stream = launch.stream, .programmatic = launch.dependent},
                          job),
             std::string("launching kernel mma_product of ") + name);
     });
   }
 
   int terms_;
-  bool bf16_attention_;
+  bool bf16_kv_, bf16_attention_;
   int processors_;
   size_t shared_;
-  bool programmatic_;
 };
 
 }  // namespace

@@ -9,8 +9,9 @@
 // Tested by mma_product_test.cpp (faults), test_matrix_kernels.py (in the engine) and test_ops.py.
 #pragma once
 
-#include "dependency.cuh"
+#include "architecture.cuh"
 #include "simt/operand.cuh"
+#include "simt/qkv.cuh"
 #include "simt/swiglu.cuh"
 #include "weight_ring.cuh"
 
@@ -48,6 +49,24 @@ struct LinearJob {
       const float value = sum(i, e % kStripRows) + (a.bias ? a.bias[row] : 0.0f);
       float* y = a.y + static_cast<size_t>(first(item) + i) * a.rows + row;
       *y = a.add ? *y + value : value;
+    }
+  }
+};
+
+// The same of qkv, whose strips hold rotated pairs (see RowPlace): queries turned, keys and values in their pages.
+template <class Kv>
+struct QkvJob : LinearJob {
+  AppendArgs append;
+
+  template <class Sum>
+  GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
+    constexpr int kPairs = kStripRows / 2;
+    const int half = append.head_dim / 2, strips = append.head_dim / kStripRows, strip = item / tiles;
+    const int head = strip / strips, head_row = head * append.head_dim;
+    for (int e = threadIdx.x; e < live * kPairs; e += kProductThreads) {
+      const int i = e / kPairs, p = e % kPairs, j = strip % strips * kPairs + p;
+      simt::rotate_append_pair<Kv>(append, first(item) + i, head, j, sum(i, p) + a.bias[head_row + j],
+                                   sum(i, p + kPairs) + a.bias[head_row + j + half]);
     }
   }
 };
@@ -122,10 +141,10 @@ __global__ void __launch_bounds__(kProductThreads, ProductShape<Format, kTiles>:
   const int warp = simt::warp(), g = simt::lane() / 4, t = simt::lane() % 4;
   const int units = job.depth() / kUnitDepth, first = warp * units / kProductWarps, end = (warp + 1) * units / kProductWarps;
 
-  if constexpr (!Job::kKnowsWeights) wait_for_predecessors();
+  if constexpr (!Job::kKnowsWeights) simt::wait_for_predecessors();
   const int items = job.items();
   WeightRing<Format, Job, Shape::kStages> ring(shared + warp * Shape::kStages * Format::kSlotBytes, job, first, end, items);
-  if constexpr (Job::kKnowsWeights) wait_for_predecessors();
+  if constexpr (Job::kKnowsWeights) simt::wait_for_predecessors();
 
   for (int item = blockIdx.x; item < items; item += gridDim.x) {
     const int live = job.sources(item), terms = job.x().count;

@@ -3,7 +3,7 @@
 // It is slow, runs on one thread, and only tests build it. GPTOSS_EMULATOR_SEED chooses the schedule of a
 // device:
 // of threads, of copies, of streams. A kernel that is right gives the same results with every seed.
-// GPTOSS_EMULATED_MATRIX=mma gives it the matrix kernels of cuda/mma; otherwise SIMT does all.
+// GPTOSS_EMULATED_MATRIX=mma gives it the matrix kernels of cuda/mma, and launches that overlap.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -27,8 +27,10 @@ gptoss::Backend* create(const gptoss::BackendOptions* options, char* error, size
     emulator::seed(seed != nullptr ? std::strtoull(seed, nullptr, 10) : 0);
     const char* matrix = std::getenv("GPTOSS_EMULATED_MATRIX");
     const bool mma = matrix != nullptr && std::strcmp(matrix, "mma") == 0;
-    return new gptoss::simt::GpuBackend(*options, options->index, "emulated", "an emulated GPU",
-                                        mma ? gptoss::cuda::make_mma_kernels(*options) : nullptr);
+    auto backend = std::make_unique<gptoss::simt::GpuBackend>(*options, options->index, "emulated", "an emulated GPU",
+                                                              mma ? gptoss::cuda::make_mma_kernels(*options) : nullptr);
+    backend->use_dependent_launches(mma);
+    return backend.release();
   } catch (const std::exception& e) {  // nothing may be thrown through this function
     std::snprintf(error, error_bytes, "%s", e.what());
     return nullptr;

@@ -101,7 +101,7 @@ double run(const Case& c, bool prefill, const Kernels& kernels) {
       {.live = live.data(), .position = position.data(), .sequence = sequence.data(), .qkv = q.data(), .sinks = sinks.data(),
        .kv = {.layer = reinterpret_cast<uint8_t*>(cache.data()), .page_bytes = head_bytes * c.kv_heads, .head_bytes = head_bytes,
               .pages = pages.data(), .table_pages = c.table_pages},
-       .attn = attn.data(), .lse = lse.data(), .partial = nullptr, .splits = 0, .heads = c.heads, .kv_heads = c.kv_heads,
+       .attn = attn.data(), .lse = lse.data(), .terms = nullptr, .partial = nullptr, .splits = 0, .heads = c.heads, .kv_heads = c.kv_heads,
        .head_dim = kDim, .window = c.window, .scale = 0.125f, .round_weights = true},
       partial.data()};
   const dim3 block(cuda::kAttnThreads);

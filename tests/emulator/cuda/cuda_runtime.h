@@ -45,6 +45,9 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, EmulatorSite site = Emulator
   ::emulator::warp_barrier(true, mask, "__syncwarp", site);
 }
 
+inline void cudaGridDependencySynchronize(EmulatorSite site = EmulatorSite::current()) { ::emulator::dependency_wait(site); }
+inline void cudaTriggerProgrammaticLaunchCompletion() { ::emulator::trigger_dependents(); }
+
 #define EMULATOR_REDUCE(name, how)                                                                           \
   inline unsigned name(unsigned mask, unsigned value, EmulatorSite site = EmulatorSite::current()) {         \
     return static_cast<unsigned>(                                                                            \
