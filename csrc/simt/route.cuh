@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
 
 // Both, for so few tokens that a launch would take longer.
 constexpr int kFewTokens = 8;
-__global__ void __launch_bounds__(1024) route_few(RouteFewArgs a) {
+__global__ void __launch_bounds__(1024, 1) route_few(RouteFewArgs a) {
   GPTOSS_DYNAMIC_SHARED(int32_t, shared);
   wait_for_predecessors();
   for (int token = warp(); token < a.route.live->tokens; token += static_cast<int>(blockDim.x) / kWarp)

@@ -80,7 +80,7 @@ struct Draw {
   }
 };
 
-__global__ void __launch_bounds__(kSampleThreads) sample_scan(SampleArgs a) {
+__global__ void __launch_bounds__(kSampleThreads, 2) sample_scan(SampleArgs a) {
   wait_for_predecessors();
   GPTOSS_DYNAMIC_SHARED(U64, slots);  // of kMaxWarps
   const int sample = static_cast<int>(blockIdx.y), slice = static_cast<int>(blockIdx.x);

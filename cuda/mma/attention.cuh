@@ -221,7 +221,7 @@ inline int most_splits(int pages) {
 
 constexpr size_t kDecodeShared = size_t{kAttnWarps} * kPageBytes + 8 * 128 + kAttnWarps * 8 * kStateFloats * sizeof(float);
 
-__global__ void __launch_bounds__(kAttnThreads) attn_decode(MmaAttentionArgs args) {
+__global__ void __launch_bounds__(kAttnThreads, 3) attn_decode(MmaAttentionArgs args) {
 #if GPTOSS_HAS_MMA
   const AttentionArgs& a = args.a;
   GPTOSS_DYNAMIC_SHARED(uint8_t, shared);
