@@ -19,7 +19,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EMULATOR = ROOT / "tests/emulator"
-PROGRAMS = ["simt_test", "tensor_core_test", "hopper_test", "host_test", "instruction_test", "wave64_test", "wave32_test"]
+PROGRAMS = ["simt_test", "tensor_core_test", "hopper_test", "host_test", "instruction_test", "mma_product_test",
+            "mma_attention_test", "wave64_test", "wave32_test"]
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +67,7 @@ def test_clean_kernels_are_silent_and_planted_faults_are_caught(programs: Path, 
 
 @needs("cmake", "ninja", "c++", "addr2line")
 def test_the_list_of_planted_faults_is_long(programs: Path) -> None:
-    assert sum(passed(run(programs / name))[1] for name in PROGRAMS) >= 60
+    assert sum(passed(run(programs / name))[1] for name in PROGRAMS) >= 80
 
 
 @needs("cmake", "ninja", "c++")

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "../args.h"
+#include "block.cuh"
 #include "mxfp4.cuh"
 #include "dot.cuh"
 #include "operand.cuh"
@@ -71,17 +72,17 @@ __global__ void __launch_bounds__(kBlockThreads) moe_down(MoeArgs a) {
     if (t < tile.count) a.y[static_cast<size_t>(a.pairs[tile.first + t]) * a.experts.rows + row] = y[t];
 }
 
-__global__ void __launch_bounds__(kBlockThreads) moe_combine(CombineArgs a) {
+// A thread per element.
+__global__ void __launch_bounds__(256) moe_combine(CombineArgs a) {
   wait_for_predecessors();
-  const int token = global_warp();
-  if (token >= a.live->tokens) return;
+  const int token = static_cast<int>(blockIdx.x), i = element();
+  if (token >= a.live->tokens || i >= a.size) return;
   const float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
-  for (int i = lane(); i < a.size; i += kWarp) {
-    const float* y = a.y + static_cast<size_t>(token) * a.chosen * a.size + i;
-    float sum = weight[0] * y[0];
-    for (int rank = 1; rank < a.chosen; ++rank) sum = sum + weight[rank] * y[static_cast<size_t>(rank) * a.size];
-    a.residual[static_cast<size_t>(token) * a.size + i] += sum;
-  }
+  const float* y = a.y + static_cast<size_t>(token) * a.chosen * a.size + i;
+  float sum = weight[0] * y[0];
+#pragma unroll 4
+  for (int rank = 1; rank < a.chosen; ++rank) sum = sum + weight[rank] * y[static_cast<size_t>(rank) * a.size];
+  a.residual[static_cast<size_t>(token) * a.size + i] += sum;
 }
 
 // swiglu by itself, for gptoss_native.ops: a warp per row.

@@ -34,7 +34,7 @@ void Launches::start(const char* kernel_name, void (*kernel)(Args), dim3 grid, s
 
 void Launches::embed() {
   const auto& ends = static_cast<const GpuEnds&>(*call_.ends);
-  start("embed", simt::embed, warp_grid(tokens()), 0,
+  start("embed", simt::embed, element_grid(tokens(), c_.hidden_size), 0,
         EmbedArgs{.live = s_.live,
                   .token = s_.token,
                   .position = s_.position,
@@ -45,7 +45,8 @@ void Launches::embed() {
                   .rope_sin = s_.rope_sin,
                   .concentration = s_.concentration,
                   .hidden_size = c_.hidden_size,
-                  .half = c_.head_dim / 2});
+                  .half = c_.head_dim / 2},
+        row_threads(c_.hidden_size));
 }
 
 void Launches::attn_qkv() {
@@ -142,7 +143,8 @@ void Launches::moe_route() {
     group_pairs();
     return;
   }
-  start("route_few", route_few, dim3(1), group_shared(c_.num_local_experts), RouteFewArgs{route(), group()}, group_threads());
+  start("route_few", route_few, dim3(1), group_shared(c_.num_local_experts, group_threads()),
+        RouteFewArgs{route(), group()}, group_threads());
 }
 
 void Launches::moe_up() {
@@ -166,7 +168,7 @@ void Launches::moe_down() {
   } else {
     start("moe_down", dense ? simt::moe_down<Bf16Row> : simt::moe_down<Mxfp4Row>, expert_grid(c_.hidden_size), 0, args);
   }
-  start("moe_combine", moe_combine, warp_grid(tokens()), 0, sum);
+  start("moe_combine", moe_combine, element_grid(tokens(), sum.size), 0, sum, row_threads(sum.size));
 }
 
 void Launches::unembed() {
@@ -249,16 +251,18 @@ MoeArgs Launches::moe(const ExpertArgs& experts, const Operand& x) const {
 // --- The kernels of the stages
 
 void Launches::norm(const float* gain, const int32_t* row, const int32_t* count, int rows, const Operand& out) {
-  start("rmsnorm", rmsnorm, warp_grid(rows), 0,
+  start("rmsnorm", rmsnorm, dim3(rows), kMaxWarps * sizeof(float),
         NormArgs{.count = count,
                  .row = row,
                  .x = s_.residual,
                  .gain = gain,
                  .out = out,
-                 .eps = c_.rms_norm_eps});
+                 .eps = c_.rms_norm_eps},
+        row_threads(out.size));
 }
 void Launches::round_rows(const float* x, const Operand& out, int rows) {
-  start("round_rows", simt::round_rows, warp_grid(rows), 0, RoundArgs{.count = &s_.live->tokens, .x = x, .out = out});
+  start("round_rows", simt::round_rows, element_grid(rows, out.size), 0,
+        RoundArgs{.count = &s_.live->tokens, .x = x, .out = out}, row_threads(out.size));
 }
 void Launches::linear(const LinearArgs& args, int rows) {
   if (args.arranged) return matrix_->linear(args, matrix_launch(rows));
@@ -285,9 +289,14 @@ void Launches::choose() {
   start("choose", simt::choose, warp_grid(tokens()), 0, route());
 }
 void Launches::group_pairs() {
-  start("group_pairs", simt::group_pairs, dim3(1), group_shared(c_.num_local_experts), group(), group_threads());
+  start("group_pairs", simt::group_pairs, dim3(1), group_shared(c_.num_local_experts, group_threads()), group(),
+        group_threads());
 }
-int Launches::group_threads() const { return std::min(1024, (c_.num_local_experts + 63) / 64 * 64); }
+// A few pairs for each thread and expert.
+int Launches::group_threads() const {
+  const int wanted = std::max(c_.num_local_experts, tokens() * c_.num_experts_per_tok / 4 * c_.num_local_experts / 8);
+  return std::clamp((wanted + 63) / 64 * 64, 64, 1024);
+}
 RouteArgs Launches::route() const {
   return {.live = s_.live,
           .logits = s_.router_logits,
