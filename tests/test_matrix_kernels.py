@@ -165,5 +165,10 @@ def test_a_product_alone(device: str, precision: str, tokens: int) -> None:
     rng = np.random.default_rng(tokens)
     x = rng.normal(0, 1, (tokens, 320)).astype(np.float32)
     weight, bias = (oracle.to_bf16(rng.normal(0, 1, shape).astype(np.float32)) for shape in ((80, 320), (80,)))
+    limits = (tolerances.EXACT if precision == "exact" else tolerances.FAST)["product"]
     got = ops.linear(x, weight, bias, device=device, precision=precision)
-    tolerances.check(np.asarray(got), oracle.linear(x, weight, bias), (tolerances.EXACT if precision == "exact" else tolerances.FAST)["product"])
+    tolerances.check(np.asarray(got), oracle.linear(x, weight, bias), limits)
+    blocks = rng.integers(0, 256, (80, 10, 16), dtype=np.uint8)
+    scales = rng.integers(117, 125, (80, 10), dtype=np.uint8)
+    got = ops.mxfp4_linear(x, blocks, scales, bias, device=device, precision=precision)
+    tolerances.check(np.asarray(got), oracle.mxfp4_linear(x, blocks, scales, bias), limits)

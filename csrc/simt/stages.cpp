@@ -218,8 +218,9 @@ Operand Launches::operand(bool arranged, int size) const {
   return {.values = s_.operand, .terms = nullptr, .size = size, .count = 0, .round = fast_};
 }
 Operand Launches::expert_h() const {
-  Operand h = operand(layer().down.arranged != nullptr, c_.intermediate_size);
-  if (h.terms)
+  const bool arranged = layer().down.arranged != nullptr;
+  Operand h = operand(arranged, c_.intermediate_size);
+  if (arranged)
     h.terms = s_.expert_h_terms;
   else
     h.values = s_.expert_h;
