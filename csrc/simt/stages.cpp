@@ -29,7 +29,7 @@ void Launches::start(const char* kernel_name, void (*kernel)(Args), dim3 grid, s
 }
 template <class Args>
 void Launches::start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args) {
-  start(kernel_name, kernel, grid, shared, args, kBlockThreads);
+  start(kernel_name, kernel, grid, shared, args, kBlockWarps * warp_size());
 }
 
 void Launches::embed() {

@@ -79,6 +79,12 @@ inline hipError_t hipGetDeviceProperties(hipDeviceProp_t* properties, int) {
   return hipSuccess;
 }
 
+enum hipDeviceAttribute_t { hipDeviceAttributeWarpSize };
+inline hipError_t hipDeviceGetAttribute(int* value, hipDeviceAttribute_t, int) {
+  *value = GPTOSS_EMULATED_WAVE;
+  return hipSuccess;
+}
+
 template <class... P, class... A>
 void hipLaunchKernelGGL(void (*kernel)(P...), dim3 grid, dim3 block, size_t dynamic_shared,
                         hipStream_t stream, A&&... arguments) {
