@@ -82,30 +82,47 @@ def plain_name(mangled: str) -> str:
     return re.sub(r"^void |gptoss::(simt|cuda)::|\(.*\n", "", text).strip()
 
 
-def write(table: Table, version: str) -> str:
-    lines = [f"# nvcc {version}; registers/static shared bytes/stack bytes/spilled bytes"]
+def write(table: Table, version: str, compiler: str = "nvcc", architectures: Sequence[str] = ARCHITECTURES) -> str:
+    """A kernel need not be there for every architecture."""
+    lines = [f"# {compiler} {version}; registers/static shared bytes/stack bytes/spilled bytes"]
     width = max(map(len, table))
-    lines.append(" ".join(["kernel".ljust(width), *(f"{name:>12}" for name in ARCHITECTURES)]))
+    lines.append(" ".join(["kernel".ljust(width), *(f"{name:>12}" for name in architectures)]))
     for kernel in sorted(table):
-        cells = ["/".join(map(str, table[kernel][name])) for name in ARCHITECTURES]
+        cells = ["/".join(map(str, table[kernel].get(name, "-"))) for name in architectures]
         lines.append(" ".join([kernel.ljust(width), *(f"{cell:>12}" for cell in cells)]))
     return "\n".join(lines) + "\n"
 
 
-def listed() -> tuple[str, Table]:
+def listed(path: Path = LISTED) -> tuple[str, Table]:
     """The compiler's version and the table that was committed."""
-    first, header, *rows = LISTED.read_text().splitlines()
+    first, header, *rows = path.read_text().splitlines()
     names = header.split()[1:]
     table: Table = {}
     for row in rows:
-        kernel, cells = row[: len(row) - 13 * len(names)].strip(), row.split()[-len(names):]
-        table[kernel] = {name: _cell(cell) for name, cell in zip(names, cells, strict=True)}
+        kernel, *cells = row.rsplit(maxsplit=len(names))
+        table[kernel] = {name: _cell(cell) for name, cell in zip(names, cells, strict=True) if cell != "-"}
     return first.split()[2].rstrip(";"), table
 
 
 def _cell(text: str) -> Cell:
     registers, shared, stack, spilled = map(int, text.split("/"))
     return registers, shared, stack, spilled
+
+
+def assert_as_listed(found: Table, version: str, path: Path) -> None:
+    """The very same from the compiler of the list; from another one no more registers than it may add, and no new spills."""
+    listed_version, table = listed(path)
+    assert {kernel: row.keys() for kernel, row in found.items()} == {kernel: row.keys() for kernel, row in table.items()}
+    if version == listed_version:
+        assert found == table
+        return
+    for kernel, row in table.items():
+        for architecture, (registers, shared, _, spilled) in row.items():
+            now = found[kernel][architecture]
+            where = f"{kernel}, {architecture}: {now}, listed {row[architecture]} by {listed_version}"
+            assert now[0] <= registers + REGISTER_DRIFT, where
+            assert now[1] == shared, where
+            assert now[3] == 0 or spilled > 0, where
 
 
 def main() -> None:

@@ -10,12 +10,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from hip_compiler import compile_for, needs_ziglang
 
 ROOT = Path(__file__).parents[1]
 EMULATOR = ROOT / "tests/emulator"
@@ -123,18 +123,12 @@ def test_nvcc_compiles_the_kernels_of_the_device(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.skipif(find_spec("ziglang") is None, reason="not installed: ziglang, for a clang with the AMDGPU target")
+@needs_ziglang
 @pytest.mark.parametrize(("device", "instructions"), [
     ("gfx90a", ["v_mfma_f32_16x16x16", "v_mfma_f32_32x32x8"]), ("gfx942", ["v_mfma_f32_16x16x16", "v_mfma_f32_32x32x8"]),
     ("gfx950", ["v_mfma_f32_16x16x16", "v_mfma_f32_32x32x8"]), ("gfx1100", ["v_wmma_f32_16x16x16_bf16"]), ("gfx1201", [])])
 def test_clang_compiles_the_same_kernels(device: str, instructions: list[str], tmp_path: Path) -> None:
-    result = run(sys.executable, "-m", "ziglang", "clang", "-target", "x86_64-linux-gnu", "-O3", "-std=c++20", "-x", "hip",
-                 "--offload-device-only", "-S", f"--offload-arch={device}", "-nogpulib", "-nogpuinc", "-nostdinc",
-                 "-nostdinc++", "-fms-extensions", "-Wno-unused-command-line-argument", "-I", EMULATOR / "compilers/stand_in",
-                 "-I", ROOT / "csrc", "-I", ROOT / "hip", "-I", EMULATOR, "-o", tmp_path / "kernels.s",
-                 EMULATOR / "compilers/kernels.hip")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assembly = (tmp_path / "kernels.s").read_text()
+    assembly = compile_for(device, EMULATOR / "compilers/kernels.hip", tmp_path / "kernels.s", EMULATOR, libraries=False)
     assert "reduce_rows" in assembly
     for instruction in instructions:
         assert instruction in assembly
