@@ -1,5 +1,6 @@
 # GPTOSS_EMULATOR_TESTS: the emulator of tests/emulator and its tests, for CTest. No GPU, no toolkit.
-# GPTOSS_EMULATED_DEVICE: the GPU device of csrc/simt over the emulator's runtime, as the plug-in `emulated`.
+# GPTOSS_EMULATED_DEVICE: the GPU device of csrc/simt over the emulator's runtime, as the plug-ins `emulated` (CUDA),
+# `emulated_wave64` and `emulated_wave32` (HIP).
 
 option(GPTOSS_EMULATOR_TESTS "Build the GPU emulator and its tests, for CTest" OFF)
 option(GPTOSS_EMULATED_DEVICE "Build the GPU device over the emulator, a plug-in for tests" OFF)
@@ -57,15 +58,27 @@ list(TRANSFORM simt_sources PREPEND ${PROJECT_SOURCE_DIR}/csrc/simt/)
 list(TRANSFORM simt_sources APPEND .cpp)
 function(gptoss_emulate target language)
   target_include_directories(${target} PRIVATE ${emulator}/${language} ${emulator} ${PROJECT_SOURCE_DIR}/csrc
-    ${PROJECT_SOURCE_DIR}/cuda)
+    ${PROJECT_SOURCE_DIR}/${language})
   target_compile_options(${target} PRIVATE -g -O1 -Wno-unknown-pragmas -ftrivial-auto-var-init=pattern ${emulator_checks})
   target_link_libraries(${target} PRIVATE gptoss_emulator)
 endfunction()
 
+# gptoss_add_emulated_device(name language definitions...)
+function(gptoss_add_emulated_device name language)
+  set(matrix_sources "")
+  if(language STREQUAL "cuda")
+    set(matrix_sources ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp)
+  endif()
+  gptoss_add_device(${name} ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${PROJECT_SOURCE_DIR}/csrc/simt/plugin.cpp
+    ${simt_sources} ${matrix_sources})
+  gptoss_emulate(gptoss_device_${name} ${language})
+  target_compile_definitions(gptoss_device_${name} PRIVATE GPTOSS_EMULATED_NAME="${name}" ${ARGN})
+endfunction()
 if(GPTOSS_EMULATED_DEVICE)
-  gptoss_add_device(emulated ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${simt_sources}
-    ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp)
-  gptoss_emulate(gptoss_device_emulated cuda)
+  gptoss_add_emulated_device(emulated cuda)
+  foreach(wave 64 32)
+    gptoss_add_emulated_device(emulated_wave${wave} hip __HIP_PLATFORM_AMD__=1 GPTOSS_EMULATED_WAVE=${wave})
+  endforeach()
 endif()
 if(NOT GPTOSS_EMULATOR_TESTS)
   return()
@@ -117,5 +130,7 @@ function(gptoss_add_backend_test name language)
   target_link_libraries(${name} PRIVATE gptoss_engine)
 endfunction()
 gptoss_add_backend_test(gpu_backend_test cuda)
-gptoss_add_backend_test(gpu_backend_wave64_test hip)
-target_compile_definitions(gpu_backend_wave64_test PRIVATE GPTOSS_EMULATED_WAVE=64)
+foreach(wave 64 32)
+  gptoss_add_backend_test(gpu_backend_wave${wave}_test hip)
+  target_compile_definitions(gpu_backend_wave${wave}_test PRIVATE GPTOSS_EMULATED_WAVE=${wave})
+endforeach()
