@@ -65,12 +65,10 @@ endfunction()
 
 # gptoss_add_emulated_device(name language definitions...)
 function(gptoss_add_emulated_device name language)
-  set(matrix_sources "")
-  if(language STREQUAL "cuda")
-    set(matrix_sources ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp)
-  endif()
+  set(cuda_matrix_sources ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp)
+  set(hip_matrix_sources ${PROJECT_SOURCE_DIR}/hip/matrix/kernels.cpp)
   gptoss_add_device(${name} ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${PROJECT_SOURCE_DIR}/csrc/simt/plugin.cpp
-    ${simt_sources} ${matrix_sources})
+    ${simt_sources} ${${language}_matrix_sources})
   gptoss_emulate(gptoss_device_${name} ${language})
   target_compile_definitions(gptoss_device_${name} PRIVATE GPTOSS_EMULATED_NAME="${name}" ${ARGN})
 endfunction()
@@ -123,6 +121,31 @@ foreach(wave 64 32)
   gptoss_add_emulator_test(wave${wave}_test hip ${emulator}/wave_test.cpp)
   target_compile_definitions(wave${wave}_test PRIVATE GPTOSS_EMULATED_WAVE=${wave})
 endforeach()
+
+# The kernels of hip/matrix, for each kind of matrix core, and copies of them with one fault each.
+gptoss_plant_faults(${PROJECT_SOURCE_DIR}/hip/matrix gptoss::hip product.cuh
+  product.cuh wrong_lane_map "s * kStripRows + Core::row(i)" "s * kStripRows + Core::row(Core::kSums - 1 - i)"
+  product.cuh wrong_column "(kTileColumns * j + column) * kPitch" "(kTileColumns * j + (column ^ 1)) * kPitch"
+  core.cuh wrong_group "simt::lane() / 16 % MatrixCore::kGroups" "simt::lane() / 8 % 2"
+  product.cuh missing_part_barrier "__syncthreads();  // this wave's part" "// this wave's part"
+  product.cuh missing_reuse_barrier "__syncthreads();  // the next" "// the next"
+  product.cuh late_weights "if (step + 1 < end)" "if (step + 2 < end)"
+  product.cuh step_too_few "(wave + 1) * steps / kProductWaves" "(wave + 1) * steps / kProductWaves - wave / 3"
+  product.cuh unit_past_the_end "raw[s].clear()" "raw[s].load(weights + s * strip_bytes + unit * Format::kUnitBytes)"
+  product.cuh divergent_multiply "Core::multiply(sums" "if (column < 8) Core::multiply(sums"
+  weights.cuh wrong_scale "unit[kMxfp4CodeBytes + row]" "unit[kMxfp4CodeBytes + (row + 1) % kStripRows]"
+  weights.cuh wrong_half "unpack(words[i] >> 4, second)" "unpack(words[i] >> 3, second)"
+  weights.cuh wrong_permute "0x06040200u" "0x04060200u"
+  weights.cuh no_sign ", magnitude) | sign" ", magnitude) | (sign & 0)")
+function(gptoss_add_hip_product_test name)
+  gptoss_add_emulator_test(${name} hip ${emulator}/hip_product_test.cpp ${PROJECT_SOURCE_DIR}/hip/matrix/kernels.cpp
+    ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
+  target_include_directories(${name} PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
+  target_compile_definitions(${name} PRIVATE GPTOSS_TEST_NAME="${name}" ${ARGN})
+endfunction()
+gptoss_add_hip_product_test(mfma_product_test GPTOSS_EMULATED_WAVE=64)
+gptoss_add_hip_product_test(wmma_product_test GPTOSS_EMULATED_WAVE=32)
+gptoss_add_hip_product_test(wmma_gfx12_product_test GPTOSS_EMULATED_WAVE=32 GPTOSS_EMULATED_GFX12=1)
 
 # The GPU backend in either world: its results against the CPU device's, and graphs against eager steps.
 function(gptoss_add_backend_test name language)

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "build_info.h"
+#include "matrix/kernels.h"
 #include "simt/plugin.h"
 
 namespace gptoss::hip {
@@ -70,6 +71,10 @@ class Amd : public simt::Vendor {
     if (!contains(built_for(), architecture_of(properties(card))))
       throw std::runtime_error(describe(card) + ": kernels were built for " + built_for() +
                                "; build with GPTOSS_HIP_ARCH=native on this machine");
+  }
+
+  std::unique_ptr<simt::MatrixKernels> matrix_kernels(const BackendOptions& options) const override {
+    return make_matrix_kernels(options);
   }
 };
 

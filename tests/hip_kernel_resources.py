@@ -1,7 +1,8 @@
 """Registers, shared memory and spills of every kernel of the HIP device: python tests/hip_kernel_resources.py
 
 As kernel_resources.py for CUDA, from what clang writes beside the instructions. Registers are vector registers of a lane,
-accumulation registers included; stack bytes a lane's scratch memory; spilled counts registers, vector and scalar.
+accumulation registers included; stack bytes a lane's scratch memory; spilled counts vector registers (scalar ones spill
+into lanes of vector registers).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hip_compiler
 from kernel_resources import Table, plain_name, write
 
 LISTED = Path(__file__).parent / "hip_kernel_resources.txt"
-SOURCES = [hip_compiler.ROOT / "csrc/simt/stages.cpp"]
+SOURCES = [hip_compiler.ROOT / "csrc/simt/stages.cpp", hip_compiler.ROOT / "hip/matrix/kernels.cpp"]
 
 
 def measure() -> Table:
@@ -24,7 +25,11 @@ def measure() -> Table:
     with tempfile.TemporaryDirectory() as folder:
         for architecture in hip_compiler.ARCHITECTURES:
             for source in SOURCES:
-                read(hip_compiler.compile_for(architecture, source, Path(folder) / f"{source.stem}.s"), architecture, table)
+                assembly = hip_compiler.compile_for(architecture, source, Path(folder) / f"{source.stem}.s")
+                read(assembly, architecture, table)
+                if source.parent.name == "matrix":
+                    instruction = "v_mfma_f32_16x16x16" if architecture.startswith("gfx9") else "v_wmma_f32_16x16x16_bf16"
+                    assert instruction in assembly and "v_perm_b32" in assembly, architecture
     return table
 
 
@@ -35,9 +40,9 @@ def read(assembly: str, architecture: str, table: Table) -> None:
         number = {key: int(value) for key, value in re.findall(r"^\s*\.(\w+):\s+(\d+)$", kernel, re.MULTILINE)}
         name = re.search(r"^\s*\.name:\s+(\w+)$", kernel, re.MULTILINE)
         assert name, kernel
-        spilled = number["vgpr_spill_count"] + number["sgpr_spill_count"]
         table.setdefault(plain_name(name[1]), {})[architecture] = (
-            number["vgpr_count"], number["group_segment_fixed_size"], number["private_segment_fixed_size"], spilled)
+            number["vgpr_count"], number["group_segment_fixed_size"], number["private_segment_fixed_size"],
+            number["vgpr_spill_count"])
 
 
 def text_of(table: Table) -> str:

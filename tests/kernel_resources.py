@@ -79,7 +79,7 @@ def read(text: str) -> Table:
 def plain_name(mangled: str) -> str:
     """attn<float> for _ZN6gptoss4simt4attnIfEEvNS_13AttentionArgsE"""
     text = subprocess.run(["c++filt", mangled], check=True, capture_output=True, text=True).stdout
-    return re.sub(r"^void |gptoss::(simt|cuda)::|\(.*\n", "", text).strip()
+    return re.sub(r"^void |gptoss::(simt|cuda|hip)::|\(.*\n", "", text).strip()
 
 
 def write(table: Table, version: str, compiler: str = "nvcc", architectures: Sequence[str] = ARCHITECTURES) -> str:

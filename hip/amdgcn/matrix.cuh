@@ -1,4 +1,4 @@
-// The matrix instructions of CDNA (MFMA, waves of 64) and RDNA 3 (WMMA, waves of 32): one function each.
+// The matrix instructions of CDNA (MFMA, waves of 64) and of RDNA 3 and 4 (WMMA, waves of 32): one function each.
 //
 // A wave executes them together, whatever its execution mask says: they have no place in divergent code.
 #pragma once
@@ -10,6 +10,7 @@
 namespace gptoss::amdgcn {
 
 using Bf16x4 = short __attribute__((vector_size(8)));
+using Bf16x8 = short __attribute__((vector_size(16)));
 using Bf16x16 = short __attribute__((vector_size(32)));
 using Float4 = float __attribute__((vector_size(16)));
 using Float8 = float __attribute__((vector_size(32)));
@@ -41,6 +42,14 @@ GPTOSS_AMDGCN void mfma_32x32x8_bf16(Float16& d, const Bf16x4& a, const Bf16x4& 
 // columns; d[i] is row 2 i + l / 16, column l % 16.
 GPTOSS_AMDGCN void wmma_16x16x16_bf16(Float8& d, const Bf16x16& a, const Bf16x16& b) {
   d = __builtin_amdgcn_wmma_f32_16x16x16_bf16_w32(a, b, d);
+}
+#endif
+
+#if defined(__gfx1200__) || defined(__gfx1201__)
+// d[16, 16] += a[16, 16] b[16, 16]^T. Lane l holds row l % 16 of a and of b at columns 8 (l / 16) to 8 (l / 16)
+// + 7; d[i] is row 8 (l / 16) + i, column l % 16.
+GPTOSS_AMDGCN void wmma_16x16x16_bf16_halves(Float8& d, const Bf16x8& a, const Bf16x8& b) {
+  d = __builtin_amdgcn_wmma_f32_16x16x16_bf16_w32_gfx12(a, b, d);
 }
 #endif
 

@@ -2,7 +2,8 @@
 //
 // It is slow, runs on one thread, and only tests build it. GPTOSS_EMULATOR_SEED chooses the schedule of a device:
 // of threads, of copies, of streams. A kernel that is right gives the same results with every seed.
-// GPTOSS_EMULATED_MATRIX=mma gives it the matrix kernels of cuda/mma and launches that overlap; otherwise SIMT does all.
+// GPTOSS_EMULATED_MATRIX=mma gives it the matrix kernels of cuda/mma and launches that overlap, or with HIP =amd those of hip/matrix; otherwise SIMT
+// does all.
 #include <cstdlib>
 #include <string>
 
@@ -11,6 +12,8 @@
 #include "simt/plugin.h"
 #if GPTOSS_CUDA_DEVICE
 #include "mma/kernels.h"
+#else
+#include "matrix/kernels.h"
 #endif
 
 namespace {
@@ -28,7 +31,7 @@ class Emulated : public gptoss::simt::Vendor {
 #if GPTOSS_CUDA_DEVICE
     if (matrix != nullptr && std::string(matrix) == "mma") return gptoss::cuda::make_mma_kernels(options);
 #else
-    (void)matrix, (void)options;
+    if (matrix != nullptr && std::string(matrix) == "amd") return gptoss::hip::make_matrix_kernels(options);
 #endif
     return nullptr;
   }

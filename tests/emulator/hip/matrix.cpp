@@ -76,6 +76,20 @@ void apply_wmma(Participants& wave) {
     }
 }
 
+// Lanes 0 to 15 hold the first eight columns of their rows, lanes 16 to 31 the others.
+void apply_wmma_halves(Participants& wave) {
+  using O = Operand<Bf16x8, Float8>;
+  expect_wave<O>(wave, 32, "wmma");
+  for (int lane = 0; lane < 32; ++lane)
+    for (int i = 0; i < 8; ++i) {
+      const int row = 8 * (lane / 16) + i, column = lane % 16;
+      float sum = 0;
+      for (int k = 0; k < 16; ++k)
+        sum += widen((*wave.operand<O>(row + k / 8 * 16).a)[k % 8]) * widen((*wave.operand<O>(column + k / 8 * 16).b)[k % 8]);
+      (*wave.operand<O>(lane).d)[i] += sum;
+    }
+}
+
 }  // namespace
 
 void mfma_16x16x16_bf16(Float4& d, const Bf16x4& a, const Bf16x4& b, Site site) {
@@ -96,6 +110,13 @@ void wmma_16x16x16_bf16(Float8& d, const Bf16x16& a, const Bf16x16& b, Site site
   const Inside inside;
   static const Collective kWmma{"wmma 16x16x16", Scope::kActive, apply_wmma};
   Operand<Bf16x16, Float8> operand{&d, &a, &b, site};
+  collect(kWmma, 0, &operand, site);
+}
+
+void wmma_16x16x16_bf16_halves(Float8& d, const Bf16x8& a, const Bf16x8& b, Site site) {
+  const Inside inside;
+  static const Collective kWmma{"wmma 16x16x16 (halves)", Scope::kActive, apply_wmma_halves};
+  Operand<Bf16x8, Float8> operand{&d, &a, &b, site};
   collect(kWmma, 0, &operand, site);
 }
 

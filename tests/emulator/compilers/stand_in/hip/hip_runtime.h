@@ -127,6 +127,12 @@ enum hipFuncAttribute { hipFuncAttributeMaxDynamicSharedMemorySize };
 using hipStream_t = struct ihipStream_t*;
 using hipEvent_t = struct ihipEvent_t*;
 using hipGraphExec_t = struct hipGraphExec*;
+struct hipDeviceProp_t {
+  char gcnArchName[256];
+  int multiProcessorCount, warpSize;
+};
+hipError_t hipGetDevice(int*);
+hipError_t hipGetDeviceProperties(hipDeviceProp_t*, int);
 hipError_t hipGetLastError();
 hipError_t hipFuncSetAttribute(const void*, hipFuncAttribute, int);
 template <class K, class... A>
