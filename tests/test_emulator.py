@@ -19,8 +19,8 @@ from hip_compiler import compile_for, needs_ziglang
 
 ROOT = Path(__file__).parents[1]
 EMULATOR = ROOT / "tests/emulator"
-PROGRAMS = ["simt_test", "tensor_core_test", "hopper_test", "host_test", "instruction_test", "mma_product_test",
-            "mma_attention_test", "wave64_test", "wave32_test"]
+PROGRAMS = ["simt_test", "tensor_core_test", "hopper_test", "host_test", "instruction_test", "wave64_test", "wave32_test",
+            "mma_product_test", "mfma_product_test", "wmma_product_test", "wmma_gfx12_product_test"]
 
 pytestmark = pytest.mark.slow
 
@@ -71,9 +71,9 @@ def test_the_list_of_planted_faults_is_long(programs: Path) -> None:
 
 
 @needs("cmake", "ninja", "c++")
-@pytest.mark.parametrize("name", ["gpu_backend_test", "gpu_backend_wave64_test"])
+@pytest.mark.parametrize("name", ["gpu_backend_test", "gpu_backend_wave64_test", "gpu_backend_wave32_test"])
 def test_the_gpu_backend_against_the_cpu(programs: Path, name: str) -> None:
-    """Eager steps, captured and replayed ones, with CUDA's headers and with HIP's and a wave of 64."""
+    """Eager steps, captured and replayed ones, with CUDA's headers and with HIP's and waves of 64 and of 32."""
     build(programs, name)
     result = run(programs / name)
     assert result.returncode == 0 and "passed" in result.stdout, result.stdout + result.stderr
@@ -146,7 +146,7 @@ def signatures(path: Path, marker: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(("wrappers", "twins", "marker"), [
     *((path, EMULATOR / "cuda/emulated" / path.name, "GPTOSS_PTX") for path in sorted((ROOT / "cuda/ptx").glob("*.cuh"))),
-    (ROOT / "hip/amdgcn/matrix.cuh", EMULATOR / "hip/emulated/matrix.cuh", "GPTOSS_AMDGCN")], ids=lambda value: getattr(value, "name", ""))
+    *((path, EMULATOR / "hip/emulated" / path.name, "GPTOSS_AMDGCN") for path in sorted((ROOT / "hip/amdgcn").glob("*.cuh")))], ids=lambda value: getattr(value, "name", ""))
 def test_every_instruction_has_a_twin(wrappers: Path, twins: Path, marker: str) -> None:
     real, emulated = signatures(wrappers, marker), signatures(twins, r"")
     real.pop("product", None)  # of struct Wgmma: not an instruction of its own

@@ -1,4 +1,4 @@
-"""The kernels of cuda/mma as the matrix kernels of the GPU device: over the emulator, in whole engines.
+"""The kernels of cuda/mma and of hip/matrix as the matrix kernels of the GPU device: over the emulator, in whole engines.
 
 Steps are as right as SIMT's, and as independent of the batch, the chunks and the schedule. What the kernels do not take
 is SIMT's, and the device says what they take.
@@ -6,6 +6,7 @@ is SIMT's, and the device says what they take.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.slow
 FIELDS_OF = {"num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 64, "head_dim": 64, "num_attention_heads": 4,
              "num_key_value_heads": 2, "num_local_experts": 16, "num_experts_per_tok": 2, "vocab_size": 208}
 TAKEN = Shape("matrix", FIELDS_OF, 26, True)
-SHAPES = [
+SHAPES = [  # named for mma.sync; the kernels of hip/matrix take a k of 96 and of 32, too
     TAKEN,
     Shape("matrix_router_and_head_by_simt", FIELDS_OF | {"num_local_experts": 6, "vocab_size": 101}, 8),
     Shape("matrix_down_by_simt", FIELDS_OF | {"intermediate_size": 96}, 8),
@@ -38,10 +39,26 @@ SHAPES = [
 EXACT = {"max_context": 256, "max_tokens": 80, "max_outputs": 80, "threads": 2}
 
 
+# The emulated device, what it is asked for, and what it says that it takes.
+KERNELS = {
+    "mma": ("emulated", "mma", "mma.sync for products whose k is a multiple of 64"),
+    "mfma": ("emulated_wave64", "amd", "MFMA for products whose k is a multiple of 32"),
+    "wmma": ("emulated_wave32", "amd", "WMMA for products whose k is a multiple of 32"),
+}
+
+
+@pytest.fixture(params=["mma", "mfma", pytest.param("wmma", marks=pytest.mark.skipif(
+    "GPTOSS_EMULATED_WAVE32" not in os.environ, reason="wmma_product_test does; set GPTOSS_EMULATED_WAVE32 for more"))])
+def kernels(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def device(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("GPTOSS_EMULATED_MATRIX", "mma")
-    return register_emulated(tmp_path_factory)
+def device(kernels: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    name, asked, _ = KERNELS[kernels]
+    monkeypatch.setenv("GPTOSS_EMULATED_MATRIX", asked)
+    return register_emulated(tmp_path_factory, name)
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +69,10 @@ def silent(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_exact_logits_are_those_of_the_reference(case_of: CaseMaker, device: str, shape: Shape) -> None:
+def test_exact_logits_are_those_of_the_reference(case_of: CaseMaker, device: str, kernels: str, shape: Shape) -> None:
     case = case_of(shape)
     engine = open_on(device, case.folder, **EXACT)
-    assert "mma.sync for products whose k is a multiple of 64" in engine.device["isa"]
+    assert KERNELS[kernels][2] in engine.device["isa"]
     got = all_logits(engine, case.tokens)
     engine.close()
     assert np.abs(got - case.trace.logits).max() <= tolerances.LOGITS
