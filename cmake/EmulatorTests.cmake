@@ -88,7 +88,7 @@ endforeach()
 
 # The kernels of cuda/mma as they are, and copies of them with one fault each.
 include(PlantFaults)
-gptoss_plant_faults(mma gptoss::cuda product.cuh
+gptoss_plant_faults(cuda/mma mma gptoss::cuda product.cuh
   weight_ring.cuh wrong_wait_count "cp_async_wait_group<kStages - 2>" "cp_async_wait_group<kStages - 1>"
   weight_ring.cuh missing_commit "    ptx::cp_async_commit_group()" "    if (stage % 2) ptx::cp_async_commit_group()"
   weight_ring.cuh wrong_slot "oldest = stage + 1 == kStages ? 0 : stage + 1" "oldest = stage"
@@ -98,8 +98,8 @@ gptoss_plant_faults(mma gptoss::cuda product.cuh
   product.cuh wrong_part "+ first * (kUnitDepth / 8) + t" "+ t"
   weight_ring.cuh wrong_scale "scale[i / 2]" "scale[i % 2]"
   weight_ring.cuh wrong_half "unpack_and_multiply(words.z, words.w" "unpack_and_multiply(words.x, words.y"
-  product.cuh wrong_pair "return pair(item, i); }" "return pair(item, i * 0); }")
-gptoss_plant_faults(mma_attention gptoss::cuda attention.cuh
+  product.cuh wrong_pair "job.source(item, min(" "job.source(item, 0 * min(")
+gptoss_plant_faults(cuda/mma mma_attention gptoss::cuda attention.cuh
   attention.cuh attn_no_wait "    ptx::cp_async_wait_group<0>();\n" ""
   attention.cuh attn_no_warp_barrier "__syncwarp();  // the other" "// the other"
   attention.cuh attn_no_state_barrier "__syncthreads();  // the states" "// the states"
@@ -123,7 +123,7 @@ foreach(wave 64 32)
 endforeach()
 
 # The kernels of hip/matrix, for each kind of matrix core, and copies of them with one fault each.
-gptoss_plant_faults(${PROJECT_SOURCE_DIR}/hip/matrix gptoss::hip product.cuh
+gptoss_plant_faults(hip/matrix matrix gptoss::hip product.cuh
   product.cuh wrong_lane_map "s * kStripRows + Core::row(i)" "s * kStripRows + Core::row(Core::kSums - 1 - i)"
   product.cuh wrong_column "(kTileColumns * j + column) * kPitch" "(kTileColumns * j + (column ^ 1)) * kPitch"
   core.cuh wrong_group "simt::lane() / 16 % MatrixCore::kGroups" "simt::lane() / 8 % 2"

@@ -1,14 +1,14 @@
-# gptoss_plant_faults(name namespace header file fault find replace ...): for each fault a copy of the headers of
-# cuda/mma, in a namespace of the fault's name instead of `namespace`, with one text of one file replaced; and a header
+# gptoss_plant_faults(folder name namespace header file fault find replace ...): for each fault a copy of the headers of
+# `folder`, in a namespace of the fault's name instead of `namespace`, with one text of one file replaced; and a header
 # planted/<name>.h that includes `header` of each. A text that is not there exactly once is an error: a
 # fault that is not planted would not be missed.
-function(gptoss_plant_faults kernels namespace header)
-  set(folder ${PROJECT_SOURCE_DIR}/cuda/mma)
+function(gptoss_plant_faults folder kernels namespace header)
+  set(folder ${PROJECT_SOURCE_DIR}/${folder})
   set(out ${CMAKE_BINARY_DIR}/planted_faults)
   set(all "")
   file(GLOB sources ${folder}/*.cuh)
   math(EXPR last "${ARGC} - 1")
-  foreach(i RANGE 3 ${last} 4)  # by number: in a list a semicolon would end an element
+  foreach(i RANGE 4 ${last} 4)  # by number: in a list a semicolon would end an element
     math(EXPR next_1 "${i} + 1")
     math(EXPR next_2 "${i} + 2")
     math(EXPR next_3 "${i} + 3")
@@ -29,9 +29,9 @@ function(gptoss_plant_faults kernels namespace header)
         string(REPLACE "${find}" "${replace}" text "${text}")
       endif()
       string(REPLACE "namespace ${namespace} " "namespace gptoss::${fault} " text "${text}")
-      file(CONFIGURE OUTPUT ${out}/${fault}/${name} CONTENT "${text}" @ONLY)
+      file(CONFIGURE OUTPUT ${out}/${kernels}/${fault}/${name} CONTENT "${text}" @ONLY)
     endforeach()
-    string(APPEND all "#include \"${fault}/${header}\"\n")
+    string(APPEND all "#include \"../${kernels}/${fault}/${header}\"\n")
   endforeach()
   file(CONFIGURE OUTPUT ${out}/planted/${kernels}.h CONTENT "${all}" @ONLY)
 endfunction()

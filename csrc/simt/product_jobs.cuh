@@ -1,11 +1,12 @@
 // What is multiplied by what in a product on matrix cores, and what becomes of the result: the same for every vendor.
 //
 // An item is kStrips strips of rows of a matrix times some columns of activations: column c is bf16 term c % terms of
-// source c / terms, a token or an expert's pair. A kernel takes the weights of an item from weights(), its columns from
-// source(), and hands all its sums to finish(), where whoever calls it has put a barrier before and behind.
+// source c / terms, a token or an expert's pair; columns beyond the live sources repeat the last one. A kernel takes the
+// weights of an item from weights(), its columns from the rows of x() that source() names, and hands all its sums to
+// finish(), with a barrier before and behind.
 //
 // `Layout` is the order of the weights: kStripRows, and bf16_strip_bytes(k), mxfp4_strip_bytes(k) of a strip.
-// Tested with the kernels that take them: mma_product_test.cpp and hip_product_test.cpp.
+// Tested with the kernels that take them, by product_cases.h.
 #pragma once
 
 #include "operand.cuh"
@@ -26,13 +27,11 @@ struct LinearJob {
     return a.arranged + item / tiles * (kStrips * Layout::bf16_strip_bytes(a.k));
   }
   GPTOSS_DEVICE int depth() const { return a.k; }
-  GPTOSS_DEVICE int terms() const { return a.x.count; }
+  GPTOSS_DEVICE const Operand& x() const { return a.x; }
   GPTOSS_DEVICE int first(int item) const { return item % tiles * tile_tokens; }
   GPTOSS_DEVICE int sources(int item) const { return min(*a.count - first(item), tile_tokens); }
-  GPTOSS_DEVICE const uint16_t* source(int item, int i) const {
-    // A grid may have been made for more tokens than memory was.
-    return a.x.terms + static_cast<size_t>(max(min(first(item) + i, *a.count - 1), 0)) * a.x.count * a.k;
-  }
+  // A grid may have been made for more tokens than memory was.
+  GPTOSS_DEVICE int source(int item, int i) const { return max(min(first(item) + i, *a.count - 1), 0); }
   // By all threads; sum(i, row) is the product of source i.
   template <class Sum>
   GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
@@ -60,7 +59,7 @@ struct ExpertJob {
     return a.experts.arranged + part * (kStrips * Layout::mxfp4_strip_bytes(a.experts.k));
   }
   GPTOSS_DEVICE int depth() const { return a.experts.k; }
-  GPTOSS_DEVICE int terms() const { return a.x.count; }
+  GPTOSS_DEVICE const Operand& x() const { return a.x; }
   GPTOSS_DEVICE int sources(int item) const { return tile(item).count; }
   GPTOSS_DEVICE int pair(int item, int i) const { return a.pairs[tile(item).first + i]; }
   GPTOSS_DEVICE const float* bias(int item) const {
@@ -72,9 +71,7 @@ template <class Layout, int kStrips = 1>
 struct UpJob : ExpertJob<Layout, kStrips> {
   using Base = ExpertJob<Layout, kStrips>;
   using Base::a;
-  GPTOSS_DEVICE const uint16_t* source(int item, int i) const {
-    return a.x.terms + static_cast<size_t>(this->pair(item, i) / a.chosen) * a.x.count * a.experts.k;
-  }
+  GPTOSS_DEVICE int source(int item, int i) const { return this->pair(item, i) / a.chosen; }
   // Gate and up rows are interleaved: two rows are a neuron.
   template <class Sum>
   GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
@@ -92,9 +89,7 @@ template <class Layout, int kStrips = 1>
 struct DownJob : ExpertJob<Layout, kStrips> {
   using Base = ExpertJob<Layout, kStrips>;
   using Base::a;
-  GPTOSS_DEVICE const uint16_t* source(int item, int i) const {
-    return a.x.terms + static_cast<size_t>(this->pair(item, i)) * a.x.count * a.experts.k;
-  }
+  GPTOSS_DEVICE int source(int item, int i) const { return this->pair(item, i); }
   template <class Sum>
   GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
     for (int e = threadIdx.x; e < live * Base::kRows; e += blockDim.x) {

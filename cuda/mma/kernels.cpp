@@ -117,7 +117,9 @@ class MmaKernels : public simt::MatrixKernels {
   }
 
   static bool is_expert(MatrixShape::Use use) { return use == MatrixShape::Use::gate_up || use == MatrixShape::Use::down; }
-  static size_t expert_bytes(const MatrixShape& s) { return s.rows / kStripRows * strip_bytes(s.mxfp4, s.k); }
+  static size_t expert_bytes(const MatrixShape& s) { 
+    return s.rows / kStripRows * (s.mxfp4 ? Layout::mxfp4_strip_bytes(s.k) : Layout::bf16_strip_bytes(s.k));
+  }
 
   template <class F>
   static void for_each_width(const F& f) {

@@ -10,9 +10,8 @@
 #pragma once
 
 #include "architecture.cuh"
-#include "simt/operand.cuh"
+#include "simt/product_jobs.cuh"
 #include "simt/qkv.cuh"
-#include "simt/swiglu.cuh"
 #include "weight_ring.cuh"
 
 namespace gptoss::cuda {
@@ -21,37 +20,9 @@ constexpr int kProductWarps = 8, kProductThreads = 32 * kProductWarps;
 constexpr int kMostTiles = 4;     // of eight columns
 constexpr int kColumnPitch = 20;  // floats of a column of 16 rows: lanes of a fragment meet no bank twice
 
-// --- What is multiplied by what: a job says so for each item, and what becomes of the result.
-
-// Column c of an item is term c % terms of its source c / terms; columns beyond the live sources repeat the last one.
-
-// y = x W' + bias, or added to y. Items: strips, and for each strip its tiles of tokens.
-struct LinearJob {
-  static constexpr bool kKnowsWeights = true;  // before the kernels that came before have ended
-  LinearArgs a;
-  int tiles, tile_tokens;  // made for the grid, not the live ones
-
-  GPTOSS_DEVICE int items() const { return a.rows / kStripRows * tiles; }
-  GPTOSS_DEVICE const uint8_t* weights(int item) const {
-    return a.arranged + item / tiles * (a.k / kUnitDepth * kBf16UnitBytes);
-  }
-  GPTOSS_DEVICE int depth() const { return a.k; }
-  GPTOSS_DEVICE const Operand& x() const { return a.x; }
-  GPTOSS_DEVICE int first(int item) const { return item % tiles * tile_tokens; }
-  GPTOSS_DEVICE int sources(int item) const { return min(*a.count - first(item), tile_tokens); }
-  // A grid may have been made for more tokens than memory was.
-  GPTOSS_DEVICE int source(int item, int i) const { return max(min(first(item) + i, *a.count - 1), 0); }
-  // By all threads; sum(i, row) is the product of source i.
-  template <class Sum>
-  GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
-    for (int e = threadIdx.x; e < live * kStripRows; e += kProductThreads) {
-      const int i = e / kStripRows, row = item / tiles * kStripRows + e % kStripRows;
-      const float value = sum(i, e % kStripRows) + (a.bias ? a.bias[row] : 0.0f);
-      float* y = a.y + static_cast<size_t>(first(item) + i) * a.rows + row;
-      *y = a.add ? *y + value : value;
-    }
-  }
-};
+using LinearJob = simt::LinearJob<Layout>;
+using UpJob = simt::UpJob<Layout>;
+using DownJob = simt::DownJob<Layout>;
 
 // The same of qkv, whose strips hold rotated pairs (see RowPlace): queries turned, keys and values in their pages.
 template <class Kv>
@@ -70,54 +41,6 @@ struct QkvJob : LinearJob {
     }
   }
 };
-
-// Of experts. Items: tiles, and for each tile its strips.
-struct ExpertJob {
-  static constexpr bool kKnowsWeights = false;  // they are those that the router chose
-  MoeArgs a;
-
-  GPTOSS_DEVICE int strips() const { return a.experts.rows / kStripRows; }
-  GPTOSS_DEVICE int items() const { return *a.tile_count * strips(); }
-  GPTOSS_DEVICE const uint8_t* weights(int item) const {
-    const size_t strip = static_cast<size_t>(a.tiles[item / strips()].expert) * strips() + item % strips();
-    return a.experts.arranged + strip * (a.experts.k / kUnitDepth * kMxfp4UnitBytes);
-  }
-  GPTOSS_DEVICE int depth() const { return a.experts.k; }
-  GPTOSS_DEVICE const Operand& x() const { return a.x; }
-  GPTOSS_DEVICE int sources(int item) const { return a.tiles[item / strips()].count; }
-  GPTOSS_DEVICE int pair(int item, int i) const { return a.pairs[a.tiles[item / strips()].first + i]; }
-  GPTOSS_DEVICE const float* bias(int item) const {
-    return a.experts.bias + static_cast<size_t>(a.tiles[item / strips()].expert) * a.experts.rows + item % strips() * kStripRows;
-  }
-};
-
-struct UpJob : ExpertJob {
-  GPTOSS_DEVICE int source(int item, int i) const { return pair(item, i) / a.chosen; }
-  // Gate and up rows are interleaved: a strip has eight neurons.
-  template <class Sum>
-  GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
-    constexpr int kNeurons = kStripRows / 2;
-    for (int e = threadIdx.x; e < live * kNeurons; e += kProductThreads) {
-      const int i = e / kNeurons, n = e % kNeurons;
-      const float gate = sum(i, 2 * n) + bias(item)[2 * n], up = sum(i, 2 * n + 1) + bias(item)[2 * n + 1];
-      simt::store_operand(a.h, pair(item, i), item % strips() * kNeurons + n, simt::swiglu(gate, up, a.limit, a.alpha));
-    }
-  }
-};
-
-struct DownJob : ExpertJob {
-  GPTOSS_DEVICE int source(int item, int i) const { return pair(item, i); }
-  template <class Sum>
-  GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
-    for (int e = threadIdx.x; e < live * kStripRows; e += kProductThreads) {
-      const int i = e / kStripRows, row = e % kStripRows;
-      a.y[static_cast<size_t>(pair(item, i)) * a.experts.rows + item % strips() * kStripRows + row] =
-          sum(i, row) + bias(item)[row];
-    }
-  }
-};
-
-// --- The kernel
 
 template <class Format, int kTiles>
 struct ProductShape {

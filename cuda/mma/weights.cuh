@@ -22,7 +22,11 @@ namespace gptoss::cuda {
 constexpr int kStripRows = 16, kUnitDepth = 64;
 constexpr size_t kBf16UnitBytes = 2048, kMxfp4UnitBytes = 544, kMxfp4CodeBytes = 512;
 
-inline size_t strip_bytes(bool mxfp4, int k) { return k / kUnitDepth * (mxfp4 ? kMxfp4UnitBytes : kBf16UnitBytes); }
+struct Layout {
+  static constexpr int kStripRows = cuda::kStripRows;
+  static constexpr __host__ __device__ size_t bf16_strip_bytes(int k) { return k / kUnitDepth * kBf16UnitBytes; }
+  static constexpr __host__ __device__ size_t mxfp4_strip_bytes(int k) { return k / kUnitDepth * kMxfp4UnitBytes; }
+};
 
 // --- Codes: columns 2 p (low half) and 2 p + 1 (high half) are pair p of a word. In each half, bits {sign, exponent,
 // exponent, mantissa} of pair 0 lie where bf16 has them, {15, 8, 7, 6}; pairs 1 and 2 lie 3 and 6 bits lower; pair 3

@@ -37,14 +37,14 @@ __global__ void __launch_bounds__(kProductWaves* simt::kWarp) matrix_product([[m
 
   const int items = job.items();
   for (int item = blockIdx.x; item < items; item += gridDim.x) {
-    const int live = job.sources(item), terms = job.terms();
+    const int live = job.sources(item), terms = job.x().count;
     const int used = (live * terms + kTileColumns - 1) / kTileColumns;
     const uint8_t* const weights = job.weights(item);
     const uint16_t* x[kTiles];
 #pragma unroll
-    for (int j = 0; j < kTiles; ++j) {  // columns beyond the live ones repeat the last
-      const int c = kTileColumns * j + column, i = min(c / terms, max(live - 1, 0));
-      x[j] = job.source(item, i) + static_cast<size_t>(c % terms) * job.depth();
+    for (int j = 0; j < kTiles; ++j) {
+      const int c = kTileColumns * j + column, row = job.source(item, min(c / terms, max(live - 1, 0)));
+      x[j] = job.x().terms + (static_cast<size_t>(row) * terms + c % terms) * job.depth();
     }
 
     // Of this lane's unit of a step; none is left for some lanes in the last one.

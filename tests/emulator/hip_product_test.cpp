@@ -14,13 +14,11 @@ using harness::expect_clean;
 
 // A job that takes every column from the item's first pair.
 struct OneSource : simt::DownJob<hip::Layout> {
-  GPTOSS_DEVICE const uint16_t* source(int item, int) const { return simt::DownJob<hip::Layout>::source(item, 0); }
+  GPTOSS_DEVICE int source(int item, int) const { return pair(item, 0); }
 };
 // One that takes each from its neighbour.
 struct NextSource : simt::DownJob<hip::Layout> {
-  GPTOSS_DEVICE const uint16_t* source(int item, int i) const {
-    return simt::DownJob<hip::Layout>::source(item, (i + 1) % sources(item));
-  }
+  GPTOSS_DEVICE int source(int item, int i) const { return pair(item, (i + 1) % sources(item)); }
 };
 
 // The kernel of a namespace, one strip and one tile of columns, on two blocks.

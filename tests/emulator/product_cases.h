@@ -76,7 +76,7 @@ inline BackendOptions options(int terms) {
   o.precision = terms == 1 ? Precision::fast : Precision::exact;
   return o;
 }
-inline simt::MatrixKernels::Launch to(int tokens) { return {nullptr, nullptr, tokens}; }
+inline simt::MatrixKernels::Launch to(int tokens) { return {nullptr, nullptr, tokens, true}; }
 
 // float32 sums of k products of about this size: tests/tolerances.py derives 2e-6 of the RMS, 1e-5 at most.
 inline double tolerance(const std::vector<double>& expected) {
