@@ -132,7 +132,7 @@ gptoss_plant_faults(hip/matrix matrix gptoss::hip product.cuh
   product.cuh late_weights "if (step + 1 < end)" "if (step + 2 < end)"
   product.cuh step_too_few "(wave + 1) * steps / kProductWaves" "(wave + 1) * steps / kProductWaves - wave / 3"
   product.cuh unit_past_the_end "raw[s].clear()" "raw[s].load(weights + s * strip_bytes + unit * Format::kUnitBytes)"
-  product.cuh divergent_multiply "Core::multiply(sums" "if (column < 8) Core::multiply(sums"
+  product.cuh divergent_multiply "Format::multiply(w[s]" "if (column < 8) Format::multiply(w[s]"
   weights.cuh wrong_scale "unit[kMxfp4CodeBytes + row]" "unit[kMxfp4CodeBytes + (row + 1) % kStripRows]"
   weights.cuh wrong_half "unpack(words[i] >> 4, second)" "unpack(words[i] >> 3, second)"
   weights.cuh wrong_permute "0x06040200u" "0x04060200u"

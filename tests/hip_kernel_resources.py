@@ -30,6 +30,7 @@ def measure() -> Table:
                 if source.parent.name == "matrix":
                     instruction = "v_mfma_f32_16x16x16" if architecture.startswith("gfx9") else "v_wmma_f32_16x16x16_bf16"
                     assert instruction in assembly and "v_perm_b32" in assembly, architecture
+                    assert ("v_mfma_scale_f32_16x16x128_f8f6f4" in assembly) == (architecture == "gfx950"), architecture
     return table
 
 

@@ -15,5 +15,18 @@ GPTOSS_AMDGCN uint32_t permute_bytes(uint32_t high, uint32_t low, uint32_t selec
   return __builtin_amdgcn_perm(high, low, selector);
 }
 
+#if defined(__gfx950__)
+// v_cvt_pk_fp8_f32 twice: e4m3 of four numbers, to nearest, ties to even; the first in the lowest byte.
+GPTOSS_AMDGCN uint32_t pack_fp8(float x0, float x1, float x2, float x3) {
+  const int low = __builtin_amdgcn_cvt_pk_fp8_f32(x0, x1, 0, false);
+  return static_cast<uint32_t>(__builtin_amdgcn_cvt_pk_fp8_f32(x2, x3, low, true));
+}
+// v_cvt_f32_fp8, of byte kByte.
+template <int kByte>
+GPTOSS_AMDGCN float unpack_fp8(uint32_t word) {
+  return __builtin_amdgcn_cvt_f32_fp8(static_cast<int>(word), kByte);
+}
+#endif
+
 }  // namespace gptoss::amdgcn
 #endif

@@ -12,6 +12,8 @@ namespace gptoss::amdgcn {
 using Bf16x4 = short __attribute__((vector_size(8)));
 using Bf16x8 = short __attribute__((vector_size(16)));
 using Bf16x16 = short __attribute__((vector_size(32)));
+using Fp4x32 = int __attribute__((vector_size(16)));
+using Fp8x32 = int __attribute__((vector_size(32)));
 using Float4 = float __attribute__((vector_size(16)));
 using Float8 = float __attribute__((vector_size(32)));
 using Float16 = float __attribute__((vector_size(64)));
@@ -34,6 +36,18 @@ GPTOSS_AMDGCN void mfma_16x16x16_bf16(Float4& d, const Bf16x4& a, const Bf16x4& 
 // row 8 (i / 4) + 4 (l / 32) + i % 4, column l % 32.
 GPTOSS_AMDGCN void mfma_32x32x8_bf16(Float16& d, const Bf16x4& a, const Bf16x4& b) {
   d = __builtin_amdgcn_mfma_f32_32x32x8bf16_1k(a, b, d, 0, 0, 0);
+}
+#endif
+
+#if defined(__gfx950__)
+// d[16, 16] += a[16, 128] b[16, 128]^T, a in MXFP4 (e2m1) and b in MXFP8 (e4m3), a scale of e8m0 for each 32 columns. Lane
+// l holds row l % 16 at columns 32 (l / 16) to + 31, in ascending order, and the scale of both operands for these; d[i] is
+// row 4 (l / 16) + i, column l % 16. As the instruction set's document is read here: NO HARDWARE AND NO OTHER PROGRAM HAS
+// CONFIRMED IT.
+GPTOSS_AMDGCN void mfma_16x16x128_fp4_fp8(Float4& d, const Fp4x32& a, int a_scale, const Fp8x32& b, int b_scale) {
+  constexpr int kFp4 = 4, kFp8 = 0;
+  const Fp8x32 wide = {a[0], a[1], a[2], a[3], 0, 0, 0, 0};
+  d = __builtin_amdgcn_mfma_scale_f32_16x16x128_f8f6f4(wide, b, d, kFp4, kFp8, 0, a_scale, 0, b_scale);
 }
 #endif
 

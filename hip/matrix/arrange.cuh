@@ -27,15 +27,17 @@ __global__ void __launch_bounds__(kArrangeThreads) arrange_bf16(ArrangeArgs a) {
   reinterpret_cast<uint4*>(unit)[piece % 4 * kStripRows + row % kStripRows] = reinterpret_cast<const uint4*>(a.from.dense)[i];
 }
 
-// The 32 codes of a block, and its scale.
+// The 32 codes of a block, as byte permutes take them or as they are, and its scale.
+template <bool kRecode>
 __global__ void __launch_bounds__(kArrangeThreads) arrange_mxfp4(ArrangeArgs a) {
   const size_t i = static_cast<size_t>(blockIdx.x) * kArrangeThreads + threadIdx.x;
   const int blocks = a.k / 32;
   if (i >= static_cast<size_t>(a.from.count) * blocks) return;
   const int row = a.from.first + static_cast<int>(i / blocks), block = static_cast<int>(i % blocks);
   uint8_t* unit = a.to + row / kStripRows * Layout::mxfp4_strip_bytes(a.k) + block * kMxfp4UnitBytes;
-  const uint4 codes = reinterpret_cast<const uint4*>(a.from.blocks)[i];
-  reinterpret_cast<uint4*>(unit)[row % kStripRows] = {recode(codes.x), recode(codes.y), recode(codes.z), recode(codes.w)};
+  uint4 codes = reinterpret_cast<const uint4*>(a.from.blocks)[i];
+  if constexpr (kRecode) codes = {recode(codes.x), recode(codes.y), recode(codes.z), recode(codes.w)};
+  reinterpret_cast<uint4*>(unit)[row % kStripRows] = codes;
   unit[kMxfp4CodeBytes + row % kStripRows] = a.from.scales[i];
 }
 

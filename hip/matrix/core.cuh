@@ -68,4 +68,23 @@ struct UnitOfLane {
   uint32_t pairs[kUnitDepth / 2];
 };
 
+// Both operands in bf16.
+struct Bf16Product {
+  using Weights = UnitOfLane;
+  using Columns = UnitOfLane;
+  static GPTOSS_DEVICE void prepare(const UnitOfLane& activations, Columns& columns) { columns = activations; }
+#if GPTOSS_HAS_MATRIX_CORE
+  static GPTOSS_DEVICE void multiply(const Weights& w, const Columns& x, MatrixCore::Sums& sums) {
+    constexpr int kPairs = MatrixCore::kElements / 2;
+#pragma unroll
+    for (int i = 0; i < kUnitDepth / MatrixCore::kElements; ++i) {
+      MatrixCore::Fragment a, b;
+      __builtin_memcpy(&a, w.pairs + i * kPairs, sizeof a);
+      __builtin_memcpy(&b, x.pairs + i * kPairs, sizeof b);
+      MatrixCore::multiply(sums, a, b);
+    }
+  }
+#endif
+};
+
 }  // namespace gptoss::hip

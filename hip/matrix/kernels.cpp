@@ -2,9 +2,12 @@
 #include "kernels.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 
 #include "arrange.cuh"
 #include "product.cuh"
+#include "scaled.cuh"
 #include "simt/gpu_state.h"
 
 namespace gptoss::hip {
@@ -34,12 +37,13 @@ int width_for(int sources, int terms) {
 
 class AmdKernels : public simt::MatrixKernels {
  public:
-  AmdKernels(const BackendOptions& options, const char* instructions, const hipDeviceProp_t& card)
-      : terms_(simt::operand_terms(options.precision)), instructions_(instructions), processors_(card.multiProcessorCount),
-        threads_(kProductWaves * card.warpSize) {}
+  AmdKernels(const BackendOptions& options, const char* instructions, bool scaled, const hipDeviceProp_t& card)
+      : terms_(simt::operand_terms(options.precision)), instructions_(instructions), scaled_(scaled),
+        processors_(card.multiProcessorCount), threads_(kProductWaves * card.warpSize) {}
 
   std::string name() const override {
-    return instructions_ + " for products whose k is a multiple of 32 and whose rows are one of 16, experts in MXFP4";
+    return instructions_ + " for products whose k is a multiple of 32 and whose rows are one of 16, experts in MXFP4" +
+           (scaled_ ? " by scaled MFMA, whose layout is not verified" : "");
   }
 
   size_t bytes(const MatrixShape& s) const override {
@@ -51,7 +55,7 @@ class AmdKernels : public simt::MatrixKernels {
     const ArrangeArgs args{from, to + from.expert * expert_bytes(shape), shape.k};
     const size_t pieces = static_cast<size_t>(from.count) * shape.k / (shape.mxfp4 ? 32 : 8);
     const dim3 grid(static_cast<unsigned>((pieces + kArrangeThreads - 1) / kArrangeThreads));
-    check(simt::launch(shape.mxfp4 ? arrange_mxfp4 : arrange_bf16,
+    check(simt::launch(!shape.mxfp4 ? arrange_bf16 : scaled_ ? arrange_mxfp4<false> : arrange_mxfp4<true>,
                        {.grid = grid, .block = dim3(kArrangeThreads), .stream = stream}, args),
           "launching kernel arrange");
   }
@@ -79,8 +83,10 @@ class AmdKernels : public simt::MatrixKernels {
   template <template <int> class Job>
   void experts(const char* name, const MoeArgs& args, const Launch& launch) const {
     // Every pair may have an expert of its own.
-    start<Mxfp4Units, Job>(name, width_for(launch.tokens, terms_), args.experts.rows, launch.tokens * args.chosen, launch,
-                           [&](auto& job) { job.a = args; });
+    const int width = width_for(launch.tokens, terms_), tiles = launch.tokens * args.chosen;
+    const auto fill = [&](auto& job) { job.a = args; };
+    if (scaled_) return start<ScaledMxfp4Units, Job>(name, width, args.experts.rows, tiles, launch, fill);
+    start<Mxfp4Units, Job>(name, width, args.experts.rows, tiles, launch, fill);
   }
 
   // Two strips share what is read of activations, where there is more than a tile of them.
@@ -112,6 +118,7 @@ class AmdKernels : public simt::MatrixKernels {
 
   int terms_;
   std::string instructions_;
+  bool scaled_;
   int processors_, threads_;
 };
 
@@ -131,7 +138,10 @@ std::unique_ptr<simt::MatrixKernels> make_matrix_kernels(const BackendOptions& o
   hipDeviceProp_t card;
   check(hipGetDeviceProperties(&card, index), "asking for the card's properties");
   const char* instructions = instructions_of(card.gcnArchName);
-  return instructions ? std::make_unique<AmdKernels>(options, instructions, card) : nullptr;
+  // Only where it is asked for: no hardware has confirmed how the instruction lays out its operands.
+  const char* wanted = std::getenv("GPTOSS_HIP_SCALED_MFMA");
+  const bool scaled = std::strncmp(card.gcnArchName, "gfx950", 6) == 0 && wanted != nullptr && std::string(wanted) == "1";
+  return instructions ? std::make_unique<AmdKernels>(options, instructions, scaled, card) : nullptr;
 }
 
 }  // namespace gptoss::hip

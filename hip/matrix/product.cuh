@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kProductWaves* simt::kWarp) matrix_product([[m
     typename Core::Sums sums[kStrips][kTiles] = {};
     if (first < end) load_weights(first);
     for (int step = first; step < end; ++step) {
-      UnitOfLane w[kStrips];
+      typename Format::Weights w[kStrips];
 #pragma unroll
       for (int s = 0; s < kStrips; ++s) raw[s].unpack(w[s]);
       if (step + 1 < end) load_weights(step + 1);
@@ -81,17 +81,10 @@ __global__ void __launch_bounds__(kProductWaves* simt::kWarp) matrix_product([[m
             pairs[0] = eight.x, pairs[1] = eight.y, pairs[2] = eight.z, pairs[3] = eight.w;
           }
         }
+        typename Format::Columns columns;
+        Format::prepare(activations, columns);
 #pragma unroll
-        for (int i = 0; i < kUnitDepth / Core::kElements; ++i) {
-          constexpr int kPairs = Core::kElements / 2;
-          typename Core::Fragment a, b;
-          __builtin_memcpy(&b, activations.pairs + i * kPairs, sizeof b);
-#pragma unroll
-          for (int s = 0; s < kStrips; ++s) {
-            __builtin_memcpy(&a, w[s].pairs + i * kPairs, sizeof a);
-            Core::multiply(sums[s][j], a, b);
-          }
-        }
+        for (int s = 0; s < kStrips; ++s) Format::multiply(w[s], columns, sums[s][j]);
       }
     }
 

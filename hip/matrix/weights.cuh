@@ -34,7 +34,9 @@ GPTOSS_DEVICE uint32_t recode(uint32_t codes) {
   return word;
 }
 
-struct Bf16Units {
+// A format says how a lane loads its row of a unit (Raw), what becomes of that (Weights), what becomes of a column of
+// activations (Columns), and multiplies both.
+struct Bf16Units : Bf16Product {
   static constexpr size_t kUnitBytes = kBf16UnitBytes;
   // As loaded, of one strip and unit.
   struct Raw {
@@ -85,7 +87,7 @@ struct Magnitudes {
   }
 };
 
-struct Mxfp4Units {
+struct Mxfp4Units : Bf16Product {
   static constexpr size_t kUnitBytes = kMxfp4UnitBytes;
   struct Raw {
     uint4 codes;

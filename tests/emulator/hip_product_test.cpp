@@ -1,5 +1,7 @@
 // The products of hip/matrix on MFMA and on WMMA, against float64; and faults planted in copies of their sources
 // (cmake/PlantFaults.cmake). Built once for each kind of matrix core.
+#include <cstdlib>
+
 #include "matrix/kernels.h"
 #include "matrix/product.cuh"
 #include "planted/matrix.h"
@@ -62,6 +64,18 @@ int main(int argc, char** argv) {
     expect_clean("moe_down, exact", [=] { return product::down(make, tokens, 3); }, 2);
   }
   expect_clean("moe_down, one strip on two blocks", [=] { return product::down(make, 8, 1, GPTOSS_START(hip)); }, 2);
+
+#if GPTOSS_HAS_MFMA
+  // gfx950's own, as its document is read.
+  setenv("GPTOSS_HIP_SCALED_MFMA", "1", 1);
+  for (int tokens : {1, 30}) {
+    expect_clean("moe_up, scaled", [=] { return product::up(make, tokens, 1); }, 2);
+    expect_clean("moe_down, scaled", [=] { return product::down(make, tokens, 1); }, 2);
+  }
+  expect_clean("moe_down, scaled and exact", [=] { return product::down(make, 9, 3); }, 2);
+  planted("scaled: codes in another order", {}, start_job<simt::DownJob<hip::Layout>>);  // of the kernel that decodes
+  unsetenv("GPTOSS_HIP_SCALED_MFMA");
+#endif
 
   planted("product: rows of a fragment changed", {}, GPTOSS_START(wrong_lane_map));
   planted("product: a column's neighbour", {}, GPTOSS_START(wrong_column));

@@ -67,7 +67,7 @@ inline hipError_t hipHostFree(void* pointer) { return hipFreeHost(pointer); }
 struct hipDeviceProp_t {
   char name[256] = "Emulated GPU";
 #if GPTOSS_EMULATED_WAVE == 64
-  char gcnArchName[256] = "gfx942:sramecc+:xnack-";
+  char gcnArchName[256] = "gfx950:sramecc+:xnack-";  // which has the instructions of gfx942, and others
 #elif defined(GPTOSS_EMULATED_GFX12)
   char gcnArchName[256] = "gfx1201";
 #else
