@@ -137,15 +137,31 @@ gptoss_plant_faults(hip/matrix matrix gptoss::hip product.cuh
   weights.cuh wrong_half "unpack(words[i] >> 4, second)" "unpack(words[i] >> 3, second)"
   weights.cuh wrong_permute "0x06040200u" "0x04060200u"
   weights.cuh no_sign ", magnitude) | sign" ", magnitude) | (sign & 0)")
-function(gptoss_add_hip_product_test name)
-  gptoss_add_emulator_test(${name} hip ${emulator}/hip_product_test.cpp ${PROJECT_SOURCE_DIR}/hip/matrix/kernels.cpp
+gptoss_plant_faults(hip/matrix matrix_attention gptoss::hip attention.cuh
+  attention.cuh no_page_barrier "__syncthreads();  // the page" "// the page"
+  attention.cuh no_reuse_barrier "__syncthreads();  // all have read" "// all have read"
+  attention.cuh no_weight_barrier "simt::sync_warp();  // all weights" "// all weights"
+  attention.cuh window_off_by_one "position - a.window + 1) : 0;\n    const" "position - a.window) : 0;\n    const"
+  attention.cuh mask_off_by_one "slot <= last" "slot < last"
+  attention.cuh other_sequence "column.live && column.token >= from && column.token < to" "column.live"
+  attention.cuh wrong_row "weights[slot] =" "weights[slot ^ 1] ="
+  attention.cuh wave_of_32 "mask < simt::kWarp; mask" "mask < simt::kWarp / 2; mask"
+  attention.cuh no_rescale "acc[r][i] * keep + later" "acc[r][i] + later"
+  attention.cuh unwritten_values "row >= first && row < last ?" "true ?"
+  attention.cuh split_left_out "int split = column.first_key" "int split = 1 + column.first_key")
+# gptoss_add_matrix_tests(core definitions...)
+function(gptoss_add_matrix_tests core)
+  gptoss_add_emulator_test(${core}_product_test hip ${emulator}/hip_product_test.cpp ${PROJECT_SOURCE_DIR}/hip/matrix/kernels.cpp
     ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
-  target_include_directories(${name} PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
-  target_compile_definitions(${name} PRIVATE GPTOSS_TEST_NAME="${name}" ${ARGN})
+  gptoss_add_emulator_test(${core}_attention_test hip ${emulator}/hip_attention_test.cpp)
+  foreach(name ${core}_product_test ${core}_attention_test)
+    target_include_directories(${name} PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
+    target_compile_definitions(${name} PRIVATE GPTOSS_TEST_NAME="${name}" ${ARGN})
+  endforeach()
 endfunction()
-gptoss_add_hip_product_test(mfma_product_test GPTOSS_EMULATED_WAVE=64)
-gptoss_add_hip_product_test(wmma_product_test GPTOSS_EMULATED_WAVE=32)
-gptoss_add_hip_product_test(wmma_gfx12_product_test GPTOSS_EMULATED_WAVE=32 GPTOSS_EMULATED_GFX12=1)
+gptoss_add_matrix_tests(mfma GPTOSS_EMULATED_WAVE=64)
+gptoss_add_matrix_tests(wmma GPTOSS_EMULATED_WAVE=32)
+gptoss_add_matrix_tests(wmma_gfx12 GPTOSS_EMULATED_WAVE=32 GPTOSS_EMULATED_GFX12=1)
 
 # The GPU backend in either world: its results against the CPU device's, and graphs against eager steps.
 function(gptoss_add_backend_test name language)

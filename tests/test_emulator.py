@@ -20,7 +20,8 @@ from hip_compiler import compile_for, needs_ziglang
 ROOT = Path(__file__).parents[1]
 EMULATOR = ROOT / "tests/emulator"
 PROGRAMS = ["simt_test", "tensor_core_test", "hopper_test", "host_test", "instruction_test", "wave64_test", "wave32_test",
-            "mma_product_test", "mfma_product_test", "wmma_product_test", "wmma_gfx12_product_test"]
+            "mma_product_test", "mma_attention_test",
+            *(f"{core}_{kernel}_test" for core in ("mfma", "wmma", "wmma_gfx12") for kernel in ("product", "attention"))]
 
 pytestmark = pytest.mark.slow
 

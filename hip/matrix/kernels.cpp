@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "arrange.cuh"
+#include "attention.cuh"
 #include "product.cuh"
 #include "scaled.cuh"
 #include "simt/gpu_state.h"
@@ -39,11 +40,13 @@ class AmdKernels : public simt::MatrixKernels {
  public:
   AmdKernels(const BackendOptions& options, const char* instructions, bool scaled, const hipDeviceProp_t& card)
       : terms_(simt::operand_terms(options.precision)), instructions_(instructions), scaled_(scaled),
+        attention_(terms_ == 1 && options.kv_dtype == KvDType::bf16),
         processors_(card.multiProcessorCount), threads_(kProductWaves * card.warpSize) {}
 
   std::string name() const override {
     return instructions_ + " for products whose k is a multiple of 32 and whose rows are one of 16, experts in MXFP4" +
-           (scaled_ ? " by scaled MFMA, whose layout is not verified" : "");
+           (scaled_ ? " by scaled MFMA, whose layout is not verified" : "") +
+           (attention_ ? ", and for attention with a head_dim of 64 and 1, 2, 4, 8 or 16 heads for each KV head" : "");
   }
 
   size_t bytes(const MatrixShape& s) const override {
@@ -73,8 +76,30 @@ class AmdKernels : public simt::MatrixKernels {
     experts<Down>("moe_down", args, launch);
     return false;
   }
+  // Few tokens have blocks of their own, and long contexts one for each split, as in SIMT; the bits are the same.
+  bool attn(const AttentionArgs& a, const Launch& launch) const override {
+    const int group = a.heads / a.kv_heads;
+    if (!attention_ || a.head_dim != kHeadDim || kTileColumns % group != 0) return false;
+    const bool few = launch.tokens <= simt::kDecodeTokens;
+    const MatrixAttentionArgs args{a, few ? 1 : kMostColumns / group};
+    const dim3 grid((launch.tokens + args.tile - 1) / args.tile, a.kv_heads);
+    if (!few || a.window > 0 || a.splits < 2) {
+      start_attention(matrix_attention<kWhole>, grid, args, launch);
+      return true;
+    }
+    start_attention(matrix_attention<kSplit>, dim3(grid.x, grid.y, a.splits), args, launch);
+    start_attention(matrix_attention<kMerge>, grid, args, launch);
+    return true;
+  }
 
  private:
+  void start_attention(void (*kernel)(MatrixAttentionArgs), dim3 grid, const MatrixAttentionArgs& args, const Launch& launch) const {
+    if (launch.tokens == 0) return;
+    check(simt::launch(kernel, {.grid = grid, .block = dim3(kAttentionWaves * threads_ / kProductWaves),
+                                .dynamic_shared = sizeof(AttentionShared), .stream = launch.stream}, args),
+          "launching kernel matrix_attention");
+  }
+
   static bool is_expert(MatrixShape::Use use) { return use == MatrixShape::Use::gate_up || use == MatrixShape::Use::down; }
   static size_t expert_bytes(const MatrixShape& s) {
     return s.rows / kStripRows * (s.mxfp4 ? Layout::mxfp4_strip_bytes(s.k) : Layout::bf16_strip_bytes(s.k));
@@ -118,7 +143,7 @@ class AmdKernels : public simt::MatrixKernels {
 
   int terms_;
   std::string instructions_;
-  bool scaled_;
+  bool scaled_, attention_;
   int processors_, threads_;
 };
 
