@@ -141,7 +141,7 @@ gptoss_plant_faults(hip/matrix matrix_attention gptoss::hip attention.cuh
   attention.cuh no_page_barrier "__syncthreads();  // the page" "// the page"
   attention.cuh no_reuse_barrier "__syncthreads();  // all have read" "// all have read"
   attention.cuh no_weight_barrier "simt::sync_warp();  // all weights" "// all weights"
-  attention.cuh window_off_by_one "position - a.window + 1) : 0;\n    const" "position - a.window) : 0;\n    const"
+  attention.cuh window_off_by_one "max(0, position - a.window + 1)" "max(0, position - a.window)"
   attention.cuh mask_off_by_one "slot <= last" "slot < last"
   attention.cuh other_sequence "column.live && column.token >= from && column.token < to" "column.live"
   attention.cuh wrong_row "weights[slot] =" "weights[slot ^ 1] ="

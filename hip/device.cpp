@@ -1,4 +1,5 @@
-// The entry of the plug-in: what only HIP's runtime can say of its cards. The rest is in csrc/simt/plugin.cpp.
+// The entry of the plug-in: what only HIP's runtime can say of its cards. The rest is in
+// csrc/simt/plugin.cpp.
 #include <hip/hip_runtime.h>
 #include <unistd.h>
 
@@ -46,14 +47,16 @@ class Amd : public simt::Vendor {
     if (status == hipSuccess && count > 0) return count;
     (void)hipGetLastError();
     if (access(kDriver, F_OK) != 0)
-      throw std::runtime_error("no AMD GPU driver (there is no /dev/kfd). Install the kernel's amdgpu driver; in a "
-                               "container, start it with the GPUs (docker run --device /dev/kfd --device /dev/dri)");
+      throw std::runtime_error(
+          "no AMD GPU driver (there is no /dev/kfd). Install the kernel's amdgpu driver; in a "
+          "container, start it with the GPUs (docker run --device /dev/kfd --device /dev/dri)");
     if (access(kDriver, R_OK | W_OK) != 0)
-      throw std::runtime_error(std::string("the AMD GPU driver cannot be opened (/dev/kfd: ") + std::strerror(errno) +
-                               "). Add this user to the groups render and video");
+      throw std::runtime_error(std::string("the AMD GPU driver cannot be opened (/dev/kfd: ") +
+                               std::strerror(errno) + "). Add this user to the groups render and video");
     if (status == hipErrorNoDevice || status == hipSuccess)
-      throw std::runtime_error("the AMD GPU driver shows no card. See rocminfo, and HIP_VISIBLE_DEVICES and "
-                               "ROCR_VISIBLE_DEVICES where they are set");
+      throw std::runtime_error(
+          "the AMD GPU driver shows no card. See rocminfo, and HIP_VISIBLE_DEVICES and "
+          "ROCR_VISIBLE_DEVICES where they are set");
     throw std::runtime_error("the AMD GPU driver does not start: " + std::string(hipGetErrorString(status)) +
                              ". See rocminfo");
   }
@@ -61,8 +64,8 @@ class Amd : public simt::Vendor {
   std::string describe(int card) const override {
     const hipDeviceProp_t p = properties(card);
     char text[600];
-    std::snprintf(text, sizeof text, "%s, %s, waves of %d, %.1f GB", p.name, architecture_of(p).c_str(), p.warpSize,
-                  static_cast<double>(p.totalGlobalMem) * 1e-9);
+    std::snprintf(text, sizeof text, "%s, %s, waves of %d, %.1f GB", p.name, architecture_of(p).c_str(),
+                  p.warpSize, static_cast<double>(p.totalGlobalMem) * 1e-9);
     return text;
   }
 

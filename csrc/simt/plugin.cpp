@@ -26,7 +26,8 @@ std::unique_ptr<Backend> make(const Vendor& vendor, const BackendOptions& option
                              "; build with " + vendor.architecture() + "=native on this machine");
   }
   const std::string name = vendor.device() + (count == 1 ? "" : ":" + std::to_string(index));
-  auto backend = std::make_unique<GpuBackend>(options, index, name, vendor.describe(index), vendor.matrix_kernels(options));
+  auto backend = std::make_unique<GpuBackend>(options, index, name, vendor.describe(index),
+                                              vendor.matrix_kernels(options));
   vendor.set_up(*backend, index);
   return backend;
 }
@@ -42,7 +43,8 @@ bool probe(const Vendor& vendor, char* detail, size_t detail_bytes) {
     bool usable = false;
     std::string text;
     for (int i = 0; i < count; ++i) {
-      if (count > 1) text += (i > 0 ? "; " : "") + std::string(vendor.device()) + ":" + std::to_string(i) + " ";
+      if (count > 1)
+        text += (i > 0 ? "; " : "") + std::string(vendor.device()) + ":" + std::to_string(i) + " ";
       try {
         vendor.refuse_unless_usable(i);
         usable = true;

@@ -1,4 +1,5 @@
-// The entry of a GPU plug-in: which cards there are, why one cannot be used, and a backend on the one asked for.
+// The entry of a GPU plug-in: which cards there are, why one cannot be used, and a backend on the one asked
+// for.
 // A vendor says what only it knows; the order of the questions and the words are the same for all.
 #pragma once
 
@@ -16,7 +17,7 @@ class Vendor {
   virtual const char* device() const = 0;        // as load(device=...) says it: "cuda"
   virtual const char* built_for() const = 0;     // the architectures
   virtual const char* architecture() const = 0;  // the name of the setting that chooses them
-  virtual int count_cards() const = 0;           // throws std::runtime_error with the remedy where there is none
+  virtual int count_cards() const = 0;  // throws std::runtime_error with the remedy where there is none
   virtual std::string describe(int card) const = 0;
   virtual void refuse_unless_usable(int card) const = 0;  // throws std::runtime_error
   // Of the current card; null where SIMT does all.

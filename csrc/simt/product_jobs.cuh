@@ -1,9 +1,10 @@
-// What is multiplied by what in a product on matrix cores, and what becomes of the result: the same for every vendor.
+// What is multiplied by what in a product on matrix cores, and what becomes of the result: the same for every
+// vendor.
 //
-// An item is kStrips strips of rows of a matrix times some columns of activations: column c is bf16 term c % terms of
-// source c / terms, a token or an expert's pair; columns beyond the live sources repeat the last one. A kernel takes the
-// weights of an item from weights(), its columns from the rows of x() that source() names, and hands all its sums to
-// finish(), with a barrier before and behind.
+// An item is kStrips strips of rows of a matrix times some columns of activations: column c is bf16 term c %
+// terms of source c / terms, a token or an expert's pair; columns beyond the live sources repeat the last
+// one. A kernel takes the weights of an item from weights(), its columns from the rows of x() that source()
+// names, and hands all its sums to finish(), with a barrier before and behind.
 //
 // `Layout` is the order of the weights: kStripRows, and bf16_strip_bytes(k), mxfp4_strip_bytes(k) of a strip.
 // Tested with the kernels that take them, by product_cases.h.
@@ -80,7 +81,8 @@ struct UpJob : ExpertJob<Layout, kStrips> {
     for (int e = threadIdx.x; e < live * kNeurons; e += blockDim.x) {
       const int i = e / kNeurons, n = e % kNeurons;
       const float gate = sum(i, 2 * n) + bias[2 * n], up = sum(i, 2 * n + 1) + bias[2 * n + 1];
-      store_operand(a.h, this->pair(item, i), item % this->parts() * kNeurons + n, swiglu(gate, up, a.limit, a.alpha));
+      store_operand(a.h, this->pair(item, i), item % this->parts() * kNeurons + n,
+                    swiglu(gate, up, a.limit, a.alpha));
     }
   }
 };
@@ -94,8 +96,8 @@ struct DownJob : ExpertJob<Layout, kStrips> {
   GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
     for (int e = threadIdx.x; e < live * Base::kRows; e += blockDim.x) {
       const int i = e / Base::kRows, row = e % Base::kRows;
-      a.y[static_cast<size_t>(this->pair(item, i)) * a.experts.rows + item % this->parts() * Base::kRows + row] =
-          sum(i, row) + this->bias(item)[row];
+      a.y[static_cast<size_t>(this->pair(item, i)) * a.experts.rows + item % this->parts() * Base::kRows +
+          row] = sum(i, row) + this->bias(item)[row];
     }
   }
 };

@@ -1,7 +1,8 @@
-// Weights from rows, as the checkpoint has them, into the order of weights.cuh: when a model is loaded, piece by piece.
+// Weights from rows, as the checkpoint has them, into the order of weights.cuh: when a model is loaded, piece
+// by piece.
 //
-// A thread for each 16 bytes of the result. Bound by the copy from the host that comes before it. No sums; every byte
-// has one writer. Tested by hip_product_test.cpp.
+// A thread for each 16 bytes of the result. Bound by the copy from the host that comes before it. No sums;
+// every byte has one writer. Tested by hip_product_test.cpp.
 #pragma once
 
 #include "simt/matrix_kernels.h"
@@ -24,7 +25,8 @@ __global__ void __launch_bounds__(kArrangeThreads) arrange_bf16(ArrangeArgs a) {
   if (i >= static_cast<size_t>(a.from.count) * pieces) return;
   const int row = a.from.first + static_cast<int>(i / pieces), piece = static_cast<int>(i % pieces);
   uint8_t* unit = a.to + row / kStripRows * Layout::bf16_strip_bytes(a.k) + piece / 4 * kBf16UnitBytes;
-  reinterpret_cast<uint4*>(unit)[piece % 4 * kStripRows + row % kStripRows] = reinterpret_cast<const uint4*>(a.from.dense)[i];
+  reinterpret_cast<uint4*>(unit)[piece % 4 * kStripRows + row % kStripRows] =
+      reinterpret_cast<const uint4*>(a.from.dense)[i];
 }
 
 // The 32 codes of a block, as byte permutes take them or as they are, and its scale.

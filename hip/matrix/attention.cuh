@@ -1,12 +1,17 @@
-// attn (tokens, heads, head_dim) = softmax(q k / sqrt(head_dim), sink) v over the visible keys; lse: on matrix cores
+// attn (tokens, heads, head_dim) = softmax(q k / sqrt(head_dim), sink) v over the visible keys; lse: on
+// matrix cores
 //
-// A block takes a few tokens and one KV head; the query heads of that group are columns, 16 to a wave. Page by page its
-// keys and values are turned into shared memory, (slot, dimension) and (dimension, slot), so that both products read rows:
-// scores are keys times queries, and what a column weighs is values times its softmax weights, in bf16 as in SIMT.
+// A block takes a few tokens and one KV head; the query heads of that group are columns, 16 to a wave. Page
+// by page its keys and values are turned into shared memory, (slot, dimension) and (dimension, slot), so that
+// both products read rows:
+// scores are keys times queries, and what a column weighs is values times its softmax weights, in bf16 as in
+// SIMT.
 // A step may hold several sequences: a block goes through those of its tokens one by one.
-// Bound by the matrix cores in a prefill, 4 * 64 * 64 FLOPs a head and page; by reading keys and values in a decode.
-// A page's keys are one partial sum, pages merge in ascending order within splits of 16, splits in ascending order, by
-// absolute positions: so a column's bits do not depend on the chunking, nor on splits having blocks of their own.
+// Bound by the matrix cores in a prefill, 4 * 64 * 64 FLOPs a head and page; by reading keys and values in a
+// decode.
+// A page's keys are one partial sum, pages merge in ascending order within splits of 16, splits in ascending
+// order, by absolute positions: so a column's bits do not depend on the chunking, nor on splits having blocks
+// of their own.
 // Tested by hip_attention_test.cpp (faults) and test_matrix_kernels.py (in the engine).
 #pragma once
 
@@ -20,16 +25,19 @@ namespace gptoss::hip {
 constexpr int kHeadDim = 64, kSlots = simt::kPageSlots;
 constexpr int kSplitOfPages = 16;  // kSplitPages of backend.h, as SIMT cuts the keys
 constexpr int kAttentionWaves = 4, kMostColumns = kAttentionWaves * kTileColumns;
-constexpr int kRowPitch = kSlots + 8;  // bf16 numbers of a row in shared memory: lanes of a fragment meet no bank twice
+constexpr int kRowPitch =
+    kSlots + 8;  // bf16 numbers of a row in shared memory: lanes of a fragment meet no bank twice
 static_assert(kHeadDim == kSlots, "keys, values and weights have rows of one length");
 
 struct AttentionShared {
-  uint16_t keys[kSlots][kRowPitch];     // (slot, dimension)
+  uint16_t keys[kSlots][kRowPitch];      // (slot, dimension)
   uint16_t values[kHeadDim][kRowPitch];  // (dimension, slot)
+  uint16_t queries[kAttentionWaves][kTileColumns][kRowPitch];
   uint16_t weights[kAttentionWaves][kTileColumns][kRowPitch];
 };
 
-// What a kernel does: all of a query's keys; one split of them, into `partial`; or what the splits left there.
+// What a kernel does: all of a query's keys; one split of them, into `partial`; or what the splits left
+// there.
 constexpr int kWhole = 0, kSplit = 1, kMerge = 2;
 
 #if GPTOSS_HAS_MATRIX_CORE
@@ -59,15 +67,17 @@ struct ColumnSums {
 template <class Op>
 GPTOSS_DEVICE float over_column(float value, const Op& op) {
 #pragma unroll
-  for (int mask = kTileColumns; mask < simt::kWarp; mask *= 2) value = op(value, simt::shuffle_xor(value, mask));
+  for (int mask = kTileColumns; mask < simt::kWarp; mask *= 2)
+    value = op(value, simt::shuffle_xor(value, mask));
   return value;
 }
 
-// sums += rows (64, 64) times columns (16, 64): `row` is this lane's of the first strip, `column` its own column, both at
-// this lane's run.
-GPTOSS_DEVICE void multiply_rows(const uint16_t* row, const uint16_t* column, MatrixCore::Sums (&sums)[kStrips]) {
-#pragma unroll
-  for (int i = 0; i < kRunSteps; ++i) {
+// sums += rows (64, 64) times columns (16, 64): `row` is this lane's of the first strip, `column` its own
+// column, both at this lane's run.
+GPTOSS_DEVICE void multiply_rows(const uint16_t* row, const uint16_t* column,
+                                 MatrixCore::Sums (&sums)[kStrips]) {
+#pragma unroll 1
+  for (int i = 0; i < kRunSteps; ++i) {  // one at a time: fragments of 16 would not all have registers
     MatrixCore::Fragment a, b;
     __builtin_memcpy(&b, column + i * MatrixCore::kElements, sizeof b);
 #pragma unroll
@@ -82,7 +92,6 @@ GPTOSS_DEVICE void multiply_rows(const uint16_t* row, const uint16_t* column, Ma
 struct Column {
   int token, head, position, first_key;
   bool live;
-  alignas(16) uint16_t q[kLaneRun];
 
   GPTOSS_DEVICE Column(const AttentionArgs& a, int first, int tile, int kv_head) {
     const int group = a.heads / a.kv_heads, at = simt::warp() * kTileColumns + simt::lane() % kTileColumns;
@@ -91,15 +100,26 @@ struct Column {
     head = kv_head * group + at % group;
     position = a.position[token];
     first_key = a.window > 0 ? max(0, position - a.window + 1) : 0;
-    const float* from = a.qkv + (static_cast<size_t>(token) * (a.heads + 2 * a.kv_heads) + head) * kHeadDim + lane_group() * kLaneRun;
-#pragma unroll
-    for (int i = 0; i < kLaneRun; ++i) q[i] = simt::float_to_bf16(from[i]);
   }
-  GPTOSS_DEVICE size_t row(const AttentionArgs& a) const { return static_cast<size_t>(token) * a.heads + head; }
+  // This lane's run of the query, where the products read it.
+  GPTOSS_DEVICE void stage_query(const AttentionArgs& a, AttentionShared& shared) const {
+    const int run = lane_group() * kLaneRun;
+    const float* from =
+        a.qkv + (static_cast<size_t>(token) * (a.heads + 2 * a.kv_heads) + head) * kHeadDim + run;
+    uint16_t* to = &shared.queries[simt::warp()][simt::lane() % kTileColumns][run];
+    if (simt::lane() / kTileColumns == lane_group())
+      for (int i = 0; i < kLaneRun; ++i) to[i] = simt::float_to_bf16(from[i]);
+    simt::sync_warp();  // all queries of the wave are there
+  }
+  GPTOSS_DEVICE size_t row(const AttentionArgs& a) const {
+    return static_cast<size_t>(token) * a.heads + head;
+  }
 };
 
-// Slots [first, last) of a page to shared memory, by all threads. What lies in others may never have been written: 0.
-GPTOSS_DEVICE void stage_page(const simt::PageHead<uint16_t>& page, int first, int last, AttentionShared& shared) {
+// Slots [first, last) of a page to shared memory, by all threads. What lies in others may never have been
+// written: 0.
+GPTOSS_DEVICE void stage_page(const simt::PageHead<uint16_t>& page, int first, int last,
+                              AttentionShared& shared) {
   constexpr int kPieces = kSlots / 8;
   for (int c = threadIdx.x; c < kHeadDim * kPieces; c += blockDim.x) {
     const int row = c / kPieces, at = c % kPieces * 8;
@@ -115,12 +135,12 @@ GPTOSS_DEVICE void stage_page(const simt::PageHead<uint16_t>& page, int first, i
 }
 
 // A page's visible keys, for columns that see this sequence; the page is in shared memory.
-GPTOSS_DEVICE void page_sums(const AttentionArgs& a, const Column& column, bool sees, int page, AttentionShared& shared,
-                             ColumnSums& sums) {
+GPTOSS_DEVICE void page_sums(const AttentionArgs& a, const Column& column, bool sees, int page,
+                             AttentionShared& shared, ColumnSums& sums) {
   const int lane_row = simt::lane() % kTileColumns, run = lane_group() * kLaneRun;
   uint16_t* const weights = shared.weights[simt::warp()][lane_row];
   MatrixCore::Sums scores[kStrips] = {};
-  multiply_rows(&shared.keys[lane_row][run], column.q, scores);
+  multiply_rows(&shared.keys[lane_row][run], &shared.queries[simt::warp()][lane_row][run], scores);
 
   const int first = sees ? column.first_key - page * kSlots : kSlots, last = column.position - page * kSlots;
   const auto visible = [&](int slot) { return slot >= first && slot <= last; };
@@ -156,8 +176,12 @@ GPTOSS_DEVICE void finish(const AttentionArgs& a, const Column& column, const Co
 #pragma unroll
   for (int r = 0; r < kStrips; ++r)
 #pragma unroll
-    for (int i = 0; i < MatrixCore::kSums; ++i)
-      a.attn[column.row(a) * kHeadDim + r * kStripRows + MatrixCore::row(i)] = total.acc[r][i] * (keep / l);
+    for (int i = 0; i < MatrixCore::kSums; ++i) {
+      const size_t at = column.row(a) * kHeadDim + r * kStripRows + MatrixCore::row(i);
+      const float value = total.acc[r][i] * (keep / l);
+      a.attn[at] = value;
+      if (a.terms != nullptr) a.terms[at] = simt::float_to_bf16(value);  // what the next product multiplies
+    }
 }
 
 // Of one split: m, l, and the sums.
@@ -176,13 +200,15 @@ GPTOSS_DEVICE void load_partial(const float* from, ColumnSums& sums) {
 #pragma unroll
   for (int r = 0; r < kStrips; ++r)
 #pragma unroll
-    for (int i = 0; i < MatrixCore::kSums; ++i) sums.acc[r][i] = from[2 + r * kStripRows + MatrixCore::row(i)];
+    for (int i = 0; i < MatrixCore::kSums; ++i)
+      sums.acc[r][i] = from[2 + r * kStripRows + MatrixCore::row(i)];
 }
 
 #endif
 
 template <int kPart>
-__global__ void __launch_bounds__(kAttentionWaves* simt::kWarp) matrix_attention([[maybe_unused]] MatrixAttentionArgs args) {
+__global__ void __launch_bounds__(kAttentionWaves* simt::kWarp)
+    matrix_attention([[maybe_unused]] MatrixAttentionArgs args) {
 #if GPTOSS_HAS_MATRIX_CORE
   GPTOSS_DYNAMIC_SHARED(AttentionShared, shared);
   const AttentionArgs& a = args.a;
@@ -195,12 +221,14 @@ __global__ void __launch_bounds__(kAttentionWaves* simt::kWarp) matrix_attention
 
   ColumnSums total;
   if constexpr (kPart == kMerge) {
-    for (int split = column.first_key / kSlots / kSplitOfPages; split <= column.position / kSlots / kSplitOfPages; ++split) {
+    for (int split = column.first_key / kSlots / kSplitOfPages;
+         split <= column.position / kSlots / kSplitOfPages; ++split) {
       ColumnSums sums;
       load_partial(partial_of(a, column, split), sums);
       total.merge(sums);
     }
   } else {
+    column.stage_query(a, *shared);
     for (int from = first, to; from < end; from = to) {  // tokens of one sequence, and all that they see
       int lowest = a.position[from], highest = lowest;
       for (to = from + 1; to < end && a.sequence[to] == a.sequence[from]; ++to) {
@@ -226,7 +254,7 @@ __global__ void __launch_bounds__(kAttentionWaves* simt::kWarp) matrix_attention
           __syncthreads();  // all have read it: the next one may take its place
         }
         if (kPart == kSplit && sees) store_partial(partial_of(a, column, split), part);
-        total.merge(part);
+        if constexpr (kPart == kWhole) total.merge(part);
       }
     }
   }

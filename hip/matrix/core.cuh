@@ -1,8 +1,10 @@
-// The matrix core of the card that is compiled for, as products use it: a wave multiplies 16 rows by 16 columns.
+// The matrix core of the card that is compiled for, as products use it: a wave multiplies 16 rows by 16
+// columns.
 //
-// A unit is 32 consecutive columns of k: one block of MXFP4. A lane holds one row of either operand, in a whole unit;
-// lanes l / 16 hold kGroups different units at a time. Which k an instruction multiplies first does not matter, if it
-// is the same for both operands: instruction i takes elements kElements i to kElements (i + 1) - 1 of every lane's unit.
+// A unit is 32 consecutive columns of k: one block of MXFP4. A lane holds one row of either operand, in a
+// whole unit; lanes l / 16 hold kGroups different units at a time. Which k an instruction multiplies first
+// does not matter, if it is the same for both operands: instruction i takes elements kElements i to kElements
+// (i + 1) - 1 of every lane's unit.
 #pragma once
 
 #include "amdgcn/matrix.cuh"
@@ -72,7 +74,9 @@ struct UnitOfLane {
 struct Bf16Product {
   using Weights = UnitOfLane;
   using Columns = UnitOfLane;
-  static GPTOSS_DEVICE void prepare(const UnitOfLane& activations, Columns& columns) { columns = activations; }
+  static GPTOSS_DEVICE void prepare(const UnitOfLane& activations, Columns& columns) {
+    columns = activations;
+  }
 #if GPTOSS_HAS_MATRIX_CORE
   static GPTOSS_DEVICE void multiply(const Weights& w, const Columns& x, MatrixCore::Sums& sums) {
     constexpr int kPairs = MatrixCore::kElements / 2;

@@ -1,13 +1,17 @@
-// y (columns, rows) = W (rows, k) x (columns, k)', on matrix cores: a stream of weights past some columns of activations
+// y (columns, rows) = W (rows, k) x (columns, k)', on matrix cores: a stream of weights past some columns of
+// activations
 //
-// An item is kStrips strips of 16 rows times up to 16 kTiles columns: bf16 terms of tokens, or of an expert's pairs.
-// Blocks take items in turn. In an item each of four waves sums a fixed part of k, operands straight from memory to
-// registers, the next weights on their way; then the waves add their parts in ascending order in shared memory, and the
-// terms of a token follow.
-// Bound by reading W once for every 16 kTiles columns (qkv of the 20b: 29 MB, an expert: 13.2 MB) while those are few;
-// then by the matrix cores, and by activations from cache, 1 KB for each unit and tile of columns.
-// An element depends on its row and its own column only, whatever else is in the item; no atomics, no grid-wide barrier.
-// Tested by hip_product_test.cpp (each kind of matrix core; faults) and test_matrix_kernels.py (in the engine).
+// An item is kStrips strips of 16 rows times up to 16 kTiles columns: bf16 terms of tokens, or of an expert's
+// pairs.
+// Blocks take items in turn. In an item each of four waves sums a fixed part of k, operands straight from
+// memory to registers, the next weights on their way; then the waves add their parts in ascending order in
+// shared memory, and the terms of a token follow.
+// Bound by reading W once for every 16 kTiles columns (qkv of the 20b: 29 MB, an expert: 13.2 MB) while those
+// are few; then by the matrix cores, and by activations from cache, 1 KB for each unit and tile of columns.
+// An element depends on its row and its own column only, whatever else is in the item; no atomics, no
+// grid-wide barrier.
+// Tested by hip_product_test.cpp (each kind of matrix core; faults) and test_matrix_kernels.py (in the
+// engine).
 #pragma once
 
 #include "simt/product_jobs.cuh"
@@ -20,7 +24,8 @@ constexpr int kMostTiles = 4;  // of 16 columns
 
 template <int kStrips, int kTiles>
 struct ProductShape {
-  static constexpr int kPitch = kStrips * kStripRows + 4;  // floats of a column: lanes of a fragment meet no bank twice
+  static constexpr int kPitch =
+      kStrips * kStripRows + 4;  // floats of a column: lanes of a fragment meet no bank twice
   static constexpr size_t kShared = size_t{kTileColumns} * kTiles * kPitch * sizeof(float);
 };
 

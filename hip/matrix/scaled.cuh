@@ -1,11 +1,13 @@
-// MXFP4 as gfx950 multiplies it, without decoding: codes and scales go to the matrix core as they are, activations as MXFP8.
+// MXFP4 as gfx950 multiplies it, without decoding: codes and scales go to the matrix core as they are,
+// activations as MXFP8.
 //
-// A bf16 number has eight significant bits and e4m3 has four, so two numbers of e4m3 add up to it: the nearest one, and
-// what is missing. A scale for each 32 brings the largest of them below 448, the largest e4m3; the second number has a
-// scale of 2^-4 of that. Exact for what is not smaller than 2^-14 of the largest, and to 2^-21 of the largest below.
+// A bf16 number has eight significant bits and e4m3 has four, so two numbers of e4m3 add up to it: the
+// nearest one, and what is missing. A scale for each 32 brings the largest of them below 448, the largest
+// e4m3; the second number has a scale of 2^-4 of that. Exact for what is not smaller than 2^-14 of the
+// largest, and to 2^-21 of the largest below.
 //
-// The layout of the instruction is read from a document and confirmed by nothing: compiled, emulated as it is read, and
-// off unless GPTOSS_HIP_SCALED_MFMA=1 (see kernels.cpp). Tested by hip_product_test.cpp.
+// The layout of the instruction is read from a document and confirmed by nothing: compiled, emulated as it is
+// read, and off unless GPTOSS_HIP_SCALED_MFMA=1 (see kernels.cpp). Tested by hip_product_test.cpp.
 #pragma once
 
 #include "weights.cuh"
@@ -35,8 +37,8 @@ struct ScaledMxfp4Units {
     }
     GPTOSS_DEVICE void clear() { codes = {0, 0, 0, 0}, scale = kE8m0One; }
     GPTOSS_DEVICE void unpack(Weights& to) const {
-      to.codes = amdgcn::Fp4x32{static_cast<int>(codes.x), static_cast<int>(codes.y), static_cast<int>(codes.z),
-                                static_cast<int>(codes.w)};
+      to.codes = amdgcn::Fp4x32{static_cast<int>(codes.x), static_cast<int>(codes.y),
+                                static_cast<int>(codes.z), static_cast<int>(codes.w)};
       to.scale = scale;
     }
   };

@@ -1,14 +1,15 @@
 // The order in which weights lie for the matrix cores, and what a lane makes of them.
 //
-// Strips of 16 rows, one behind the other; in a strip, units of 32 columns; in a unit, row by row what a lane loads at a
-// time: 16 bytes. So lanes l / 16 = 0, 1, ... that take consecutive units read one linear range, in waves of either size.
+// Strips of 16 rows, one behind the other; in a strip, units of 32 columns; in a unit, row by row what a lane
+// loads at a time: 16 bytes. So lanes l / 16 = 0, 1, ... that take consecutive units read one linear range,
+// in waves of either size.
 //
 //   bf16   1024 bytes: quarter (4), row (16), eight numbers
 //   MXFP4   272 bytes: row (16), 32 codes; then row (16), its scale
 //
-// A word of eight codes has the first four in the low halves of its bytes and the others in the high ones, so that both
-// become selectors of byte permutes: the bf16 values of the eight magnitudes, times the scale, are a table of two bytes
-// each, in four registers. That is exact for every scale, as a product of float32 is.
+// A word of eight codes has the first four in the low halves of its bytes and the others in the high ones, so
+// that both become selectors of byte permutes: the bf16 values of the eight magnitudes, times the scale, are
+// a table of two bytes each, in four registers. That is exact for every scale, as a product of float32 is.
 // Tested by hip_product_test.cpp.
 #pragma once
 
@@ -22,8 +23,12 @@ constexpr size_t kBf16UnitBytes = 1024, kMxfp4UnitBytes = 272, kMxfp4CodeBytes =
 
 struct Layout {
   static constexpr int kStripRows = hip::kStripRows;
-  static constexpr __host__ __device__ size_t bf16_strip_bytes(int k) { return k / kUnitDepth * kBf16UnitBytes; }
-  static constexpr __host__ __device__ size_t mxfp4_strip_bytes(int k) { return k / kUnitDepth * kMxfp4UnitBytes; }
+  static constexpr __host__ __device__ size_t bf16_strip_bytes(int k) {
+    return k / kUnitDepth * kBf16UnitBytes;
+  }
+  static constexpr __host__ __device__ size_t mxfp4_strip_bytes(int k) {
+    return k / kUnitDepth * kMxfp4UnitBytes;
+  }
 };
 
 // Eight codes, the first in the lowest bits, as the kernels take them.
@@ -34,8 +39,8 @@ GPTOSS_DEVICE uint32_t recode(uint32_t codes) {
   return word;
 }
 
-// A format says how a lane loads its row of a unit (Raw), what becomes of that (Weights), what becomes of a column of
-// activations (Columns), and multiplies both.
+// A format says how a lane loads its row of a unit (Raw), what becomes of that (Weights), what becomes of a
+// column of activations (Columns), and multiplies both.
 struct Bf16Units : Bf16Product {
   static constexpr size_t kUnitBytes = kBf16UnitBytes;
   // As loaded, of one strip and unit.
@@ -64,7 +69,8 @@ struct Bf16Units : Bf16Product {
 struct Magnitudes {
   uint32_t high[2], low[2];
   GPTOSS_DEVICE explicit Magnitudes(float scale) {
-    const float values[8] = {0.0f, 0.5f * scale, scale, 1.5f * scale, 2.0f * scale, 3.0f * scale, 4.0f * scale, 6.0f * scale};
+    const float values[8] = {0.0f,         0.5f * scale, scale,        1.5f * scale,
+                             2.0f * scale, 3.0f * scale, 4.0f * scale, 6.0f * scale};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       uint32_t pairs[2];

@@ -1,4 +1,5 @@
-// Attention against float64: sequences with what the cache holds of them, and a step that may have tokens of several.
+// Attention against float64: sequences with what the cache holds of them, and a step that may have tokens of
+// several.
 #pragma once
 
 #include <algorithm>

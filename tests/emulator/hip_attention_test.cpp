@@ -1,5 +1,6 @@
-// The attention of hip/matrix against float64: windows at the edges of pages, ragged steps of several sequences, splits that
-// have blocks of their own or not; and planted faults. Built once for each kind of matrix core.
+// The attention of hip/matrix against float64: windows at the edges of pages, ragged steps of several
+// sequences, splits that have blocks of their own or not; and planted faults. Built once for each kind of
+// matrix core.
 #include "attention_cases.h"
 #include "matrix/attention.cuh"
 #include "planted/matrix_attention.h"
@@ -38,13 +39,13 @@ Result run(const Case& c, int tile, bool split, const Kernels& kernels) {
   GpuVector<int32_t> position(c.position), sequence(c.sequence), pages(c.pages);
   GpuVector<float> q(qkv), sinks(c.sinks), attn(c.attn.size()), lse(c.lse.size());
   GpuVector<float> partial(size_t(tokens) * c.heads * splits * (2 + kDim));
-  GpuVector<uint16_t> cache(c.cache);
+  GpuVector<uint16_t> cache(c.cache), terms(c.attn.size());
   const size_t head_bytes = size_t{2} * kDim * kPageTokens * 2;
   const MatrixAttentionArgs args{
       {.live = live.data(), .position = position.data(), .sequence = sequence.data(), .qkv = q.data(), .sinks = sinks.data(),
        .kv = {.layer = reinterpret_cast<uint8_t*>(cache.data()), .page_bytes = head_bytes * c.kv_heads, .head_bytes = head_bytes,
               .pages = pages.data(), .table_pages = c.table_pages},
-       .attn = attn.data(), .lse = lse.data(), .partial = partial.data(), .splits = splits, .heads = c.heads,
+       .attn = attn.data(), .lse = lse.data(), .terms = terms.data(), .partial = partial.data(), .splits = splits, .heads = c.heads,
        .kv_heads = c.kv_heads, .head_dim = kDim, .window = c.window, .scale = 0.125f, .round_weights = true},
       tile};
   const auto launch = [&](Kernel kernel, int z) {
@@ -58,7 +59,11 @@ Result run(const Case& c, int tile, bool split, const Kernels& kernels) {
   } else {
     launch(kernels.whole, 1);
   }
-  return {attn.host(), lse.host()};
+  Result result{attn.host(), lse.host()};
+  const std::vector<uint16_t> rounded = terms.host();
+  for (size_t i = 0; i < rounded.size(); ++i)
+    if (rounded[i] != simt::float_to_bf16(result.attn[i])) result.attn[i] = NAN;
+  return result;
 }
 
 // Weights are rounded to bf16, 2^-9 each at most, against values of size 1; scores are float32 sums.

@@ -1,5 +1,5 @@
-// The products of hip/matrix on MFMA and on WMMA, against float64; and faults planted in copies of their sources
-// (cmake/PlantFaults.cmake). Built once for each kind of matrix core.
+// The products of hip/matrix on MFMA and on WMMA, against float64; and faults planted in copies of their
+// sources (cmake/PlantFaults.cmake). Built once for each kind of matrix core.
 #include <cstdlib>
 
 #include "matrix/kernels.h"

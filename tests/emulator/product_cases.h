@@ -1,4 +1,5 @@
-// Products on matrix cores through the interface that the backend uses, against float64: one case for every vendor.
+// Products on matrix cores through the interface that the backend uses, against float64: one case for every
+// vendor.
 #pragma once
 
 #include <functional>
