@@ -1,5 +1,6 @@
 # GPTOSS_EMULATOR_TESTS: the emulator of tests/emulator and its tests, for CTest. No GPU, no toolkit.
-# GPTOSS_EMULATED_DEVICE: the GPU device of csrc/simt over the emulator's runtime, as the plug-in `emulated`.
+# GPTOSS_EMULATED_DEVICE: the GPU device of csrc/simt over the emulator's runtime, as the plug-ins `emulated` (CUDA),
+# `emulated_wave64` and `emulated_wave32` (HIP).
 
 option(GPTOSS_EMULATOR_TESTS "Build the GPU emulator and its tests, for CTest" OFF)
 option(GPTOSS_EMULATED_DEVICE "Build the GPU device over the emulator, a plug-in for tests" OFF)
@@ -56,14 +57,26 @@ set(simt_sources gpu_backend gpu_state gpu_weights ops runtime stages)
 list(TRANSFORM simt_sources PREPEND ${PROJECT_SOURCE_DIR}/csrc/simt/)
 list(TRANSFORM simt_sources APPEND .cpp)
 function(gptoss_emulate target language)
-  target_include_directories(${target} PRIVATE ${emulator}/${language} ${emulator} ${PROJECT_SOURCE_DIR}/csrc)
+  target_include_directories(${target} PRIVATE ${emulator}/${language} ${emulator} ${PROJECT_SOURCE_DIR}/csrc
+    ${PROJECT_SOURCE_DIR}/${language})
   target_compile_options(${target} PRIVATE -g -O1 -Wno-unknown-pragmas -ftrivial-auto-var-init=pattern ${emulator_checks})
   target_link_libraries(${target} PRIVATE gptoss_emulator)
 endfunction()
 
+# gptoss_add_emulated_device(name language definitions...)
+function(gptoss_add_emulated_device name language)
+  set(cuda_matrix_sources ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp)
+  set(hip_matrix_sources ${PROJECT_SOURCE_DIR}/hip/matrix/kernels.cpp)
+  gptoss_add_device(${name} ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${PROJECT_SOURCE_DIR}/csrc/simt/plugin.cpp
+    ${simt_sources} ${${language}_matrix_sources})
+  gptoss_emulate(gptoss_device_${name} ${language})
+  target_compile_definitions(gptoss_device_${name} PRIVATE GPTOSS_EMULATED_NAME="${name}" ${ARGN})
+endfunction()
 if(GPTOSS_EMULATED_DEVICE)
-  gptoss_add_device(emulated ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${simt_sources})
-  gptoss_emulate(gptoss_device_emulated cuda)
+  gptoss_add_emulated_device(emulated cuda)
+  foreach(wave 64 32)
+    gptoss_add_emulated_device(emulated_wave${wave} hip __HIP_PLATFORM_AMD__=1 GPTOSS_EMULATED_WAVE=${wave})
+  endforeach()
 endif()
 if(NOT GPTOSS_EMULATOR_TESTS)
   return()
@@ -73,11 +86,82 @@ foreach(name simt_test tensor_core_test hopper_test host_test instruction_test)
   gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp)
 endforeach()
 
+# The kernels of cuda/mma as they are, and copies of them with one fault each.
+include(PlantFaults)
+gptoss_plant_faults(cuda/mma mma gptoss::cuda product.cuh
+  weight_ring.cuh wrong_wait_count "cp_async_wait_group<kStages - 2>" "cp_async_wait_group<kStages - 1>"
+  weight_ring.cuh missing_commit "    ptx::cp_async_commit_group()" "    if (stage % 2) ptx::cp_async_commit_group()"
+  weight_ring.cuh wrong_slot "oldest = stage + 1 == kStages ? 0 : stage + 1" "oldest = stage"
+  product.cuh missing_sum_barrier "__syncthreads();  // all parts" "// all parts"
+  product.cuh missing_reuse_barrier "__syncthreads();  // the next" "// the next"
+  product.cuh wrong_fragment_row "g + n / 2 * 8]" "g + n % 2 * 8]"
+  product.cuh wrong_part "+ first * (kUnitDepth / 8) + t" "+ t"
+  weight_ring.cuh wrong_scale "scale[i / 2]" "scale[i % 2]"
+  weight_ring.cuh wrong_half "unpack_and_multiply(words.z, words.w" "unpack_and_multiply(words.x, words.y"
+  product.cuh wrong_pair "job.source(item, min(" "job.source(item, 0 * min(")
+gptoss_plant_faults(cuda/mma mma_attention gptoss::cuda attention.cuh
+  attention.cuh attn_no_wait "    ptx::cp_async_wait_group<0>();\n" ""
+  attention.cuh attn_no_warp_barrier "__syncwarp();  // the other" "// the other"
+  attention.cuh attn_no_state_barrier "__syncthreads();  // the states" "// the states"
+  attention.cuh attn_no_rescale "acc[s][j][2 * half + c] *= keep;" ""
+  attention.cuh attn_no_transpose "ptx::movmatrix_trans(simt" "(simt"
+  attention.cuh attn_unwritten_values ": row < live;" ": true;"
+  attention.cuh attn_wrong_wait_count "cp_async_wait_group<1>" "cp_async_wait_group<2>"
+  attention.cuh attn_no_reuse_barrier "__syncthreads();  // all have read it" "// all have read it"
+  attention.cuh attn_wrong_mask "slot < end[j][c] ?" "slot <= end[j][c] ?"
+  attention.cuh attn_wrong_sequence "bool here = i >= begin && i < end;" "bool here = true;")
+gptoss_add_emulator_test(mma_attention_test cuda ${emulator}/mma_attention_test.cpp)
+target_include_directories(mma_attention_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
+gptoss_add_emulator_test(mma_product_test cuda ${emulator}/mma_product_test.cpp ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp
+  ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
+target_include_directories(mma_product_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
+
 # HIP, once for each size of a wave.
 foreach(wave 64 32)
   gptoss_add_emulator_test(wave${wave}_test hip ${emulator}/wave_test.cpp)
   target_compile_definitions(wave${wave}_test PRIVATE GPTOSS_EMULATED_WAVE=${wave})
 endforeach()
+
+# The kernels of hip/matrix, for each kind of matrix core, and copies of them with one fault each.
+gptoss_plant_faults(hip/matrix matrix gptoss::hip product.cuh
+  product.cuh wrong_lane_map "s * kStripRows + Core::row(i)" "s * kStripRows + Core::row(Core::kSums - 1 - i)"
+  product.cuh wrong_column "(kTileColumns * j + column) * kPitch" "(kTileColumns * j + (column ^ 1)) * kPitch"
+  core.cuh wrong_group "simt::lane() / 16 % MatrixCore::kGroups" "simt::lane() / 8 % 2"
+  product.cuh missing_part_barrier "__syncthreads();  // this wave's part" "// this wave's part"
+  product.cuh missing_reuse_barrier "__syncthreads();  // the next" "// the next"
+  product.cuh late_weights "if (step + 1 < end)" "if (step + 2 < end)"
+  product.cuh step_too_few "(wave + 1) * steps / kProductWaves" "(wave + 1) * steps / kProductWaves - wave / 3"
+  product.cuh unit_past_the_end "raw[s].clear()" "raw[s].load(weights + s * strip_bytes + unit * Format::kUnitBytes)"
+  product.cuh divergent_multiply "Format::multiply(w[s]" "if (column < 8) Format::multiply(w[s]"
+  weights.cuh wrong_scale "unit[kMxfp4CodeBytes + row]" "unit[kMxfp4CodeBytes + (row + 1) % kStripRows]"
+  weights.cuh wrong_half "unpack(words[i] >> 4, second)" "unpack(words[i] >> 3, second)"
+  weights.cuh wrong_permute "0x06040200u" "0x04060200u"
+  weights.cuh no_sign ", magnitude) | sign" ", magnitude) | (sign & 0)")
+gptoss_plant_faults(hip/matrix matrix_attention gptoss::hip attention.cuh
+  attention.cuh no_page_barrier "__syncthreads();  // the page" "// the page"
+  attention.cuh no_reuse_barrier "__syncthreads();  // all have read" "// all have read"
+  attention.cuh no_weight_barrier "simt::sync_warp();  // all weights" "// all weights"
+  attention.cuh window_off_by_one "max(0, position - a.window + 1)" "max(0, position - a.window)"
+  attention.cuh mask_off_by_one "slot <= last" "slot < last"
+  attention.cuh other_sequence "column.live && column.token >= from && column.token < to" "column.live"
+  attention.cuh wrong_row "weights[slot] =" "weights[slot ^ 1] ="
+  attention.cuh wave_of_32 "mask < simt::kWarp; mask" "mask < simt::kWarp / 2; mask"
+  attention.cuh no_rescale "acc[r][i] * keep + later" "acc[r][i] + later"
+  attention.cuh unwritten_values "row >= first && row < last ?" "true ?"
+  attention.cuh split_left_out "int split = column.first_key" "int split = 1 + column.first_key")
+# gptoss_add_matrix_tests(core definitions...)
+function(gptoss_add_matrix_tests core)
+  gptoss_add_emulator_test(${core}_product_test hip ${emulator}/hip_product_test.cpp ${PROJECT_SOURCE_DIR}/hip/matrix/kernels.cpp
+    ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
+  gptoss_add_emulator_test(${core}_attention_test hip ${emulator}/hip_attention_test.cpp)
+  foreach(name ${core}_product_test ${core}_attention_test)
+    target_include_directories(${name} PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
+    target_compile_definitions(${name} PRIVATE GPTOSS_TEST_NAME="${name}" ${ARGN})
+  endforeach()
+endfunction()
+gptoss_add_matrix_tests(mfma GPTOSS_EMULATED_WAVE=64)
+gptoss_add_matrix_tests(wmma GPTOSS_EMULATED_WAVE=32)
+gptoss_add_matrix_tests(wmma_gfx12 GPTOSS_EMULATED_WAVE=32 GPTOSS_EMULATED_GFX12=1)
 
 # The GPU backend in either world: its results against the CPU device's, and graphs against eager steps.
 function(gptoss_add_backend_test name language)
@@ -85,5 +169,7 @@ function(gptoss_add_backend_test name language)
   target_link_libraries(${name} PRIVATE gptoss_engine)
 endfunction()
 gptoss_add_backend_test(gpu_backend_test cuda)
-gptoss_add_backend_test(gpu_backend_wave64_test hip)
-target_compile_definitions(gpu_backend_wave64_test PRIVATE GPTOSS_EMULATED_WAVE=64)
+foreach(wave 64 32)
+  gptoss_add_backend_test(gpu_backend_wave${wave}_test hip)
+  target_compile_definitions(gpu_backend_wave${wave}_test PRIVATE GPTOSS_EMULATED_WAVE=${wave})
+endforeach()

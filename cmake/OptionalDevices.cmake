@@ -2,7 +2,8 @@
 #
 # ON without what it needs ends the configuration with the remedy. AUTO builds what it can, and says what it left
 # out and why; the same sentence is what info() shows. A device has sources when its folder has a CMakeLists.txt,
-# which may set GPTOSS_DEVICE_FAILED in its parent's scope: why it cannot be built here, and what to do.
+# which may set in its parent's scope GPTOSS_DEVICE_FAILED: why it cannot be built here, and what to do; and
+# GPTOSS_DEVICE_DETAIL: what is said of a build beside the toolchain.
 
 # Sets `found` to a description of the toolchain, or to "" and `remedy` to what the user can do.
 function(gptoss_find_toolchain device)
@@ -19,12 +20,18 @@ function(gptoss_find_toolchain device)
     endif()
     set(missing "no nvcc was found")
   elseif(device STREQUAL "HIP")
-    find_program(GPTOSS_HIPCC hipcc HINTS ENV HIP_PATH ENV ROCM_PATH PATHS /opt/rocm PATH_SUFFIXES bin)
-    set(remedy "Install ROCm 6 or later and put its hipcc on PATH, or set ROCM_PATH.")
-    if(GPTOSS_HIPCC)
-      set(found "hipcc")
+    # ROCm's clang, and not hipcc: with an nvcc on PATH, hipcc compiles for NVIDIA.
+    find_program(GPTOSS_HIP_CLANG amdclang++ clang++ NO_DEFAULT_PATH PATHS ENV ROCM_PATH ENV HIP_PATH /opt/rocm
+      PATH_SUFFIXES llvm/bin lib/llvm/bin bin)
+    find_program(GPTOSS_HIP_CLANG NAMES amdclang++ clang++-22 clang++-21 clang++-20 clang++-19 clang++)
+    set(remedy "Install ROCm 6 or later, or set ROCM_PATH to where it is.")
+    if(GPTOSS_HIP_CLANG)
+      execute_process(COMMAND ${GPTOSS_HIP_CLANG} --version OUTPUT_VARIABLE text ERROR_QUIET)
+      if(text MATCHES "clang version ([0-9.]+)")
+        set(found "clang ${CMAKE_MATCH_1}")
+      endif()
     endif()
-    set(missing "no hipcc was found")
+    set(missing "no clang++ was found")
   else()
     set(remedy "Metal needs macOS and Xcode's command line tools.")
     if(APPLE)
@@ -63,6 +70,7 @@ foreach(device CUDA HIP METAL)
   else()
     gptoss_find_toolchain(${device})
     set(GPTOSS_DEVICE_FAILED "")
+    set(GPTOSS_DEVICE_DETAIL "")
     if(found AND has_sources)
       if(GPTOSS_SANITIZE)
         set(GPTOSS_DEVICE_FAILED "the sanitizers are for the C++ of the core.")
@@ -72,7 +80,7 @@ foreach(device CUDA HIP METAL)
     endif()
     if(found AND has_sources AND NOT GPTOSS_DEVICE_FAILED)
       set(built true)
-      set(detail "built with ${found}")
+      string(STRIP "built with ${found} ${GPTOSS_DEVICE_DETAIL}" detail)
     else()
       if(GPTOSS_DEVICE_FAILED)
         string(CONCAT reason ${GPTOSS_DEVICE_FAILED})

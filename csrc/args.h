@@ -29,30 +29,37 @@ struct EmbedArgs {
   int hidden_size, half;
 };
 
+// What a product multiplies, as whoever makes it writes it: float32, or, for matrix cores, bf16 terms that add up to
+// it, one row behind the other.
+struct Operand {
+  float* values;    // (rows, size), for SIMT kernels; rounded to bf16 if `round`. Or null, and
+  uint16_t* terms;  // bf16 (rows, count, size): the value, what is missing from it, what is missing then
+  int size, count;
+  bool round;
+};
+
 struct NormArgs {
   const int32_t* count;  // live rows of `out`
   const int32_t* row;    // (rows) which row of `x`; null: the same
   const float* x;        // (tokens, size)
   const float* gain;     // (size)
-  float* out;            // (rows, size)
-  int size;
+  Operand out;           // (rows, out.size)
   float eps;
-  bool round;  // to bf16
 };
 
 struct RoundArgs {
   const int32_t* count;
   const float* x;
-  float* out;  // (rows, size) = bf16(x)
-  int size;
+  Operand out;  // (rows, out.size) = x
 };
 
 // y = x W' + bias, or added to y
 struct LinearArgs {
   const int32_t* count;    // live rows of x
   const uint16_t* weight;  // bf16 (rows, k)
+  const uint8_t* arranged; // or the same as MatrixKernels have arranged it; then x is in terms
   const float* bias;       // (rows), or null
-  const float* x;          // (tokens, k)
+  Operand x;               // (tokens, k)
   float* y;                // (tokens, rows)
   int rows, k;
   bool add;
@@ -85,6 +92,7 @@ struct AttentionArgs {
   KvArgs kv;
   float* attn;         // (tokens, heads, head_dim)
   float* lse;          // (tokens, heads)
+  uint16_t* terms;     // or null; (tokens, heads, head_dim): bf16(attn), by MatrixKernels
   float* partial;      // (tokens, heads, splits, 2 + head_dim): m, l, acc
   int splits;          // of a whole context
   int heads, kv_heads, head_dim;
@@ -93,16 +101,16 @@ struct AttentionArgs {
   bool round_weights;
 };
 
-inline constexpr int kTileTokens = 4;  // rows of activations that share one read of a weight
+inline constexpr int kTileTokens = 4;  // rows of activations that share one read of a weight in a SIMT kernel
 
-// Rows [first, first + count) of `pairs` go through one expert; count is at most kTileTokens.
+// Rows [first, first + count) of `pairs` go through one expert; count is at most GroupArgs::tile.
 struct ExpertTile {
   int32_t expert, first, count;
 };
 
 // More tiles than this cannot be: only the last one of an expert is not full.
-inline int most_tiles(int pairs, int experts) {
-  return pairs < pairs / kTileTokens + experts ? pairs : pairs / kTileTokens + experts;
+inline int most_tiles(int pairs, int experts, int tile = kTileTokens) {
+  return pairs < pairs / tile + experts ? pairs : pairs / tile + experts;
 }
 
 struct RouteArgs {
@@ -120,13 +128,20 @@ struct GroupArgs {
   ExpertTile* tiles;
   int32_t* tile_count;
   int experts, chosen;
+  int tile;               // pairs of a tile
 };
 
-// Weights of all experts, (experts, rows, k): MXFP4, or bf16 where `dense` is set.
+struct RouteFewArgs {
+  RouteArgs route;
+  GroupArgs group;
+};
+
+// Weights of all experts, (experts, rows, k): MXFP4, or bf16 where `dense` is set, or as MatrixKernels have arranged them.
 struct ExpertArgs {
   const uint32_t* blocks;  // (experts, rows, k / 8): eight codes a word, the first in the lowest bits
   const uint8_t* scales;   // (experts, rows, k / 32)
   const uint16_t* dense;
+  const uint8_t* arranged;
   const float* bias;       // (experts, rows)
   int rows, k;
 };
@@ -136,11 +151,11 @@ struct MoeArgs {
   const ExpertTile* tiles;
   const int32_t* pairs;
   ExpertArgs experts;
-  const float* x;   // up: (tokens, k); down: (pairs, k)
-  float* y;         // up: (pairs, rows / 2); down: (pairs, rows)
+  Operand x;  // up: (tokens, k); down: (pairs, k)
+  Operand h;  // what up writes: (pairs, rows / 2)
+  float* y;   // what down writes: (pairs, rows)
   int chosen;
   float limit, alpha;
-  bool round;       // what up writes, to bf16
 };
 
 struct CombineArgs {
@@ -177,6 +192,17 @@ struct MultiplyAddArgs {
   float* sink;
 };
 
+inline constexpr int kSliceTokens = 1024;  // of the vocabulary, that one block samples from
+inline constexpr int kSampleBins = 4096;
+inline constexpr int kSampleTop = 20;  // kMaxLogprobs of backend.h
+
+// What is found of a slice. Keys order tokens by their logit, largest first; see sort_key().
+struct SampleSlice {
+  unsigned long long given, best, drawn;  // its best token as the model gave it, after edits and mask, and as drawn
+  unsigned long long top[kSampleTop];     // the most probable ones as the model gave them
+  double sum;                             // of exp(logit - that of `given`)
+  int32_t given_bad, bad;                 // some logit is not a number
+};
 struct SampleArgs {
   const LiveCounts* live;
   float* logits;  // (rows, vocab); edits and mask are applied in place
@@ -188,6 +214,10 @@ struct SampleArgs {
   float* logprob;
   int32_t* top_token;   // (samples, max_logprobs)
   float* top_logprob;
+  SampleSlice* slices;  // (samples, slices)
+  unsigned long long* bins;  // (samples, kSampleBins): tokens with top_k, mass without
+  int32_t* collected;   // (samples): how many
+  int32_t* candidates;  // (samples, vocab)
   int vocab, mask_words, max_logprobs;
 };
 

@@ -20,7 +20,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #if defined(__CUDACC__) || defined(__HIPCC__)
 #define GPTOSS_HD __host__ __device__
@@ -84,17 +83,9 @@ GPTOSS_HD inline uint32_t hash_token(uint32_t draw, uint32_t token) {
   return mix(mix(draw + token * 0x9e3779b1u) ^ (draw * 0xc2b2ae3du + token));
 }
 
-GPTOSS_HD inline float as_float(uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-GPTOSS_HD inline uint32_t as_bits(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
+// The builtin behind std::bit_cast: of the standard library's functions, CUDA and HIP take different ones.
+GPTOSS_HD inline float as_float(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+GPTOSS_HD inline uint32_t as_bits(float value) { return __builtin_bit_cast(uint32_t, value); }
 
 // log(x) for positive normal x: x = m 2^e with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh(s), s = (m-1)/(m+1),
 // as an odd polynomial in s. Absolute error below 2e-7 near 1, relative below 3e-7 elsewhere.
@@ -180,6 +171,10 @@ GPTOSS_HD inline uint32_t ordered(float value) {
   const uint32_t bits = as_bits(value + 0.0f);  // -0 and 0 are one value
   return (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
 }
+
+GPTOSS_HD inline float unordered(uint32_t order) { return as_float((order & 0x80000000u) ? order ^ 0x80000000u : ~order); }
+
+GPTOSS_HD inline bool is_finite(float value) { return (as_bits(value) & 0x7f800000u) != 0x7f800000u; }
 
 }  // namespace sampling
 }  // namespace gptoss

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NO_TOOLCHAINS = ("-DGPTOSS_NVCC=", "-DGPTOSS_HIPCC=", "-DGPTOSS_METAL_FRAMEWORK=")
+NO_TOOLCHAINS = ("-DGPTOSS_NVCC=", "-DGPTOSS_HIP_CLANG=", "-DGPTOSS_METAL_FRAMEWORK=")
 
 pytestmark = [
     pytest.mark.slow,
@@ -97,7 +97,7 @@ def test_auto_says_what_it_left_out_and_why(sources: Path) -> None:
     facts = build_info(sources)
     for device, reason in [
         ("cuda", "the toolchain is here: nvcc 13.0.88"),
-        ("hip", "no hipcc was found"),
+        ("hip", "no clang++ was found"),
         ("metal", "no Metal.framework was found"),
     ]:
         pattern = rf'{{"{device}", false, "left out by GPTOSS_{device.upper()}=AUTO: .*{re.escape(reason)}.*"}},'

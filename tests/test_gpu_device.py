@@ -6,6 +6,7 @@ test that passes also says that the kernels were silent. Shapes are small: it is
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 import gptoss_native as gptoss
 import tolerances
 from conftest import CaseMaker
-from emulated import register_emulated
+from emulated import EMULATED, register_emulated
 from engines import all_logits, chunks, ids, skip_unless_present
 from gptoss_native import _core
 from make_checkpoint import hf_config, make_tensors, write_bf16
@@ -50,14 +51,23 @@ SHAPES = [
 EXACT = {"max_context": 256, "max_tokens": 160, "max_outputs": 160, "threads": 2}
 
 
-@pytest.fixture(scope="module", params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+CARDS = [pytest.param(name, marks=pytest.mark.gpu) for name in ("cuda", "hip")]
+WAVES = ["emulated_wave64", pytest.param("emulated_wave32", marks=pytest.mark.skipif(
+    "GPTOSS_EMULATED_WAVE32" not in os.environ, reason="gpu_backend_wave32_test does; set GPTOSS_EMULATED_WAVE32 for more"))]
+
+
+@pytest.fixture(scope="module", params=["emulated", *CARDS])
 def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a device that is registered and present."""
-    if request.param == "emulated":
-        return register_emulated(tmp_path_factory)
+    if request.param in EMULATED:
+        return register_emulated(tmp_path_factory, request.param)
     skip_unless_present(request.param)
     name: str = request.param
     return name
+
+
+in_every_wave = pytest.mark.parametrize("device", ["emulated", *WAVES, *CARDS], indirect=True, scope="module")
+"""Also with HIP's runtime. All of this file ran so: what stays is quick, or depends on how many lanes a wave has."""
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +108,7 @@ def test_chunks_token_by_token_and_another_schedule_change_no_bit(
         engine.close()
 
 
+@in_every_wave
 @pytest.mark.parametrize("length", [127, 128, 129])
 def test_a_window_of_128(case_of: CaseMaker, device: str, length: int) -> None:
     """The last token, decoded after a prefill of all others, at each side of the window's edge."""
@@ -151,6 +162,7 @@ def test_generated_tokens_are_those_of_the_cpu(case_of: CaseMaker, device: str, 
     other.close()
 
 
+@in_every_wave
 @pytest.mark.parametrize("kind", KINDS)
 def test_draws_from_the_same_logits(case_of: CaseMaker, device: str, kind: str) -> None:
     case = case_of(SAMPLING_SHAPE)
@@ -178,6 +190,7 @@ def test_every_field_of_a_layer(case_of: CaseMaker, device: str, layer: int) -> 
         assert tolerances.error(cpu[field], other[field].astype(np.float64))[1] <= 2e-5, field
 
 
+@in_every_wave
 @pytest.mark.parametrize(("precision", "kv_dtype"), [("exact", "bf16"), ("fast", "f32"), ("fast", "bf16")])
 def test_both_round_the_same_operands(case_of: CaseMaker, device: str, precision: str, kv_dtype: str) -> None:
     """They are nearer to each other than to exact arithmetic."""
@@ -222,6 +235,7 @@ def test_sequences_that_share_a_prefix_part_ways(case_of: CaseMaker, device: str
     engine.close()
 
 
+@in_every_wave
 def test_experts_in_bf16(tmp_path: Path, device: str) -> None:
     config = hf_config(**(SMALL | {"num_hidden_layers": 1}))
     write_bf16(tmp_path, config, make_tensors(config, 7), tokenizer=False)
@@ -232,7 +246,7 @@ def test_experts_in_bf16(tmp_path: Path, device: str) -> None:
 
 
 def test_an_interrupted_step_leaves_no_trace(case_of: CaseMaker, device: str) -> None:
-    if device == "cuda":
+    if device not in EMULATED:
         pytest.skip("a card has ended this step before it asks; test_cuda_device.py has a longer one")
     case = case_of(DEFAULT)
     engine = open_on(device, case.folder, **EXACT)
@@ -254,7 +268,7 @@ def test_an_interrupted_step_leaves_no_trace(case_of: CaseMaker, device: str) ->
 
 def test_a_model_that_does_not_fit_is_refused_with_figures(case_of: CaseMaker, device: str) -> None:
     """The emulated card has 1 GiB; no card has 260 GB."""
-    sequences = 64 if device == "emulated" else 8192
+    sequences = 64 if device in EMULATED else 8192
     with pytest.raises(RuntimeError, match=rf"out of memory: the KV cache \(\d+ bytes\).* of device {device}.*, \d+ of"):
         open_on(device, case_of(DEFAULT).folder, max_context=131072, max_sequences=sequences)
 

@@ -7,6 +7,16 @@ namespace gptoss::simt {
 
 constexpr int kMaxWarps = 1024 / 32;  // of a block
 
+// Threads of a block that takes one row, or a part of it: some eight elements each, from one wave to 256.
+inline int row_threads(int size) {
+  int threads = 64;
+  while (threads < 256 && threads * 8 < size) threads *= 2;
+  return threads;
+}
+// Blocks of so many threads, one element each: over rows, then over a row's parts.
+inline dim3 element_grid(int rows, int size) { return dim3(rows, (size + row_threads(size) - 1) / row_threads(size)); }
+GPTOSS_DEVICE int element() { return static_cast<int>(blockIdx.y) * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x); }
+
 // op over all threads' values, in every thread: lanes in a tree, then warps in ascending order. `slots`:
 // shared memory, a number for each warp.
 template <class T, class Op>
@@ -19,6 +29,23 @@ GPTOSS_DEVICE T block_reduce(T value, T* slots, const Op& op) {
   for (int w = 1; w < static_cast<int>(blockDim.x) / kWarp; ++w) result = op(result, slots[w]);
   __syncthreads();  // all have read: the slots may be used again
   return result;
+}
+
+// The sum of the values of all threads before this one. `slots` as above.
+template <class T>
+GPTOSS_DEVICE T block_sum_before(T value, T* slots) {
+  T upto = value;
+#pragma unroll
+  for (int distance = 1; distance < kWarp; distance *= 2) {
+    const T other = shuffle(upto, lane() >= distance ? lane() - distance : lane());
+    if (lane() >= distance) upto += other;
+  }
+  if (lane() == kWarp - 1) slots[warp()] = upto;
+  __syncthreads();  // every warp's sum is there
+  T before = upto - value;
+  for (int w = 0; w < warp(); ++w) before += slots[w];
+  __syncthreads();  // all have read: the slots may be used again
+  return before;
 }
 
 struct Lower {

@@ -1,25 +1,26 @@
 // residual (tokens, hidden_size) = embed_tokens[token]; cos, sin (tokens, head_dim / 2) of position * inv_freq
 //
-// A warp per token, four tokens to a block.
+// A thread per element, and per cosine and sine in a row's first threads.
 // Bound by latency: hidden_size * 6 bytes a token (17 KB of the 20b), and head_dim float64 cosines.
 // No sums, no sharing.
 // Tested by test_gpu_device.py and gpu_backend_test.cpp.
 #pragma once
 
 #include "../args.h"
-#include "dot.cuh"
+#include "block.cuh"
 
 namespace gptoss::simt {
 
-__global__ void __launch_bounds__(kBlockThreads) embed(EmbedArgs a) {
-  const int token = global_warp();
+__global__ void __launch_bounds__(256) embed(EmbedArgs a) {
+  wait_for_predecessors();
+  const int token = static_cast<int>(blockIdx.x), i = element();
   if (token >= a.live->tokens) return;
-  const uint16_t* row = a.embed_tokens + static_cast<size_t>(a.token[token]) * a.hidden_size;
-  float* x = a.residual + static_cast<size_t>(token) * a.hidden_size;
-  for (int i = lane(); i < a.hidden_size; i += kWarp) x[i] = bf16_to_float(row[i]);
-
+  if (i < a.hidden_size)
+    a.residual[static_cast<size_t>(token) * a.hidden_size + i] =
+        bf16_to_float(a.embed_tokens[static_cast<size_t>(a.token[token]) * a.hidden_size + i]);
+  if (blockIdx.y != 0) return;
   const float position = static_cast<float>(a.position[token]);
-  for (int j = lane(); j < a.half; j += kWarp) {
+  for (int j = i; j < a.half; j += blockDim.x) {
     // The product is rounded to float32, as in every reference; its cosine and sine are not.
     const double angle = position * a.inv_freq[j];
     a.rope_cos[static_cast<size_t>(token) * a.half + j] = static_cast<float>(cos(angle) * a.concentration);

@@ -7,13 +7,15 @@
 #pragma once
 
 #include "gpu_state.h"
+#include "matrix_kernels.h"
 
 namespace gptoss::simt {
 
 class GpuBackend : public Backend {
  public:
-  // `index`: which of the runtime's devices. `name` and `detail` are for facts().
-  GpuBackend(const BackendOptions& options, int index, std::string name, std::string detail);
+  // `index`: which of the runtime's devices. `name` and `detail` are for facts(). `matrix`: null where SIMT does all.
+  GpuBackend(const BackendOptions& options, int index, std::string name, std::string detail,
+             std::unique_ptr<MatrixKernels> matrix = nullptr);
 
   DeviceFacts facts() const override;
   std::unique_ptr<Layer> load(const Config& config, const HostLayer& layer) override;
@@ -48,17 +50,13 @@ class GpuBackend : public Backend {
   };
   const Counters& counters() const { return counters_; }
   void use_graphs(bool use) { graphs_ = use; }  // on unless a test compares
-
- protected:
-  // Puts the stage's kernels into the state's stream. A device with matrix cores overrides what it does
-  // better.
-  virtual void run(GpuState& state, const Call& call);
-
-  BackendOptions options_;
+  // For states made from then on: kernels of a step begin while the ones before them end. For cards that can.
+  void use_dependent_launches(bool use) { dependent_launches_ = use; }
 
  private:
   friend class GpuOps;
 
+  void run(GpuState& state, const Call& call);  // puts the stage's kernels into the state's stream
   void use_device() const;
   static void write_down(State& state, Stage stage, const Layer& layer, const Batch& batch);
   static void write_down(State& state, Stage stage, const Ends& ends, const Batch& batch);
@@ -67,10 +65,14 @@ class GpuBackend : public Backend {
   void run_eagerly(GpuState& state, const InterruptPoll& poll);
   void run_keep(GpuState& state, const Call& call);
 
+  MatrixNeeds needs(const Config& config, const Limits& limits) const;
+
+  BackendOptions options_;
   int index_;
   std::string name_, detail_;
+  std::unique_ptr<MatrixKernels> matrix_;
   Counters counters_;
-  bool graphs_ = true;
+  bool graphs_ = true, dependent_launches_ = false;
 };
 
 }  // namespace gptoss::simt

@@ -25,43 +25,114 @@ void copy_floats(float* to, const uint16_t* bf16, size_t count, const char* what
 }
 void copy_floats(float* to, const Tensor& from, const char* what) { copy_floats(to, from.bf16(), from.count(), what); }
 
-// Expert by expert from (in, out) to (out, in), so that a warp reads a row.
-void copy_transposed(uint16_t* to, const uint16_t* from, int experts, int rows, int k) {
+// Experts (in, out) of the checkpoint as (out, in): rows that a warp reads.
+std::vector<uint16_t> transposed(const uint16_t* from, int rows, int k) {
   std::vector<uint16_t> turned(static_cast<size_t>(rows) * k);
-  for (int e = 0; e < experts; ++e, to += turned.size(), from += turned.size()) {
-    for (int i = 0; i < k; ++i)
-      for (int r = 0; r < rows; ++r) turned[static_cast<size_t>(r) * k + i] = from[static_cast<size_t>(i) * rows + r];
-    copy_in(to, turned.data(), turned.size() * sizeof(uint16_t), "experts");
-  }
+  for (int i = 0; i < k; ++i)
+    for (int r = 0; r < rows; ++r) turned[static_cast<size_t>(r) * k + i] = from[static_cast<size_t>(i) * rows + r];
+  return turned;
 }
 
-struct ExpertPlaces {
-  uint32_t* blocks = nullptr;
-  uint8_t* scales = nullptr;
-  uint16_t* dense = nullptr;
-  float* bias = nullptr;
+// Brings matrices to the device: in rows, or by way of a piece of device memory into the order of the matrix kernels.
+class Loader {
+ public:
+  explicit Loader(const MatrixKernels* matrix) : matrix_(matrix) {}
+
+  size_t arranged_bytes(const MatrixShape& shape) const { return matrix_ ? matrix_->bytes(shape) : 0; }
+
+  void take(Arena& arena, const MatrixShape& shape, Matrix& to) const {
+    const size_t arranged = arranged_bytes(shape);
+    if (arranged > 0)
+      arena.take(to.arranged, arranged);
+    else
+      arena.take(to.rows, static_cast<size_t>(shape.rows) * shape.k);
+  }
+
+  // The parts lie one behind the other, as q, k and v do.
+  void copy(const MatrixShape& shape, const std::vector<const Tensor*>& parts, const Matrix& to, const char* what) {
+    int first = 0;
+    for (const Tensor* part : parts) {
+      const int rows = static_cast<int>(part->count() / shape.k);
+      copy_rows(shape, {.expert = 0, .first = first, .count = rows, .dense = part->bf16()}, to, what);
+      first += rows;
+    }
+  }
+
+  void take(Arena& arena, const ExpertWeights& host, const MatrixShape& shape, bool arranged, ExpertArgs& to) const {
+    if (arranged)
+      arena.take(to.arranged, arranged_bytes(shape));
+    else if (shape.mxfp4)
+      arena.take(to.blocks, host.blocks.bytes() / sizeof(uint32_t)), arena.take(to.scales, host.scales.count());
+    else
+      arena.take(to.dense, host.dense.count());
+    arena.take(to.bias, host.bias.count());
+    to.rows = shape.rows;
+    to.k = shape.k;
+  }
+
+  void copy(const ExpertWeights& host, const MatrixShape& shape, const ExpertArgs& to) {
+    copy_floats(const_cast<float*>(to.bias), host.bias, "experts");
+    if (shape.mxfp4 && !to.arranged) {
+      copy_in(const_cast<uint32_t*>(to.blocks), host.blocks.data, host.blocks.bytes(), "experts");
+      copy_in(const_cast<uint8_t*>(to.scales), host.scales.data, host.scales.bytes(), "experts");
+      return;
+    }
+    const size_t weights = static_cast<size_t>(shape.rows) * shape.k;
+    for (int e = 0; e < shape.experts; ++e) {
+      MatrixRows rows{.expert = e, .first = 0, .count = shape.rows};
+      std::vector<uint16_t> turned;
+      if (shape.mxfp4) {
+        rows.blocks = static_cast<const uint32_t*>(host.blocks.data) + e * weights / 8;
+        rows.scales = static_cast<const uint8_t*>(host.scales.data) + e * weights / 32;
+      } else {
+        turned = transposed(host.dense.bf16() + e * weights, shape.rows, shape.k);
+        rows.dense = turned.data();
+      }
+      copy_rows(shape, rows,
+                {.rows = const_cast<uint16_t*>(to.dense ? to.dense + e * weights : nullptr),
+                 .arranged = const_cast<uint8_t*>(to.arranged)},
+                "experts");
+    }
+  }
+
+ private:
+  // Of pieces on their way; the largest matrix of the 120b has more than a GB.
+  static constexpr size_t kStagingBytes = size_t{64} << 20;
+
+  // `rows` lie on the host.
+  void copy_rows(const MatrixShape& shape, MatrixRows rows, const Matrix& to, const char* what) {
+    const size_t k = shape.k;
+    if (!to.arranged) return copy_in(to.rows + rows.first * k, rows.dense, rows.count * k * sizeof(uint16_t), what);
+    const size_t code_bytes = shape.mxfp4 ? k / 2 : k * sizeof(uint16_t), scale_bytes = shape.mxfp4 ? k / 32 : 0;
+    const size_t most = std::max<size_t>(kStagingBytes / (code_bytes + scale_bytes), 1);
+    for (size_t done = 0; done < static_cast<size_t>(rows.count); done += most) {
+      const size_t count = std::min(most, rows.count - done);
+      uint8_t* const codes = staging((count * code_bytes + 15) / 16 * 16 + count * scale_bytes);
+      uint8_t* const scales = codes + (count * code_bytes + 15) / 16 * 16;
+      MatrixRows piece{.expert = rows.expert, .first = rows.first + static_cast<int>(done), .count = static_cast<int>(count)};
+      if (shape.mxfp4) {
+        copy_in(codes, rows.blocks + done * k / 8, count * code_bytes, what);
+        copy_in(scales, rows.scales + done * k / 32, count * scale_bytes, what);
+        piece.blocks = reinterpret_cast<const uint32_t*>(codes);
+        piece.scales = scales;
+      } else {
+        copy_in(codes, rows.dense + done * k, count * code_bytes, what);
+        piece.dense = reinterpret_cast<const uint16_t*>(codes);
+      }
+      matrix_->arrange(shape, piece, to.arranged, nullptr);  // the stream of the copies: the next piece waits for it
+    }
+  }
+  uint8_t* staging(size_t bytes) {
+    if (staging_.bytes() < bytes) {
+      wait_for_copies();  // the piece that is replaced may be read still
+      staging_ = DeviceMemory(bytes, "weights on their way");
+    }
+    return staging_.data();
+  }
+
+  const MatrixKernels* matrix_;
+  DeviceMemory staging_;
 };
-
-void arrange(Arena& arena, const ExpertWeights& host, ExpertPlaces& to) {
-  if (host.dense.empty()) {
-    arena.take(to.blocks, host.blocks.bytes() / sizeof(uint32_t));
-    arena.take(to.scales, host.scales.count());
-  } else {
-    arena.take(to.dense, host.dense.count());
-  }
-  arena.take(to.bias, host.bias.count());
-}
-
-ExpertArgs copy_experts(const ExpertPlaces& to, const ExpertWeights& host, int experts, int rows, int k) {
-  if (host.dense.empty()) {
-    copy_in(to.blocks, host.blocks.data, host.blocks.bytes(), "experts");
-    copy_in(to.scales, host.scales.data, host.scales.bytes(), "experts");
-  } else {
-    copy_transposed(to.dense, host.dense.bf16(), experts, rows, k);
-  }
-  copy_floats(to.bias, host.bias, "experts");
-  return {.blocks = to.blocks, .scales = to.scales, .dense = to.dense, .bias = to.bias, .rows = rows, .k = k};
-}
 
 constexpr int kLargestHeadDim = 128;
 
@@ -73,64 +144,69 @@ std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) 
                                 std::to_string(kLargestHeadDim) + ", found " + std::to_string(c.head_dim));
   use_device();
   auto layer = std::make_unique<GpuLayer>();
-  ExpertPlaces gate_up, down;
+  Loader loader(matrix_.get());
+  using Use = MatrixShape::Use;
+  const MatrixShape qkv{Use::qkv, 1, c.q_size() + 2 * c.kv_size(), c.hidden_size, false, c.head_dim};
+  const MatrixShape o{Use::attn_out, 1, c.hidden_size, c.q_size(), false};
+  const MatrixShape router{Use::router, 1, c.num_local_experts, c.hidden_size, false};
+  const MatrixShape gate_up{Use::gate_up, c.num_local_experts, 2 * c.intermediate_size, c.hidden_size,
+                            host.gate_up_proj.dense.empty()};
+  const MatrixShape down{Use::down, c.num_local_experts, c.hidden_size, c.intermediate_size, host.down_proj.dense.empty()};
+  const bool experts = loader.arranged_bytes(gate_up) > 0 && loader.arranged_bytes(down) > 0;
   const auto arrange_all = [&](uint8_t* base) {
     Arena arena(base);
-    arena.take(layer->qkv, host.q_proj_weight.count() + host.k_proj_weight.count() + host.v_proj_weight.count());
-    arena.take(layer->qkv_bias, host.q_proj_bias.count() + host.k_proj_bias.count() + host.v_proj_bias.count());
-    arena.take(layer->o, host.o_proj_weight.count());
-    arena.take(layer->o_bias, host.o_proj_bias.count());
-    arena.take(layer->router, host.router_weight.count());
-    arena.take(layer->router_bias, host.router_bias.count());
+    loader.take(arena, qkv, layer->qkv);
+    arena.take(layer->qkv_bias, qkv.rows);
+    loader.take(arena, o, layer->o);
+    arena.take(layer->o_bias, o.rows);
+    loader.take(arena, router, layer->router);
+    arena.take(layer->router_bias, router.rows);
     arena.take(layer->input_layernorm, host.input_layernorm.count());
     arena.take(layer->post_attention_layernorm, host.post_attention_layernorm.count());
     arena.take(layer->sinks, host.sinks.count());
-    arrange(arena, host.gate_up_proj, gate_up);
-    arrange(arena, host.down_proj, down);
+    loader.take(arena, host.gate_up_proj, gate_up, experts, layer->gate_up);
+    loader.take(arena, host.down_proj, down, experts, layer->down);
     return arena.used();
   };
   layer->memory = DeviceMemory(arrange_all(nullptr), ("weights of layer " + std::to_string(host.index)).c_str());
   arrange_all(layer->memory.data());
 
-  uint16_t* qkv = layer->qkv;
-  for (const Tensor* part : {&host.q_proj_weight, &host.k_proj_weight, &host.v_proj_weight}) {
-    copy_in(qkv, part->data, part->bytes(), "qkv");
-    qkv += part->count();
-  }
+  loader.copy(qkv, {&host.q_proj_weight, &host.k_proj_weight, &host.v_proj_weight}, layer->qkv, "qkv");
   float* bias = layer->qkv_bias;
   for (const Tensor* part : {&host.q_proj_bias, &host.k_proj_bias, &host.v_proj_bias}) {
     copy_floats(bias, *part, "qkv");
     bias += part->count();
   }
-  copy_in(layer->o, host.o_proj_weight.data, host.o_proj_weight.bytes(), "o_proj");
+  loader.copy(o, {&host.o_proj_weight}, layer->o, "o_proj");
   copy_floats(layer->o_bias, host.o_proj_bias, "o_proj");
-  copy_in(layer->router, host.router_weight.data, host.router_weight.bytes(), "the router");
+  loader.copy(router, {&host.router_weight}, layer->router, "the router");
   copy_floats(layer->router_bias, host.router_bias, "the router");
   copy_floats(layer->input_layernorm, host.input_layernorm, "norms");
   copy_floats(layer->post_attention_layernorm, host.post_attention_layernorm, "norms");
   copy_floats(layer->sinks, host.sinks, "sinks");
-  layer->gate_up =
-      copy_experts(gate_up, host.gate_up_proj, c.num_local_experts, 2 * c.intermediate_size, c.hidden_size);
-  layer->down = copy_experts(down, host.down_proj, c.num_local_experts, c.hidden_size, c.intermediate_size);
+  loader.copy(host.gate_up_proj, gate_up, layer->gate_up);
+  loader.copy(host.down_proj, down, layer->down);
   wait_for_copies();
   layer->id = ++loaded;
   return layer;
 }
 
-std::unique_ptr<Ends> GpuBackend::load(const Config&, const HostEnds& host) {
+std::unique_ptr<Ends> GpuBackend::load(const Config& c, const HostEnds& host) {
   use_device();
   auto ends = std::make_unique<GpuEnds>();
+  Loader loader(matrix_.get());
+  const MatrixShape head{MatrixShape::Use::unembed, 1, c.vocab_size, c.hidden_size, false};
   const auto arrange_all = [&](uint8_t* base) {
     Arena arena(base);
     arena.take(ends->embed_tokens, host.embed_tokens.count());
-    arena.take(ends->lm_head, host.lm_head.count());
+    loader.take(arena, head, ends->lm_head);
     arena.take(ends->norm, host.norm.count());
     return arena.used();
   };
   ends->memory = DeviceMemory(arrange_all(nullptr), "embedding and head");
   arrange_all(ends->memory.data());
   copy_in(ends->embed_tokens, host.embed_tokens.data, host.embed_tokens.bytes(), "the embedding");
-  copy_in(ends->lm_head, host.lm_head.data, host.lm_head.bytes(), "the head");
+  loader.copy(head, {&host.lm_head}, ends->lm_head, "the head");
   copy_floats(ends->norm, host.norm, "the last norm");
   wait_for_copies();
   ends->id = ++loaded;

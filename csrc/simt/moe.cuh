@@ -8,8 +8,11 @@
 #pragma once
 
 #include "../args.h"
+#include "block.cuh"
 #include "mxfp4.cuh"
 #include "dot.cuh"
+#include "operand.cuh"
+#include "swiglu.cuh"
 
 namespace gptoss::simt {
 
@@ -28,21 +31,16 @@ GPTOSS_DEVICE void expert_row(const ExpertArgs& e, const ExpertTile& tile, int r
   for (int t = 0; t < kTileTokens; ++t) u[t] += e.bias[at];
 }
 
-GPTOSS_DEVICE float swiglu(float gate, float up, float limit, float alpha) {
-  gate = fminf(gate, limit);
-  up = fmaxf(-limit, fminf(up, limit));
-  return gate * (1.0f / (1.0f + expf(-alpha * gate))) * (up + 1.0f);
-}
-
 template <class Row>
 __global__ void __launch_bounds__(kBlockThreads) moe_up(MoeArgs a) {
+  wait_for_predecessors();
   const int neuron = global_warp(), neurons = a.experts.rows / 2;
   if (static_cast<int>(blockIdx.y) >= *a.tile_count || neuron >= neurons) return;
   const ExpertTile tile = a.tiles[blockIdx.y];
   const float* x[kTileTokens];
 #pragma unroll
   for (int t = 0; t < kTileTokens; ++t)
-    x[t] = a.x + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)] / a.chosen) * a.experts.k;
+    x[t] = a.x.values + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)] / a.chosen) * a.experts.k;
 
   float gate[kTileTokens], up[kTileTokens];
   expert_row<Row>(a.experts, tile, 2 * neuron, x, gate);
@@ -51,20 +49,20 @@ __global__ void __launch_bounds__(kBlockThreads) moe_up(MoeArgs a) {
 #pragma unroll
   for (int t = 0; t < kTileTokens; ++t) {
     if (t >= tile.count) continue;
-    const float h = swiglu(gate[t], up[t], a.limit, a.alpha);
-    a.y[static_cast<size_t>(a.pairs[tile.first + t]) * neurons + neuron] = a.round ? round_to_bf16(h) : h;
+    store_operand(a.h, a.pairs[tile.first + t], neuron, swiglu(gate[t], up[t], a.limit, a.alpha));
   }
 }
 
 template <class Row>
 __global__ void __launch_bounds__(kBlockThreads) moe_down(MoeArgs a) {
+  wait_for_predecessors();
   const int row = global_warp();
   if (static_cast<int>(blockIdx.y) >= *a.tile_count || row >= a.experts.rows) return;
   const ExpertTile tile = a.tiles[blockIdx.y];
   const float* x[kTileTokens];
 #pragma unroll
   for (int t = 0; t < kTileTokens; ++t)
-    x[t] = a.x + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)]) * a.experts.k;
+    x[t] = a.x.values + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)]) * a.experts.k;
 
   float y[kTileTokens];
   expert_row<Row>(a.experts, tile, row, x, y);
@@ -74,20 +72,22 @@ __global__ void __launch_bounds__(kBlockThreads) moe_down(MoeArgs a) {
     if (t < tile.count) a.y[static_cast<size_t>(a.pairs[tile.first + t]) * a.experts.rows + row] = y[t];
 }
 
-__global__ void __launch_bounds__(kBlockThreads) moe_combine(CombineArgs a) {
-  const int token = global_warp();
-  if (token >= a.live->tokens) return;
+// A thread per element.
+__global__ void __launch_bounds__(256) moe_combine(CombineArgs a) {
+  wait_for_predecessors();
+  const int token = static_cast<int>(blockIdx.x), i = element();
+  if (token >= a.live->tokens || i >= a.size) return;
   const float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
-  for (int i = lane(); i < a.size; i += kWarp) {
-    const float* y = a.y + static_cast<size_t>(token) * a.chosen * a.size + i;
-    float sum = weight[0] * y[0];
-    for (int rank = 1; rank < a.chosen; ++rank) sum = sum + weight[rank] * y[static_cast<size_t>(rank) * a.size];
-    a.residual[static_cast<size_t>(token) * a.size + i] += sum;
-  }
+  const float* y = a.y + static_cast<size_t>(token) * a.chosen * a.size + i;
+  float sum = weight[0] * y[0];
+#pragma unroll 4
+  for (int rank = 1; rank < a.chosen; ++rank) sum = sum + weight[rank] * y[static_cast<size_t>(rank) * a.size];
+  a.residual[static_cast<size_t>(token) * a.size + i] += sum;
 }
 
 // swiglu by itself, for gptoss_native.ops: a warp per row.
 __global__ void __launch_bounds__(kBlockThreads) swiglu_rows(SwigluArgs a) {
+  wait_for_predecessors();
   const int row = global_warp();
   if (row >= a.rows) return;
   const float* u = a.u + 2 * static_cast<size_t>(row) * a.size;
@@ -99,6 +99,7 @@ __global__ void __launch_bounds__(kBlockThreads) swiglu_rows(SwigluArgs a) {
 
 // The weights as the products see them, for gptoss_native.ops: a warp per row, a lane per word of eight codes.
 __global__ void __launch_bounds__(kBlockThreads) dequantize_rows(DequantizeArgs a) {
+  wait_for_predecessors();
   const int row = global_warp();
   if (row >= a.rows) return;
   const Mxfp4Row weights{a.blocks + static_cast<size_t>(row) * (a.k / 8), a.scales + static_cast<size_t>(row) * (a.k / 32)};

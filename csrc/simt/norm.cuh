@@ -1,40 +1,40 @@
-// out (rows, size) = x / sqrt(mean(x^2) + eps) * gain, rounded to bf16 where it enters a product of `fast`
+// out (rows, size) = x / sqrt(mean(x^2) + eps) * gain, as the operand of a product
 //
-// A warp per row, four rows to a block; the row is read twice, the second time from cache.
-// Bound by latency: size * 8 bytes a row (23 KB of the 20b).
-// The sum of squares is one warp's, in a fixed order; nothing is shared between warps.
+// A block per row, whose threads stride over it twice, the second time from cache; round_rows a thread per element.
+// Bound by latency: size * 8 bytes a row (23 KB of the 20b), so many threads take a row.
+// The sum of squares is each thread's, then the block's in a fixed order: by the row's size alone.
 // Tested by test_gpu_device.py and gpu_backend_test.cpp.
 #pragma once
 
 #include "../args.h"
-#include "dot.cuh"
+#include "block.cuh"
+#include "operand.cuh"
 
 namespace gptoss::simt {
 
-inline dim3 warp_grid(int warps) { return dim3((warps + kBlockWarps - 1) / kBlockWarps); }
+constexpr int kRowThreads = 256;  // at most; see row_threads()
 
-__global__ void __launch_bounds__(kBlockThreads) rmsnorm(NormArgs a) {
-  const int row = global_warp();
-  if (row >= *a.count) return;
-  const float* x = a.x + static_cast<size_t>(a.row ? a.row[row] : row) * a.size;
-  float* out = a.out + static_cast<size_t>(row) * a.size;
+__global__ void __launch_bounds__(kRowThreads) rmsnorm(NormArgs a) {
+  GPTOSS_DYNAMIC_SHARED(float, slots);
+  wait_for_predecessors();
+  const int row = static_cast<int>(blockIdx.x), size = a.out.size;
+  if (row >= *a.count) return;  // the whole block
+  const float* x = a.x + static_cast<size_t>(a.row ? a.row[row] : row) * size;
 
   float squares = 0;
-  for (int i = lane(); i < a.size; i += kWarp) squares = fmaf(x[i], x[i], squares);
-  const float mean = warp_sum(squares) / static_cast<float>(a.size);
+#pragma unroll 4
+  for (int i = threadIdx.x; i < size; i += blockDim.x) squares = fmaf(x[i], x[i], squares);
+  const float mean = block_reduce(squares, slots, Sum()) / static_cast<float>(size);
   const float scale = 1.0f / sqrtf(mean + a.eps);
-  for (int i = lane(); i < a.size; i += kWarp) {
-    const float y = x[i] * scale * a.gain[i];
-    out[i] = a.round ? round_to_bf16(y) : y;
-  }
+#pragma unroll 4
+  for (int i = threadIdx.x; i < size; i += blockDim.x) store_operand(a.out, row, i, x[i] * scale * a.gain[i]);
 }
 
-// What `fast` multiplies, where no norm stands before the product.
-__global__ void __launch_bounds__(kBlockThreads) round_rows(RoundArgs a) {
-  const int row = global_warp();
-  if (row >= *a.count) return;
-  const size_t offset = static_cast<size_t>(row) * a.size;
-  for (int i = lane(); i < a.size; i += kWarp) a.out[offset + i] = round_to_bf16(a.x[offset + i]);
+// An operand, where no norm stands before the product.
+__global__ void __launch_bounds__(kRowThreads) round_rows(RoundArgs a) {
+  wait_for_predecessors();
+  const int row = static_cast<int>(blockIdx.x), i = element();
+  if (row < *a.count && i < a.out.size) store_operand(a.out, row, i, a.x[static_cast<size_t>(row) * a.out.size + i]);
 }
 
 }  // namespace gptoss::simt

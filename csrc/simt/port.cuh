@@ -114,13 +114,25 @@ GPTOSS_DEVICE uint16_t float_to_bf16(float value) {
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
+// --- Dependent launches
+
+// The first statement of every kernel of a step, or what comes behind reads of what no kernel of the step writes: from
+// here on it may read what its predecessors wrote, and write. Then the next kernel may begin, up to its own wait. A block
+// that left without it would let its successors begin too early. CUDA, where the launch was a programmatic one.
+GPTOSS_DEVICE void wait_for_predecessors() {
+#if GPTOSS_CUDA_DEVICE && (defined(GPTOSS_EMULATOR) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900))
+  cudaGridDependencySynchronize();
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+
 // --- Launches
 
 struct LaunchConfig {
   dim3 grid, block;
   size_t dynamic_shared = 0;  // bytes; beyond 48 KiB the kernel has to be told, see allow_dynamic_shared()
   GPU(Stream_t) stream = nullptr;
-  bool programmatic = false;  // may begin before its predecessor's end (CUDA); see ptx/grid_dependency.cuh
+  bool programmatic = false;  // may begin before its predecessor's end (CUDA); see wait_for_predecessors()
 };
 
 // launch(kernel, {.grid = 4, .block = 128}, arguments...): the one way to start a kernel. What differs from

@@ -1,8 +1,9 @@
 // choice, weight (tokens, chosen) = the largest router logits, lowest id on ties, and their softmax; then
 // pairs (tokens * chosen) of token and rank, grouped by expert and cut into tiles {expert, first, count}
 //
-// choose: a warp per token, a lane for every kWarp-th expert. group: one block, a thread per expert.
-// Bound by latency; group reads tokens * chosen * 4 bytes once for each expert, from cache.
+// choose: a warp per token, a lane for every kWarp-th expert. group_pairs: one block. route_few
+// does both in one block.
+// Bound by latency; grouping reads tokens * chosen * 4 bytes twice for each expert, from cache.
 // Sums in order of rank; the grouping is a stable sort by counts and needs no atomics.
 // Tested by test_gpu_device.py and gpu_backend_test.cpp.
 #pragma once
@@ -17,9 +18,8 @@ GPTOSS_DEVICE uint64_t sort_key(float value, uint32_t id) {
   return static_cast<uint64_t>(~sampling::ordered(value)) << 32 | id;
 }
 
-__global__ void __launch_bounds__(kBlockThreads) choose(RouteArgs a) {
-  const int token = global_warp();
-  if (token >= a.live->tokens) return;
+// By a warp.
+GPTOSS_DEVICE void choose_for(const RouteArgs& a, int token) {
   const float* logits = a.logits + static_cast<size_t>(token) * a.experts;
   int32_t* choice = a.choice + static_cast<size_t>(token) * a.chosen;
   float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
@@ -48,19 +48,41 @@ __global__ void __launch_bounds__(kBlockThreads) choose(RouteArgs a) {
     for (int rank = 0; rank < a.chosen; ++rank) weight[rank] /= sum;
 }
 
-inline size_t group_shared(int experts) { return 2 * static_cast<size_t>(experts) * sizeof(int32_t); }
+__global__ void __launch_bounds__(kBlockThreads) choose(RouteArgs a) {
+  wait_for_predecessors();
+  if (global_warp() < a.live->tokens) choose_for(a, global_warp());
+}
 
-__global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
-  GPTOSS_DYNAMIC_SHARED(int32_t, shared);
-  int32_t *first = shared, *first_tile = shared + a.experts;
-  const int pairs = a.live->tokens * a.chosen;
+// Pairs are counted in parts, as many as there are threads for.
+GPTOSS_HD inline int group_parts(int experts, int threads) { return threads > experts ? threads / experts : 1; }
+inline size_t group_shared(int experts, int threads) {
+  return (2 + static_cast<size_t>(group_parts(experts, threads))) * experts * sizeof(int32_t);
+}
 
-  for (int e = threadIdx.x; e < a.experts; e += blockDim.x) {
+// By a block: a thread for each expert and part of the pairs.
+GPTOSS_DEVICE void group(const GroupArgs& a, int32_t* shared) {
+  const int threads = static_cast<int>(blockDim.x), parts = group_parts(a.experts, threads);
+  const int pairs = a.live->tokens * a.chosen, part_pairs = (pairs + parts - 1) / parts;
+  int32_t *first = shared, *first_tile = shared + a.experts, *before = shared + 2 * a.experts;  // (parts, experts)
+
+  for (int i = threadIdx.x; i < parts * a.experts; i += threads) {
+    const int e = i % a.experts, begin = i / a.experts * part_pairs, end = min(begin + part_pairs, pairs);
     int count = 0;
-    for (int p = 0; p < pairs; ++p) count += a.choice[p] == e;
-    first[e] = count;
+#pragma unroll 4
+    for (int p = begin; p < end; ++p) count += a.choice[p] == e;
+    before[i] = count;
   }
   __syncthreads();  // all counts are there
+  for (int e = threadIdx.x; e < a.experts; e += threads) {
+    int sum = 0;
+    for (int part = 0; part < parts; ++part) {
+      const int count = before[part * a.experts + e];
+      before[part * a.experts + e] = sum;
+      sum += count;
+    }
+    first[e] = sum;
+  }
+  __syncthreads();  // sums of the experts are there
   if (threadIdx.x == 0) {
     int pair = 0, tile = 0;
     for (int e = 0; e < a.experts; ++e) {
@@ -68,18 +90,39 @@ __global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
       first[e] = pair;
       first_tile[e] = tile;
       pair += count;
-      tile += (count + kTileTokens - 1) / kTileTokens;
+      tile += (count + a.tile - 1) / a.tile;
     }
     *a.tile_count = tile;
   }
-  __syncthreads();  // counts have become places
-  for (int e = threadIdx.x; e < a.experts; e += blockDim.x) {
-    int at = first[e];
-    for (int p = 0; p < pairs; ++p)
+  __syncthreads();  // sums have become places
+  for (int i = threadIdx.x; i < parts * a.experts; i += threads) {
+    const int e = i % a.experts, begin = i / a.experts * part_pairs, end = min(begin + part_pairs, pairs);
+    int at = first[e] + before[i];
+    for (int p = begin; p < end; ++p)
       if (a.choice[p] == e) a.pairs[at++] = p;
-    for (int from = first[e], tile = first_tile[e]; from < at; from += kTileTokens, ++tile)
-      a.tiles[tile] = {e, from, min(kTileTokens, at - from)};
   }
+  for (int e = threadIdx.x; e < a.experts; e += threads) {
+    const int end = e + 1 < a.experts ? first[e + 1] : pairs;
+    for (int from = first[e], tile = first_tile[e]; from < end; from += a.tile, ++tile)
+      a.tiles[tile] = {e, from, min(a.tile, end - from)};
+  }
+}
+
+__global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
+  GPTOSS_DYNAMIC_SHARED(int32_t, shared);
+  wait_for_predecessors();
+  group(a, shared);
+}
+
+// Both, for so few tokens that a launch would take longer.
+constexpr int kFewTokens = 8;
+__global__ void __launch_bounds__(1024, 1) route_few(RouteFewArgs a) {
+  GPTOSS_DYNAMIC_SHARED(int32_t, shared);
+  wait_for_predecessors();
+  for (int token = warp(); token < a.route.live->tokens; token += static_cast<int>(blockDim.x) / kWarp)
+    choose_for(a.route, token);
+  __syncthreads();  // all choices are there
+  group(a.group, shared);
 }
 
 }  // namespace gptoss::simt

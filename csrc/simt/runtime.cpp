@@ -10,6 +10,17 @@ void check(GPU(Error_t) status, const std::string& what) {
   throw std::runtime_error(what + ": " + GPU(GetErrorString)(status));
 }
 
+int warp_size() {
+#if GPTOSS_HIP_DEVICE
+  int device = 0, lanes = 0;
+  check(hipGetDevice(&device), "asking for the current device");
+  check(hipDeviceGetAttribute(&lanes, hipDeviceAttributeWarpSize, device), "asking for the size of a wave");
+  return lanes;
+#else
+  return kWarp;
+#endif
+}
+
 DeviceMemory::DeviceMemory(size_t bytes, const char* what) : bytes_(bytes) {
   if (bytes == 0) return;
   const GPU(Error_t) status = GPU(Malloc)(&data_, bytes);

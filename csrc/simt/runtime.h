@@ -19,6 +19,10 @@ inline constexpr char kLaunchBlocking[] = "HIP_LAUNCH_BLOCKING";
 inline constexpr char kLaunchBlocking[] = "CUDA_LAUNCH_BLOCKING";
 #endif
 
+// Lanes of a warp of the current device. Host code asks: kWarp is that of the code that is being compiled, and one
+// plug-in may hold kernels for waves of 32 and of 64.
+int warp_size();
+
 // Device memory, asked for once. Throws std::runtime_error with figures where there is not enough.
 class DeviceMemory {
  public:

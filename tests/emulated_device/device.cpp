@@ -1,32 +1,53 @@
-// The GPU device of csrc/simt as a plug-in that needs no GPU: over the emulator's runtime instead of CUDA's.
+// The GPU device of csrc/simt as a plug-in that needs no GPU: over the emulator's runtime instead of CUDA's or HIP's.
 //
-// It is slow, runs on one thread, and only tests build it. GPTOSS_EMULATOR_SEED chooses the schedule of a
-// device:
+// It is slow, runs on one thread, and only tests build it. GPTOSS_EMULATOR_SEED chooses the schedule of a device:
 // of threads, of copies, of streams. A kernel that is right gives the same results with every seed.
-#include <cstdio>
+// GPTOSS_EMULATED_MATRIX=mma gives it the matrix kernels of cuda/mma and launches that overlap, or with HIP =amd those of hip/matrix; otherwise SIMT
+// does all.
 #include <cstdlib>
-#include <exception>
+#include <string>
 
 #include "build_info.h"
 #include "runtime/stream.h"
-#include "simt/gpu_backend.h"
+#include "simt/plugin.h"
+#if GPTOSS_CUDA_DEVICE
+#include "mma/kernels.h"
+#else
+#include "matrix/kernels.h"
+#endif
 
 namespace {
 
-bool probe(char* detail, size_t detail_bytes) {
-  std::snprintf(detail, detail_bytes, "an emulated GPU, for tests");
-  return true;
-}
-
-gptoss::Backend* create(const gptoss::BackendOptions* options, char* error, size_t error_bytes) {
-  try {
-    const char* seed = std::getenv("GPTOSS_EMULATOR_SEED");
-    emulator::seed(seed != nullptr ? std::strtoull(seed, nullptr, 10) : 0);
-    return new gptoss::simt::GpuBackend(*options, options->index, "emulated", "an emulated GPU");
-  } catch (const std::exception& e) {  // nothing may be thrown through this function
-    std::snprintf(error, error_bytes, "%s", e.what());
+class Emulated : public gptoss::simt::Vendor {
+ public:
+  const char* device() const override { return GPTOSS_EMULATED_NAME; }
+  const char* built_for() const override { return "the emulator"; }
+  const char* architecture() const override { return "nothing"; }
+  int count_cards() const override { return 1; }
+  std::string describe(int) const override { return "an emulated GPU, for tests"; }
+  void refuse_unless_usable(int) const override {}
+  std::unique_ptr<gptoss::simt::MatrixKernels> matrix_kernels(const gptoss::BackendOptions& options) const override {
+    const char* matrix = std::getenv("GPTOSS_EMULATED_MATRIX");
+#if GPTOSS_CUDA_DEVICE
+    if (matrix != nullptr && std::string(matrix) == "mma") return gptoss::cuda::make_mma_kernels(options);
+#else
+    if (matrix != nullptr && std::string(matrix) == "amd") return gptoss::hip::make_matrix_kernels(options);
+#endif
     return nullptr;
   }
+  void set_up(gptoss::simt::GpuBackend& backend, int) const override {
+    const char* matrix = std::getenv("GPTOSS_EMULATED_MATRIX");
+    backend.use_dependent_launches(matrix != nullptr && std::string(matrix) == "mma");
+  }
+};
+
+const Emulated emulated;
+
+bool probe(char* detail, size_t bytes) { return gptoss::simt::probe(emulated, detail, bytes); }
+gptoss::Backend* create(const gptoss::BackendOptions* options, char* error, size_t bytes) {
+  const char* seed = std::getenv("GPTOSS_EMULATOR_SEED");
+  emulator::seed(seed != nullptr ? std::strtoull(seed, nullptr, 10) : 0);
+  return gptoss::simt::create(emulated, *options, error, bytes);
 }
 
 }  // namespace

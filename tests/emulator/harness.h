@@ -16,7 +16,7 @@
 
 #include "core/fault.h"
 #include "core/random.h"
-#include "runtime/stream.h"
+#include "runtime/calls.h"
 
 namespace harness {
 
@@ -57,6 +57,7 @@ struct Outcome {
 inline Outcome run_once(const Run& run, uint64_t seed) {
   emulator::take_faults();
   emulator::reset_device();
+  emulator::last_error(true);  // HIP's launches report what went wrong before them
   emulator::seed(seed);
   Outcome outcome;
   outcome.error = run();

@@ -2,6 +2,7 @@
 #include "gemm_case.h"
 #include "gpu_vector.h"
 #include "ptx/bits.cuh"
+#include "ptx/copy_async.cuh"
 #include "ptx/matrix.cuh"
 #include "ptx/memory.cuh"
 #include "ptx/tensor_copy.cuh"
@@ -207,6 +208,34 @@ double all_matrices() {
   return 0;
 }
 
+// --- movmatrix: element 10 row + column; two bf16 multiplied and added; copies of four bytes.
+
+__global__ void small_ones(const uint32_t* in, uint32_t* out) {
+  alignas(16) __shared__ uint32_t copied[32];
+  const int lane = threadIdx.x, row = lane / 4, column = lane % 4 * 2;
+  out[lane] = ptx::movmatrix_trans(static_cast<uint32_t>(10 * row + column) | static_cast<uint32_t>(10 * row + column + 1) << 16);
+  // 3 times 2^-133, subnormal, and -0.5 times 2^126; both exact.
+  out[32 + lane] = ptx::fma_bf16x2(0xbf000001u, 0x7e804040u, 0x80008000u);
+  ptx::cp_async_4(copied + lane, in + 31 - lane);
+  ptx::cp_async_commit_group();
+  ptx::cp_async_wait_group<0>();
+  out[64 + lane] = copied[lane];
+}
+double all_small_ones() {
+  std::vector<uint32_t> values(32);
+  for (uint32_t i = 0; i < 32; ++i) values[i] = 1000 + i;
+  GpuVector<uint32_t> in(values), out(96);
+  (void)launch(small_ones, {.grid = 1, .block = 32}, in.data(), out.data());
+  const std::vector<uint32_t> got = out.host();
+  for (uint32_t lane = 0; lane < 32; ++lane) {
+    const uint32_t row = lane / 4, column = lane % 4 * 2;
+    if (got[lane] != (10 * column + row | (10 * (column + 1) + row) << 16) || got[32 + lane] != 0xfe000003u ||
+        got[64 + lane] != 1031 - lane)
+      return 2;
+  }
+  return 0;
+}
+
 // --- Tensor copies: the swizzle, and zeros outside the tensor, on all sides.
 
 constexpr int kBoxBytes = 16 * 128;
@@ -303,6 +332,7 @@ int main(int argc, char** argv) {
   expect_clean("a barrier of the grid", grid_barriers);
   expect_clean("bits", all_bits, 1);
   expect_clean("ldmatrix", all_matrices);
+  expect_clean("movmatrix, fma.bf16x2, cp.async of four bytes", all_small_ones);
   expect_clean("tensor copies", all_boxes);
   expect_clean("wgmma, n = 8", product<8>, 4);
   expect_clean("wgmma, n = 16", product<16>, 4);

@@ -1,4 +1,5 @@
 // MFMA and WMMA: the layouts are those that AMD's matrix instruction calculator prints.
+#include "amdgcn/bits.cuh"
 #include "amdgcn/matrix.cuh"
 
 #include "../core/collective.h"
@@ -76,6 +77,49 @@ void apply_wmma(Participants& wave) {
     }
 }
 
+// Lanes 0 to 15 hold the first eight columns of their rows, lanes 16 to 31 the others.
+void apply_wmma_halves(Participants& wave) {
+  using O = Operand<Bf16x8, Float8>;
+  expect_wave<O>(wave, 32, "wmma");
+  for (int lane = 0; lane < 32; ++lane)
+    for (int i = 0; i < 8; ++i) {
+      const int row = 8 * (lane / 16) + i, column = lane % 16;
+      float sum = 0;
+      for (int k = 0; k < 16; ++k)
+        sum += widen((*wave.operand<O>(row + k / 8 * 16).a)[k % 8]) * widen((*wave.operand<O>(column + k / 8 * 16).b)[k % 8]);
+      (*wave.operand<O>(lane).d)[i] += sum;
+    }
+}
+
+struct ScaledOperand {
+  Float4* d;
+  const Fp4x32* a;
+  const Fp8x32* b;
+  int a_scale, b_scale;
+  Site site;
+};
+void apply_scaled_mfma(Participants& wave) {
+  constexpr float kMagnitude[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  using O = ScaledOperand;
+  expect_wave<O>(wave, 64, "mfma");
+  static float a[16][128], b[16][128];  // all on one thread of the host
+  for (int lane = 0; lane < 64; ++lane)
+    for (int i = 0; i < 32; ++i) {
+      const O& o = wave.operand<O>(lane);
+      const uint32_t code = static_cast<uint32_t>((*o.a)[i / 8]) >> (4 * (i % 8)) & 15;
+      const uint32_t byte = static_cast<uint32_t>((*o.b)[i / 4]) >> (8 * (i % 4)) & 255;
+      const int at = lane / 16 * 32 + i;
+      a[lane % 16][at] = std::ldexp(code & 8 ? -kMagnitude[code & 7] : kMagnitude[code & 7], (o.a_scale & 255) - 127);
+      b[lane % 16][at] = std::ldexp(fp8_value(byte), (o.b_scale & 255) - 127);
+    }
+  for (int lane = 0; lane < 64; ++lane)
+    for (int i = 0; i < 4; ++i) {
+      float sum = 0;
+      for (int k = 0; k < 128; ++k) sum += a[lane / 16 * 4 + i][k] * b[lane % 16][k];
+      (*wave.operand<O>(lane).d)[i] += sum;
+    }
+}
+
 }  // namespace
 
 void mfma_16x16x16_bf16(Float4& d, const Bf16x4& a, const Bf16x4& b, Site site) {
@@ -97,6 +141,20 @@ void wmma_16x16x16_bf16(Float8& d, const Bf16x16& a, const Bf16x16& b, Site site
   static const Collective kWmma{"wmma 16x16x16", Scope::kActive, apply_wmma};
   Operand<Bf16x16, Float8> operand{&d, &a, &b, site};
   collect(kWmma, 0, &operand, site);
+}
+
+void wmma_16x16x16_bf16_halves(Float8& d, const Bf16x8& a, const Bf16x8& b, Site site) {
+  const Inside inside;
+  static const Collective kWmma{"wmma 16x16x16 (halves)", Scope::kActive, apply_wmma_halves};
+  Operand<Bf16x8, Float8> operand{&d, &a, &b, site};
+  collect(kWmma, 0, &operand, site);
+}
+
+void mfma_16x16x128_fp4_fp8(Float4& d, const Fp4x32& a, int a_scale, const Fp8x32& b, int b_scale, Site site) {
+  const Inside inside;
+  static const Collective kMfma{"mfma 16x16x128 fp4 fp8", Scope::kActive, apply_scaled_mfma};
+  ScaledOperand operand{&d, &a, &b, a_scale, b_scale, site};
+  collect(kMfma, 0, &operand, site);
 }
 
 }  // namespace gptoss::amdgcn

@@ -77,6 +77,9 @@ GPU(FuncSetAttribute)(Kernel* kernel, GPU(FuncAttribute), int bytes) {
       ::emulator::allow_dynamic_shared(reinterpret_cast<const void*>(kernel), static_cast<size_t>(bytes)));
 }
 
+struct GPU(FuncAttributes) {};
+inline GPU(Error_t) GPU(FuncGetAttributes)(GPU(FuncAttributes)*, const void*) { return GPU(Success); }  // all can be loaded
+
 // --- Memory
 
 template <class T>

@@ -12,7 +12,8 @@
 #define __HIP_PLATFORM_AMD__ 1
 #endif
 
-// The lanes of a wave, for all kernels of a program: 64 as on CDNA, or 32 as on RDNA.
+// The lanes of a wave, for all kernels of a program: 64 as on CDNA, or 32 as on RDNA; with GPTOSS_EMULATED_GFX12 it is
+// RDNA 4, which has other matrix instructions.
 #ifndef GPTOSS_EMULATED_WAVE
 #define GPTOSS_EMULATED_WAVE 64
 #endif
@@ -65,7 +66,13 @@ inline hipError_t hipHostFree(void* pointer) { return hipFreeHost(pointer); }
 
 struct hipDeviceProp_t {
   char name[256] = "Emulated GPU";
-  char gcnArchName[256] = "gfx942";
+#if GPTOSS_EMULATED_WAVE == 64
+  char gcnArchName[256] = "gfx950:sramecc+:xnack-";  // which has the instructions of gfx942, and others
+#elif defined(GPTOSS_EMULATED_GFX12)
+  char gcnArchName[256] = "gfx1201";
+#else
+  char gcnArchName[256] = "gfx1100";
+#endif
   int multiProcessorCount = 4;
   int warpSize = GPTOSS_EMULATED_WAVE;
   size_t totalGlobalMem = 0;
@@ -76,6 +83,12 @@ inline hipError_t hipGetDeviceProperties(hipDeviceProp_t* properties, int) {
   *properties = {};
   size_t free = 0;
   ::emulator::memory_info(&free, &properties->totalGlobalMem);
+  return hipSuccess;
+}
+
+enum hipDeviceAttribute_t { hipDeviceAttributeWarpSize };
+inline hipError_t hipDeviceGetAttribute(int* value, hipDeviceAttribute_t, int) {
+  *value = GPTOSS_EMULATED_WAVE;
   return hipSuccess;
 }
 

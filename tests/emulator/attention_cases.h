@@ -1,0 +1,83 @@
+// Attention against float64: sequences with what the cache holds of them, and a step that may have tokens of
+// several.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "gpu_vector.h"
+#include "harness.h"
+
+namespace attention {
+
+using namespace gptoss;
+
+constexpr int kDim = 64, kPageTokens = 64;
+
+// Sequences of which each has `history` positions in the cache, and tokens that are the last of them.
+struct Case {
+  int heads, kv_heads, window, table_pages;
+  std::vector<int32_t> position, sequence, pages;
+  std::vector<float> q, sinks;       // (tokens, heads, dim)
+  std::vector<float> keys, values;   // (sequences, positions, kv_heads, dim): bf16 numbers
+  std::vector<uint16_t> cache;       // (pages, kv_heads, keys (dim, 64), values (64, dim)); NaN where nothing was written
+  std::vector<double> attn, lse;
+  int tokens() const { return static_cast<int>(position.size()); }
+
+  // `ends`: positions of each sequence; `counts`: how many tokens of it are in the step.
+  Case(int heads, int kv_heads, int window, const std::vector<int>& ends, const std::vector<int>& counts)
+      : heads(heads), kv_heads(kv_heads), window(window), sinks(harness::normal_numbers(heads, 9)) {
+    const int longest = *std::max_element(ends.begin(), ends.end()), sequences = static_cast<int>(ends.size());
+    table_pages = (longest + kPageTokens - 1) / kPageTokens;
+    for (int s = 0; s < sequences; ++s)
+      for (int i = 0; i < counts[s]; ++i) position.push_back(ends[s] - counts[s] + i), sequence.push_back(s);
+    for (int i = 0; i < sequences * table_pages; ++i) pages.push_back(sequences * table_pages + 3 - i);
+    q = rounded(size_t(tokens()) * heads * kDim, 10, 1.5f);
+    const size_t row = size_t(kv_heads) * kDim;
+    keys = rounded(size_t(sequences) * longest * row, 11, 1.0f), values = rounded(keys.size(), 12, 1.0f);
+    cache.assign(size_t(sequences * table_pages + 4) * kv_heads * 2 * kDim * kPageTokens, 0x7fff);
+    for (int s = 0; s < sequences; ++s)
+      for (int p = 0; p < ends[s]; ++p)
+        for (int h = 0; h < kv_heads; ++h)
+          for (int d = 0; d < kDim; ++d) {
+            const size_t from = (size_t(s) * longest + p) * row + size_t(h) * kDim + d;
+            uint16_t* page = &cache[(size_t(pages[s * table_pages + p / kPageTokens]) * kv_heads + h) * 2 * kDim * kPageTokens];
+            page[d * kPageTokens + p % kPageTokens] = simt::float_to_bf16(keys[from]);
+            page[kDim * kPageTokens + p % kPageTokens * kDim + d] = simt::float_to_bf16(values[from]);
+          }
+    solve(longest, row);
+  }
+  static std::vector<float> rounded(size_t count, uint64_t seed, float scale) {
+    std::vector<float> x = harness::normal_numbers(count, seed);
+    for (float& v : x) v = simt::bf16_to_float(simt::float_to_bf16(v * scale));
+    return x;
+  }
+  void solve(int longest, size_t row) {
+    attn.assign(size_t(tokens()) * heads * kDim, 0.0), lse.assign(size_t(tokens()) * heads, 0.0);
+    for (int t = 0; t < tokens(); ++t)
+      for (int h = 0; h < heads; ++h) {
+        const int from = window > 0 ? std::max(0, position[t] - window + 1) : 0;
+        const size_t base = size_t(sequence[t]) * longest * row + size_t(h / (heads / kv_heads)) * kDim;
+        double largest = sinks[h], total = 0;
+        std::vector<double> scores;
+        for (int p = from; p <= position[t]; ++p) {
+          double score = 0;
+          for (int d = 0; d < kDim; ++d) score += double{q[(size_t(t) * heads + h) * kDim + d]} * keys[base + p * row + d];
+          scores.push_back(score / 8), largest = std::max(largest, scores.back());
+        }
+        total = std::exp(sinks[h] - largest);
+        double* out = &attn[(size_t(t) * heads + h) * kDim];
+        for (size_t i = 0; i < scores.size(); ++i) {
+          const double weight = std::exp(scores[i] - largest);
+          total += weight;
+          for (int d = 0; d < kDim; ++d) out[d] += weight * values[base + (from + i) * row + d];
+        }
+        for (int d = 0; d < kDim; ++d) out[d] /= total;
+        lse[size_t(t) * heads + h] = largest + std::log(total);
+      }
+  }
+};
+
+}  // namespace attention

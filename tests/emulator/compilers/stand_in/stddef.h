@@ -1,2 +1,0 @@
-// Empty: the stand-in of hip_runtime.h has the types.
-#pragma once

@@ -1,0 +1,104 @@
+// The attention of cuda/mma against float64: windows at the edges of pages, ragged steps of two sequences, splits; and
+// planted faults.
+#include "attention_cases.h"
+#include "mma/attention.cuh"
+#include "planted/mma_attention.h"
+
+namespace {
+
+using namespace gptoss;
+using emulator::Kind;
+using harness::expect_caught;
+using harness::expect_clean;
+using harness::GpuVector;
+using attention::Case;
+using attention::kDim;
+using attention::kPageTokens;
+
+struct Kernels {
+  void (*decode)(MmaAttentionArgs);
+  void (*merge)(MmaAttentionArgs);
+  void (*prefill)(MmaAttentionArgs);
+};
+constexpr Kernels kReal{cuda::attn_decode, cuda::attn_merge_splits, cuda::attn_prefill};
+
+double run(const Case& c, bool prefill, const Kernels& kernels) {
+  const int tokens = c.tokens(), all_heads = c.heads + 2 * c.kv_heads;
+  std::vector<float> qkv(size_t(tokens) * all_heads * kDim, 0.0f);
+  for (int t = 0; t < tokens; ++t)
+    std::copy_n(&c.q[size_t(t) * c.heads * kDim], size_t(c.heads) * kDim, &qkv[size_t(t) * all_heads * kDim]);
+  GpuVector<LiveCounts> live(std::vector<LiveCounts>{{tokens, 0, 0}});
+  GpuVector<int32_t> position(c.position), sequence(c.sequence), pages(c.pages);
+  GpuVector<float> q(qkv), sinks(c.sinks), attn(c.attn.size()), lse(c.lse.size());
+  GpuVector<float> partial(size_t(tokens) * c.heads * cuda::kMostSplits * cuda::kStateFloats);
+  GpuVector<uint16_t> cache(c.cache);
+  const size_t head_bytes = size_t{2} * kDim * kPageTokens * 2;
+  const MmaAttentionArgs args{
+      {.live = live.data(), .position = position.data(), .sequence = sequence.data(), .qkv = q.data(), .sinks = sinks.data(),
+       .kv = {.layer = reinterpret_cast<uint8_t*>(cache.data()), .page_bytes = head_bytes * c.kv_heads, .head_bytes = head_bytes,
+              .pages = pages.data(), .table_pages = c.table_pages},
+       .attn = attn.data(), .lse = lse.data(), .terms = nullptr, .partial = nullptr, .splits = 0, .heads = c.heads, .kv_heads = c.kv_heads,
+       .head_dim = kDim, .window = c.window, .scale = 0.125f, .round_weights = true},
+      partial.data()};
+  const dim3 block(cuda::kAttnThreads);
+  for (const auto& [kernel, bytes] : {std::pair{kernels.decode, cuda::kDecodeShared}, {kernels.prefill, cuda::kPrefillShared}})
+    (void)simt::allow_dynamic_shared(kernel, bytes);
+  if (prefill) {
+    const unsigned tile = cuda::kPrefillColumns / (c.heads / c.kv_heads);
+    (void)simt::launch(kernels.prefill, {.grid = dim3((tokens + 2 + tile) / tile, c.kv_heads), .block = block,
+                                         .dynamic_shared = cuda::kPrefillShared}, args);
+  } else {
+    const unsigned splits = cuda::most_splits(c.table_pages);
+    (void)simt::launch(kernels.decode, {.grid = dim3(tokens + 1, c.kv_heads, splits), .block = block,
+                                        .dynamic_shared = cuda::kDecodeShared}, args);
+    (void)simt::launch(kernels.merge, {.grid = dim3((tokens * c.heads + 3) / 4), .block = block}, args);
+  }
+  // Weights are rounded to bf16, 2^-9 each at most, against values of size 1; scores are float32 sums.
+  return std::max(harness::worst(attn.host(), c.attn, 0x1p-8), harness::worst(lse.host(), c.lse, 2e-5));
+}
+
+Case decode_case(int end) { return Case(16, 2, 0, {end, 70}, {1, 1}); }
+
+#define GPTOSS_KERNELS(space) Kernels{gptoss::space::attn_decode, gptoss::space::attn_merge_splits, gptoss::space::attn_prefill}
+
+void planted(const char* name, const std::vector<Kind>& kinds, bool prefill, const Kernels& kernels) {
+  static const Case decode = decode_case(300), ragged(8, 1, 0, {90, 75}, {11, 8});
+  expect_caught(name, kinds, [=] { return run(prefill ? ragged : decode, prefill, kernels); });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  harness::start(argc, argv);
+  for (int end : {1, 64, 65, 300, 600}) {
+    const Case c = decode_case(end);
+    expect_clean(("decode, " + std::to_string(end) + " keys").c_str(), [&] { return run(c, false, kReal); }, 2);
+  }
+  for (int end : {127, 128, 129, 192}) {
+    const Case c(8, 1, 128, {end}, {2});
+    expect_clean(("decode, a window behind " + std::to_string(end) + " keys").c_str(), [&] { return run(c, false, kReal); }, 1);
+  }
+  {
+    const Case c(4, 2, 0, {40, 131}, {3, 2});
+    expect_clean("decode, groups of two", [&] { return run(c, false, kReal); }, 1);
+  }
+  for (int window : {0, 1, 100}) {
+    const Case c(8, 1, window, {90, 75}, {11, 8});
+    expect_clean("prefill, two sequences in a tile", [&] { return run(c, true, kReal); }, 2);
+  }
+  {
+    const Case c(4, 2, 0, {66}, {66});
+    expect_clean("prefill, groups of two", [&] { return run(c, true, kReal); }, 1);
+  }
+  planted("decode: copies not waited for", {Kind::kInFlight, Kind::kRace}, false, GPTOSS_KERNELS(attn_no_wait));
+  planted("decode: other lanes' copies", {Kind::kInFlight, Kind::kRace}, false, GPTOSS_KERNELS(attn_no_warp_barrier));
+  planted("decode: states of other warps", {Kind::kRace}, false, GPTOSS_KERNELS(attn_no_state_barrier));
+  planted("prefill: a maximum not scaled", {}, true, GPTOSS_KERNELS(attn_no_rescale));
+  planted("decode: a transposition forgotten", {}, false, GPTOSS_KERNELS(attn_no_transpose));
+  planted("decode: values never written", {}, false, GPTOSS_KERNELS(attn_unwritten_values));
+  planted("prefill: one page too many on its way", {Kind::kInFlight, Kind::kRace}, true, GPTOSS_KERNELS(attn_wrong_wait_count));
+  planted("prefill: a page overwritten early", {Kind::kInFlight, Kind::kRace}, true, GPTOSS_KERNELS(attn_no_reuse_barrier));
+  planted("prefill: a causal mask off by one", {}, true, GPTOSS_KERNELS(attn_wrong_mask));
+  planted("prefill: the other sequence's keys", {}, true, GPTOSS_KERNELS(attn_wrong_sequence));
+  return harness::finish("mma_attention_test");
+}
