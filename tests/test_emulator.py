@@ -118,9 +118,10 @@ def test_nvcc_compiles_the_same_kernels(source: str, architecture: str, tmp_path
 
 
 @needs("nvcc")
-def test_nvcc_compiles_the_kernels_of_the_device(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", ["csrc/simt/stages.cpp", "cuda/mma/kernels.cpp"])
+def test_nvcc_compiles_the_kernels_of_the_device(source: str, tmp_path: Path) -> None:
     result = run("nvcc", "-std=c++20", "-Werror", "all-warnings", "--fmad=false", "-gencode", "arch=compute_80,code=sm_80",
-                 "-x", "cu", "-I", ROOT / "csrc", "-c", ROOT / "csrc/simt/stages.cpp", "-o", tmp_path / "stages.o")
+                 "-x", "cu", "-I", ROOT / "csrc", "-I", ROOT / "cuda", "-c", ROOT / source, "-o", tmp_path / "kernels.o")
     assert result.returncode == 0, result.stdout + result.stderr
 
 

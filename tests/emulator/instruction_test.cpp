@@ -229,7 +229,7 @@ double all_small_ones() {
   const std::vector<uint32_t> got = out.host();
   for (uint32_t lane = 0; lane < 32; ++lane) {
     const uint32_t row = lane / 4, column = lane % 4 * 2;
-    if (got[lane] != (10 * column + row | (10 * (column + 1) + row) << 16) || got[32 + lane] != 0xfe000003u ||
+    if (got[lane] != ((10 * column + row) | (10 * (column + 1) + row) << 16) || got[32 + lane] != 0xfe000003u ||
         got[64 + lane] != 1031 - lane)
       return 2;
   }
