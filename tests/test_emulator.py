@@ -59,16 +59,25 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield build(tmp_path_factory.mktemp("emulator"), *PROGRAMS)
 
 
+@pytest.fixture(scope="module")
+def caught() -> dict[str, int]:
+    """The planted faults that each program caught, filled as they run."""
+    return {}
+
+
 @needs("cmake", "ninja", "c++", "addr2line")
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_clean_kernels_are_silent_and_planted_faults_are_caught(programs: Path, name: str) -> None:
-    clean, caught = passed(run(programs / name))
-    assert clean > 0 and caught > 0
+def test_clean_kernels_are_silent_and_planted_faults_are_caught(programs: Path, caught: dict[str, int], name: str) -> None:
+    clean, caught[name] = passed(run(programs / name))
+    assert clean > 0 and caught[name] > 0
 
 
 @needs("cmake", "ninja", "c++", "addr2line")
-def test_the_list_of_planted_faults_is_long(programs: Path) -> None:
-    assert sum(passed(run(programs / name))[1] for name in PROGRAMS) >= 80
+def test_the_list_of_planted_faults_is_long(programs: Path, caught: dict[str, int]) -> None:
+    for name in PROGRAMS:
+        if name not in caught:  # where this test was asked for alone
+            caught[name] = passed(run(programs / name))[1]
+    assert sum(caught.values()) >= 150
 
 
 @needs("cmake", "ninja", "c++")
