@@ -295,5 +295,5 @@ def measure_fma_rate(threads: int, seconds: float) -> float:
     """float32 FLOP per second of the ISA in use, registers only: the ceiling of prefill."""
 
 def measure_matrix_rate(threads: int, seconds: float, exact: bool = False) -> float | None:
-    """bf16 FLOP per second, registers only: the ceiling of prefill where the ISA in use multiplies bf16, in `fast` or in
-    `exact`; else None."""
+    """bf16 FLOP per second, registers only: the ceiling of prefill where the ISA in use multiplies bf16, in `fast` or
+    in `exact`; else None."""
