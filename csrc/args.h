@@ -1,17 +1,28 @@
-// What GPU kernels are told: plain data for C++, CUDA and HIP alike. One struct for each kernel, passed by
-// value.
+// What GPU kernels are told, and how they cut their work: plain data for C++, CUDA, HIP and Metal alike. One struct for
+// each kernel, passed by value; in Metal its pointers are buffers' GPU addresses.
 //
 // Pointers and sizes of the model and of the state only: they are copied when a graph is captured. What
 // differs from step to step (counts, tokens, positions, page tables, sampling) stands in device memory that
 // they point to.
 #pragma once
 
-#include <stddef.h>
-#include <stdint.h>
-
 #include "sampling.h"
 
 namespace gptoss {
+
+// --- How kernels cut their work
+
+GPTOSS_CONSTANT int kBlockWarps = 4;     // of the kernels whose warps have nothing to do with one another
+GPTOSS_CONSTANT int kPageSlots = 64;     // kPageTokens of backend.h, which kernels do not include
+GPTOSS_CONSTANT int kPagesPerSplit = 16; // kSplitPages of backend.h
+GPTOSS_CONSTANT int kMaxHeadDim = 128;
+GPTOSS_CONSTANT int kScoreBlock = 16;    // dimensions summed as one chain: a score of 20 loses less to rounding
+GPTOSS_CONSTANT int kBins = 256;         // of one round of the radix select of sample
+GPTOSS_CONSTANT int kMaxWarps = 1024 / 32;  // of a block
+GPTOSS_CONSTANT int kCeilingThreads = 256;
+GPTOSS_CONSTANT int kChains = 16;        // multiply-adds in flight in a thread
+
+// --- What they are told
 
 // How many of each there are in this step, in device memory; a grid may be larger.
 struct LiveCounts {
@@ -19,73 +30,73 @@ struct LiveCounts {
 };
 
 struct EmbedArgs {
-  const LiveCounts* live;
-  const int32_t *token, *position;
-  const uint16_t* embed_tokens;  // bf16 (vocab_size, hidden_size)
-  const float* inv_freq;         // (half)
-  float* residual;               // (tokens, hidden_size)
-  float *rope_cos, *rope_sin;    // (tokens, half)
-  double concentration;
-  int hidden_size, half;
+  GPTOSS_MEMORY const LiveCounts* live;
+  GPTOSS_MEMORY const int32_t *token, *position;
+  GPTOSS_MEMORY const uint16_t* embed_tokens;  // bf16 (vocab_size, hidden_size)
+  GPTOSS_MEMORY const float* inv_freq;         // (half_dim)
+  GPTOSS_MEMORY float* residual;               // (tokens, hidden_size)
+  GPTOSS_MEMORY float *rope_cos, *rope_sin;    // (tokens, half_dim)
+  float concentration;
+  int hidden_size, half_dim;
 };
 
 struct NormArgs {
-  const int32_t* count;  // live rows of `out`
-  const int32_t* row;    // (rows) which row of `x`; null: the same
-  const float* x;        // (tokens, size)
-  const float* gain;     // (size)
-  float* out;            // (rows, size)
+  GPTOSS_MEMORY const int32_t* count;  // live rows of `out`
+  GPTOSS_MEMORY const int32_t* row;    // (rows) which row of `x`; null: the same
+  GPTOSS_MEMORY const float* x;        // (tokens, size)
+  GPTOSS_MEMORY const float* gain;     // (size)
+  GPTOSS_MEMORY float* out;            // (rows, size)
   int size;
   float eps;
   bool round;  // to bf16
 };
 
 struct RoundArgs {
-  const int32_t* count;
-  const float* x;
-  float* out;  // (rows, size) = bf16(x)
+  GPTOSS_MEMORY const int32_t* count;
+  GPTOSS_MEMORY const float* x;
+  GPTOSS_MEMORY float* out;  // (rows, size) = bf16(x)
   int size;
 };
 
 // y = x W' + bias, or added to y
 struct LinearArgs {
-  const int32_t* count;    // live rows of x
-  const uint16_t* weight;  // bf16 (rows, k)
-  const float* bias;       // (rows), or null
-  const float* x;          // (tokens, k)
-  float* y;                // (tokens, rows)
+  GPTOSS_MEMORY const int32_t* count;    // live rows of x
+  GPTOSS_MEMORY const uint16_t* weight;  // bf16 (rows, k)
+  GPTOSS_MEMORY const float* bias;       // (rows), or null
+  GPTOSS_MEMORY const float* x;          // (tokens, k)
+  GPTOSS_MEMORY float* y;                // (tokens, rows)
   int rows, k;
   bool add;
 };
 
 // One layer's part of the pages of one type: (pages, layers, num_key_value_heads, keys then values).
 struct KvArgs {
-  uint8_t* layer;        // of page 0
+  GPTOSS_MEMORY uint8_t* layer;        // of page 0
   size_t page_bytes;     // from page to page
   size_t head_bytes;     // from head to head: keys (head_dim, 64), then values (64, head_dim)
-  const int32_t* pages;  // (sequences, table_pages)
+  GPTOSS_MEMORY const int32_t* pages;  // (sequences, table_pages)
   int table_pages;
 };
 
 struct AppendArgs {
-  const LiveCounts* live;
-  const int32_t *position, *sequence;
-  const float *rope_cos, *rope_sin;  // (tokens, head_dim / 2)
-  float* qkv;                        // (tokens, heads + 2 kv_heads, head_dim)
+  GPTOSS_MEMORY const LiveCounts* live;
+  GPTOSS_MEMORY const int32_t *position, *sequence;
+  GPTOSS_MEMORY const float *rope_cos, *rope_sin;  // (tokens, head_dim / 2)
+  GPTOSS_MEMORY float* qkv;                        // (tokens, heads + 2 kv_heads, head_dim)
   KvArgs kv;
   int heads, kv_heads, head_dim;
   bool round_q;
 };
 
 struct AttentionArgs {
-  const LiveCounts* live;
-  const int32_t *position, *sequence;
-  const float* qkv;    // (tokens, heads + 2 kv_heads, head_dim), rotated
-  const float* sinks;  // (heads)
+  GPTOSS_MEMORY const LiveCounts* live;
+  GPTOSS_MEMORY const int32_t *position, *sequence;
+  GPTOSS_MEMORY const float* qkv;    // (tokens, heads + 2 kv_heads, head_dim), rotated
+  GPTOSS_MEMORY const float* sinks;  // (heads)
   KvArgs kv;
-  float* attn;         // (tokens, heads, head_dim)
-  float* lse;          // (tokens, heads)
-  float* partial;      // (tokens, heads, splits, 2 + head_dim): m, l, acc
+  GPTOSS_MEMORY float* attn;         // (tokens, heads, head_dim)
+  GPTOSS_MEMORY float* lse;          // (tokens, heads)
+  GPTOSS_MEMORY float* partial;      // (tokens, heads, splits, 2 + head_dim): m, l, acc
   int splits;          // of a whole context
   int heads, kv_heads, head_dim;
   int window;          // keys that a query sees, itself included; 0: all
@@ -93,7 +104,7 @@ struct AttentionArgs {
   bool round_weights;
 };
 
-inline constexpr int kTileTokens = 4;  // rows of activations that share one read of a weight
+GPTOSS_CONSTANT int kTileTokens = 4;  // rows of activations that share one read of a weight
 
 // Rows [first, first + count) of `pairs` go through one expert; count is at most kTileTokens.
 struct ExpertTile {
@@ -106,88 +117,88 @@ inline int most_tiles(int pairs, int experts) {
 }
 
 struct RouteArgs {
-  const LiveCounts* live;
-  const float* logits;  // (tokens, experts)
-  int32_t* choice;      // (tokens, chosen)
-  float* weight;        // (tokens, chosen)
+  GPTOSS_MEMORY const LiveCounts* live;
+  GPTOSS_MEMORY const float* logits;  // (tokens, experts)
+  GPTOSS_MEMORY int32_t* choice;      // (tokens, chosen)
+  GPTOSS_MEMORY float* weight;        // (tokens, chosen)
   int experts, chosen;
 };
 
 struct GroupArgs {
-  const LiveCounts* live;
-  const int32_t* choice;  // (tokens * chosen)
-  int32_t* pairs;         // (tokens * chosen): pair = token * chosen + rank, grouped by expert, ascending
-  ExpertTile* tiles;
-  int32_t* tile_count;
+  GPTOSS_MEMORY const LiveCounts* live;
+  GPTOSS_MEMORY const int32_t* choice;  // (tokens * chosen)
+  GPTOSS_MEMORY int32_t* pairs;         // (tokens * chosen): pair = token * chosen + rank, grouped by expert, ascending
+  GPTOSS_MEMORY ExpertTile* tiles;
+  GPTOSS_MEMORY int32_t* tile_count;
   int experts, chosen;
 };
 
 // Weights of all experts, (experts, rows, k): MXFP4, or bf16 where `dense` is set.
 struct ExpertArgs {
-  const uint32_t* blocks;  // (experts, rows, k / 8): eight codes a word, the first in the lowest bits
-  const uint8_t* scales;   // (experts, rows, k / 32)
-  const uint16_t* dense;
-  const float* bias;       // (experts, rows)
+  GPTOSS_MEMORY const uint32_t* blocks;  // (experts, rows, k / 8): eight codes a word, the first in the lowest bits
+  GPTOSS_MEMORY const uint8_t* scales;   // (experts, rows, k / 32)
+  GPTOSS_MEMORY const uint16_t* dense;
+  GPTOSS_MEMORY const float* bias;       // (experts, rows)
   int rows, k;
 };
 
 struct MoeArgs {
-  const int32_t* tile_count;
-  const ExpertTile* tiles;
-  const int32_t* pairs;
+  GPTOSS_MEMORY const int32_t* tile_count;
+  GPTOSS_MEMORY const ExpertTile* tiles;
+  GPTOSS_MEMORY const int32_t* pairs;
   ExpertArgs experts;
-  const float* x;   // up: (tokens, k); down: (pairs, k)
-  float* y;         // up: (pairs, rows / 2); down: (pairs, rows)
+  GPTOSS_MEMORY const float* x;   // up: (tokens, k); down: (pairs, k)
+  GPTOSS_MEMORY float* y;         // up: (pairs, rows / 2); down: (pairs, rows)
   int chosen;
   float limit, alpha;
   bool round;       // what up writes, to bf16
 };
 
 struct CombineArgs {
-  const LiveCounts* live;
-  const float* y;       // (tokens, chosen, size)
-  const float* weight;  // (tokens, chosen)
-  float* residual;      // (tokens, size)
+  GPTOSS_MEMORY const LiveCounts* live;
+  GPTOSS_MEMORY const float* y;       // (tokens, chosen, size)
+  GPTOSS_MEMORY const float* weight;  // (tokens, chosen)
+  GPTOSS_MEMORY float* residual;      // (tokens, size)
   int size, chosen;
 };
 
 struct SwigluArgs {
-  const float* u;  // (rows, 2 size), gate and up interleaved
-  float* out;      // (rows, size)
+  GPTOSS_MEMORY const float* u;  // (rows, 2 size), gate and up interleaved
+  GPTOSS_MEMORY float* out;      // (rows, size)
   int rows, size;
   float limit, alpha;
   bool round;
 };
 
 struct DequantizeArgs {
-  const uint32_t* blocks;  // (rows, k / 8)
-  const uint8_t* scales;   // (rows, k / 32)
-  float* out;              // (rows, k)
+  GPTOSS_MEMORY const uint32_t* blocks;  // (rows, k / 8)
+  GPTOSS_MEMORY const uint8_t* scales;   // (rows, k / 32)
+  GPTOSS_MEMORY float* out;              // (rows, k)
   int rows, k;
 };
 
 // The ceilings of a device. What is computed goes to `sink`, which nobody reads.
 struct ReadArgs {
-  const float* data;
+  GPTOSS_MEMORY const float* data;
   size_t count;
-  float* sink;
+  GPTOSS_MEMORY float* sink;
 };
 struct MultiplyAddArgs {
   int iterations;
-  float* sink;
+  GPTOSS_MEMORY float* sink;
 };
 
 struct SampleArgs {
-  const LiveCounts* live;
-  float* logits;  // (rows, vocab); edits and mask are applied in place
-  const SampleParams* sampling;
-  TokenEdit* edits;
-  const uint32_t* masks;  // (masks, mask_words)
-  const int32_t *position, *row;
-  int32_t* next_token;
-  float* logprob;
-  int32_t* top_token;   // (samples, max_logprobs)
-  float* top_logprob;
+  GPTOSS_MEMORY const LiveCounts* live;
+  GPTOSS_MEMORY float* logits;  // (rows, vocab); edits and mask are applied in place
+  GPTOSS_MEMORY const SampleParams* sampling;
+  GPTOSS_MEMORY TokenEdit* edits;
+  GPTOSS_MEMORY const uint32_t* masks;  // (masks, mask_words)
+  GPTOSS_MEMORY const int32_t *position, *row;
+  GPTOSS_MEMORY int32_t* next_token;
+  GPTOSS_MEMORY float* logprob;
+  GPTOSS_MEMORY int32_t* top_token;   // (samples, max_logprobs)
+  GPTOSS_MEMORY float* top_logprob;
   int vocab, mask_words, max_logprobs;
 };
 

@@ -19,11 +19,11 @@ __global__ void __launch_bounds__(kBlockThreads) embed(EmbedArgs a) {
   for (int i = lane(); i < a.hidden_size; i += kWarp) x[i] = bf16_to_float(row[i]);
 
   const float position = static_cast<float>(a.position[token]);
-  for (int j = lane(); j < a.half; j += kWarp) {
+  for (int j = lane(); j < a.half_dim; j += kWarp) {
     // The product is rounded to float32, as in every reference; its cosine and sine are not.
     const double angle = position * a.inv_freq[j];
-    a.rope_cos[static_cast<size_t>(token) * a.half + j] = static_cast<float>(cos(angle) * a.concentration);
-    a.rope_sin[static_cast<size_t>(token) * a.half + j] = static_cast<float>(sin(angle) * a.concentration);
+    a.rope_cos[static_cast<size_t>(token) * a.half_dim + j] = static_cast<float>(cos(angle) * a.concentration);
+    a.rope_sin[static_cast<size_t>(token) * a.half_dim + j] = static_cast<float>(sin(angle) * a.concentration);
   }
 }
 

@@ -43,7 +43,7 @@ void Launches::embed() {
                   .rope_sin = s_.rope_sin,
                   .concentration = s_.concentration,
                   .hidden_size = c_.hidden_size,
-                  .half = c_.head_dim / 2});
+                  .half_dim = c_.head_dim / 2});
 }
 
 void Launches::attn_qkv() {

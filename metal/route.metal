@@ -1,0 +1,73 @@
+// choice, weight (tokens, chosen) = the largest router logits, lowest id on ties, and their softmax; then
+// pairs (tokens * chosen) of token and rank, grouped by expert and cut into tiles {expert, first, count}
+//
+// choose: a warp per token, a lane for every kWarp-th expert. group: one block, a thread per expert.
+// Bound by latency; group reads tokens * chosen * 4 bytes once for each expert, from cache.
+// Sums in order of rank; the grouping is a stable sort by counts and needs no atomics.
+// Tested by test_metal.py. Reads as csrc/simt/route.cuh.
+#include "dot.h"
+#include "sort_key.h"
+
+using namespace gptoss;
+
+kernel void choose(constant RouteArgs& a [[buffer(0)]], GPTOSS_PLACE) {
+  const int token = global_warp(block, warp);
+  if (token >= a.live->tokens) return;
+  device const float* logits = a.logits + static_cast<size_t>(token) * a.experts;
+  device int32_t* choice = a.choice + static_cast<size_t>(token) * a.chosen;
+  device float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
+
+  U64 taken = 0;  // keys up to this one are chosen already
+  float largest = 0, sum = 0;
+  for (int rank = 0; rank < a.chosen; ++rank) {
+    U64 best = ~U64(0);
+    for (int e = lane; e < a.experts; e += kWarp) {
+      const U64 key = sort_key(logits[e], static_cast<uint32_t>(e));
+      if (key < best && (rank == 0 || key > taken)) best = key;
+    }
+    for (ushort mask = kWarp / 2; mask > 0; mask /= 2) {
+      const U64 other = shuffle_xor(best, mask);
+      best = other < best ? other : best;
+    }
+    taken = best;
+    const int expert = static_cast<int>(static_cast<uint32_t>(best));
+    if (rank == 0) largest = logits[expert];
+    const float unscaled = expf(logits[expert] - largest);
+    sum += unscaled;
+    if (lane == 0) choice[rank] = expert, weight[rank] = unscaled;
+  }
+  if (lane == 0)
+    for (int rank = 0; rank < a.chosen; ++rank) weight[rank] /= sum;
+}
+
+kernel void group_pairs(constant GroupArgs& a [[buffer(0)]], threadgroup int32_t* shared [[threadgroup(0)]], GPTOSS_PLACE,
+                        GPTOSS_STRIDES) {
+  threadgroup int32_t *first = shared, *first_tile = shared + a.experts;
+  const int pairs = a.live->tokens * a.chosen, threads = block_extent.x;
+
+  for (int e = thread_index; e < a.experts; e += threads) {
+    int count = 0;
+    for (int p = 0; p < pairs; ++p) count += a.choice[p] == e;
+    first[e] = count;
+  }
+  sync_block();  // all counts are there
+  if (thread_index == 0) {
+    int pair = 0, tile = 0;
+    for (int e = 0; e < a.experts; ++e) {
+      const int count = first[e];
+      first[e] = pair;
+      first_tile[e] = tile;
+      pair += count;
+      tile += (count + kTileTokens - 1) / kTileTokens;
+    }
+    *a.tile_count = tile;
+  }
+  sync_block();  // counts have become places
+  for (int e = thread_index; e < a.experts; e += threads) {
+    int at = first[e];
+    for (int p = 0; p < pairs; ++p)
+      if (a.choice[p] == e) a.pairs[at++] = p;
+    for (int from = first[e], tile = first_tile[e]; from < at; from += kTileTokens, ++tile)
+      a.tiles[tile] = ExpertTile{e, from, min(kTileTokens, at - from)};
+  }
+}
