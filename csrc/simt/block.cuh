@@ -1,11 +1,10 @@
 // What the threads of a block find together.
 #pragma once
 
+#include "../args.h"
 #include "port.cuh"
 
 namespace gptoss::simt {
-
-constexpr int kMaxWarps = 1024 / 32;  // of a block
 
 // op over all threads' values, in every thread: lanes in a tree, then warps in ascending order. `slots`:
 // shared memory, a number for each warp.

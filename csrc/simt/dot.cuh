@@ -6,7 +6,6 @@
 
 namespace gptoss::simt {
 
-constexpr int kBlockWarps = 4;  // of the kernels whose warps have nothing to do with one another
 constexpr int kBlockThreads = kBlockWarps * kWarp;
 
 GPTOSS_DEVICE int global_warp() { return static_cast<int>(blockIdx.x) * kBlockWarps + warp(); }

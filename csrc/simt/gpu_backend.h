@@ -53,7 +53,10 @@ class GpuBackend : public Backend {
   // Puts the stage's kernels into the state's stream. A device with matrix cores overrides what it does
   // better.
   virtual void run(GpuState& state, const Call& call);
+  // Where the device reads this tensor of the checkpoint itself; null if it has to be copied.
+  virtual const void* map(const Tensor&, Mappings&) { return nullptr; }
 
+  bool step_is_one_chunk_ = false;  // all of it is started together, though the caller may then wait longer to stop it
   BackendOptions options_;
 
  private:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,9 +12,13 @@
 
 namespace gptoss::simt {
 
+// Host memory that a device reads where it lies.
+using Mappings = std::vector<std::shared_ptr<void>>;
+
 struct GpuLayer : Layer {
   uint64_t id = 0;  // of all weights that this process ever loaded: addresses are used again, ids are not
   DeviceMemory memory;
+  Mappings mappings;
   uint16_t *qkv = nullptr, *o = nullptr, *router = nullptr;  // bf16 (rows, k); q, k and v are one matrix
   float *qkv_bias = nullptr, *o_bias = nullptr, *router_bias = nullptr;
   float *input_layernorm = nullptr, *post_attention_layernorm = nullptr, *sinks = nullptr;
@@ -23,6 +28,7 @@ struct GpuLayer : Layer {
 struct GpuEnds : Ends {
   uint64_t id = 0;
   DeviceMemory memory;
+  Mappings mappings;
   uint16_t *embed_tokens = nullptr, *lm_head = nullptr;
   float* norm = nullptr;
 };

@@ -35,32 +35,47 @@ void copy_transposed(uint16_t* to, const uint16_t* from, int experts, int rows, 
   }
 }
 
+// A matrix as the checkpoint has it: where the device reads it in place, or else a copy.
+template <class T>
+class Matrix {
+ public:
+  Matrix() = default;
+  Matrix(const Tensor& host, const void* in_place)
+      : host_(&host), mapped_(in_place != nullptr), place_(static_cast<T*>(const_cast<void*>(in_place))) {}
+  void take(Arena& arena) {
+    if (host_ && !mapped_) arena.take(place_, host_->bytes() / sizeof(T));
+  }
+  T* copy(const char* what) {
+    if (host_ && !mapped_) copy_in(place_, host_->data, host_->bytes(), what);
+    return place_;
+  }
+
+ private:
+  const Tensor* host_ = nullptr;
+  bool mapped_ = false;
+  T* place_ = nullptr;
+};
+
 struct ExpertPlaces {
-  uint32_t* blocks = nullptr;
-  uint8_t* scales = nullptr;
+  Matrix<uint32_t> blocks;
+  Matrix<uint8_t> scales;
   uint16_t* dense = nullptr;
   float* bias = nullptr;
 };
 
 void arrange(Arena& arena, const ExpertWeights& host, ExpertPlaces& to) {
-  if (host.dense.empty()) {
-    arena.take(to.blocks, host.blocks.bytes() / sizeof(uint32_t));
-    arena.take(to.scales, host.scales.count());
-  } else {
-    arena.take(to.dense, host.dense.count());
-  }
+  to.blocks.take(arena);
+  to.scales.take(arena);
+  if (!host.dense.empty()) arena.take(to.dense, host.dense.count());
   arena.take(to.bias, host.bias.count());
 }
 
-ExpertArgs copy_experts(const ExpertPlaces& to, const ExpertWeights& host, int experts, int rows, int k) {
-  if (host.dense.empty()) {
-    copy_in(to.blocks, host.blocks.data, host.blocks.bytes(), "experts");
-    copy_in(to.scales, host.scales.data, host.scales.bytes(), "experts");
-  } else {
-    copy_transposed(to.dense, host.dense.bf16(), experts, rows, k);
-  }
+ExpertArgs copy_experts(ExpertPlaces& to, const ExpertWeights& host, int experts, int rows, int k) {
+  const uint32_t* blocks = to.blocks.copy("experts");
+  const uint8_t* scales = to.scales.copy("experts");
+  if (!host.dense.empty()) copy_transposed(to.dense, host.dense.bf16(), experts, rows, k);
   copy_floats(to.bias, host.bias, "experts");
-  return {.blocks = to.blocks, .scales = to.scales, .dense = to.dense, .bias = to.bias, .rows = rows, .k = k};
+  return {.blocks = blocks, .scales = scales, .dense = to.dense, .bias = to.bias, .rows = rows, .k = k};
 }
 
 constexpr int kLargestHeadDim = 128;
@@ -73,14 +88,22 @@ std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) 
                                 std::to_string(kLargestHeadDim) + ", found " + std::to_string(c.head_dim));
   use_device();
   auto layer = std::make_unique<GpuLayer>();
+  const auto in_place = [&](const Tensor& tensor) { return map(tensor, layer->mappings); };
+  Matrix<uint16_t> o(host.o_proj_weight, in_place(host.o_proj_weight));
+  Matrix<uint16_t> router(host.router_weight, in_place(host.router_weight));
   ExpertPlaces gate_up, down;
+  for (auto& [to, from] : {std::pair(&gate_up, &host.gate_up_proj), std::pair(&down, &host.down_proj)}) {
+    if (!from->dense.empty()) continue;
+    to->blocks = {from->blocks, in_place(from->blocks)};
+    to->scales = {from->scales, in_place(from->scales)};
+  }
   const auto arrange_all = [&](uint8_t* base) {
     Arena arena(base);
     arena.take(layer->qkv, host.q_proj_weight.count() + host.k_proj_weight.count() + host.v_proj_weight.count());
     arena.take(layer->qkv_bias, host.q_proj_bias.count() + host.k_proj_bias.count() + host.v_proj_bias.count());
-    arena.take(layer->o, host.o_proj_weight.count());
+    o.take(arena);
     arena.take(layer->o_bias, host.o_proj_bias.count());
-    arena.take(layer->router, host.router_weight.count());
+    router.take(arena);
     arena.take(layer->router_bias, host.router_bias.count());
     arena.take(layer->input_layernorm, host.input_layernorm.count());
     arena.take(layer->post_attention_layernorm, host.post_attention_layernorm.count());
@@ -102,9 +125,9 @@ std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) 
     copy_floats(bias, *part, "qkv");
     bias += part->count();
   }
-  copy_in(layer->o, host.o_proj_weight.data, host.o_proj_weight.bytes(), "o_proj");
+  layer->o = o.copy("o_proj");
   copy_floats(layer->o_bias, host.o_proj_bias, "o_proj");
-  copy_in(layer->router, host.router_weight.data, host.router_weight.bytes(), "the router");
+  layer->router = router.copy("the router");
   copy_floats(layer->router_bias, host.router_bias, "the router");
   copy_floats(layer->input_layernorm, host.input_layernorm, "norms");
   copy_floats(layer->post_attention_layernorm, host.post_attention_layernorm, "norms");
@@ -120,17 +143,19 @@ std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) 
 std::unique_ptr<Ends> GpuBackend::load(const Config&, const HostEnds& host) {
   use_device();
   auto ends = std::make_unique<GpuEnds>();
+  Matrix<uint16_t> embed_tokens(host.embed_tokens, map(host.embed_tokens, ends->mappings));
+  Matrix<uint16_t> lm_head(host.lm_head, map(host.lm_head, ends->mappings));
   const auto arrange_all = [&](uint8_t* base) {
     Arena arena(base);
-    arena.take(ends->embed_tokens, host.embed_tokens.count());
-    arena.take(ends->lm_head, host.lm_head.count());
+    embed_tokens.take(arena);
+    lm_head.take(arena);
     arena.take(ends->norm, host.norm.count());
     return arena.used();
   };
   ends->memory = DeviceMemory(arrange_all(nullptr), "embedding and head");
   arrange_all(ends->memory.data());
-  copy_in(ends->embed_tokens, host.embed_tokens.data, host.embed_tokens.bytes(), "the embedding");
-  copy_in(ends->lm_head, host.lm_head.data, host.lm_head.bytes(), "the head");
+  ends->embed_tokens = embed_tokens.copy("the embedding");
+  ends->lm_head = lm_head.copy("the head");
   copy_floats(ends->norm, host.norm, "the last norm");
   wait_for_copies();
   ends->id = ++loaded;

@@ -36,9 +36,9 @@ class Launches {
 
  private:
   template <class Args>
-  void start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args, int threads);
+  void start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args, int threads);
   template <class Args>
-  void start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args);
+  void start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args);
 
   const GpuLayer& layer() const { return static_cast<const GpuLayer&>(*call_.layer); }
   int tokens() const { return call_.grid.tokens; }

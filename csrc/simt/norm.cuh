@@ -11,8 +11,6 @@
 
 namespace gptoss::simt {
 
-inline dim3 warp_grid(int warps) { return dim3((warps + kBlockWarps - 1) / kBlockWarps); }
-
 __global__ void __launch_bounds__(kBlockThreads) rmsnorm(NormArgs a) {
   const int row = global_warp();
   if (row >= *a.count) return;

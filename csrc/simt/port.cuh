@@ -1,10 +1,16 @@
 // The one file that knows CUDA from HIP: what a kernel that runs on both may use beyond the language itself.
 //
+// Metal's kernels are another text, in metal/; of this file it has the host's part (GPTOSS_METAL_HOST), with a runtime of
+// the same calls, metal/runtime.
+//
 // The emulator of tests/emulator comes in by its own <cuda_runtime.h> and <hip/hip_runtime.h>; only what no
 // header can stand for is told apart here.
 #pragma once
 
-#if defined(__HIP__) || defined(__HIP_PLATFORM_AMD__)
+#if defined(GPTOSS_METAL_HOST)
+#define GPTOSS_METAL_DEVICE 1
+#include <metal_runtime.h>
+#elif defined(__HIP__) || defined(__HIP_PLATFORM_AMD__)
 #define GPTOSS_HIP_DEVICE 1
 #include <hip/hip_runtime.h>
 #else
@@ -16,7 +22,9 @@
 #include <stdint.h>
 
 // The host API differs in its prefix: GPU(Malloc)(&pointer, bytes).
-#if GPTOSS_HIP_DEVICE
+#if GPTOSS_METAL_DEVICE
+#define GPU(name) metal##name
+#elif GPTOSS_HIP_DEVICE
 #define GPU(name) hip##name
 #else
 #define GPU(name) cuda##name
@@ -34,8 +42,8 @@
 
 namespace gptoss::simt {
 
-// Lanes of a warp (CUDA) or wave (HIP: 64 on CDNA, 32 on RDNA).
-#if GPTOSS_CUDA_DEVICE || defined(__GFX10__) || defined(__GFX11__) || defined(__GFX12__)
+// Lanes of a warp (CUDA), a SIMD group (Metal) or a wave (HIP: 64 on CDNA, 32 on RDNA).
+#if GPTOSS_CUDA_DEVICE || GPTOSS_METAL_DEVICE || defined(__GFX10__) || defined(__GFX11__) || defined(__GFX12__)
 constexpr int kWarp = 32;
 #elif defined(GPTOSS_EMULATED_WAVE)
 constexpr int kWarp = GPTOSS_EMULATED_WAVE;
@@ -43,6 +51,7 @@ constexpr int kWarp = GPTOSS_EMULATED_WAVE;
 constexpr int kWarp = 64;
 #endif
 
+#if !GPTOSS_METAL_DEVICE
 #define GPTOSS_DEVICE __device__ __forceinline__
 
 // --- Collectives of a whole warp: every lane calls them.
@@ -114,6 +123,8 @@ GPTOSS_DEVICE uint16_t float_to_bf16(float value) {
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
+#endif  // !GPTOSS_METAL_DEVICE
+
 // --- Launches
 
 struct LaunchConfig {
@@ -125,6 +136,15 @@ struct LaunchConfig {
 
 // launch(kernel, {.grid = 4, .block = 128}, arguments...): the one way to start a kernel. What differs from
 // replay to replay of a graph must not be an argument: arguments are copied when the graph is captured.
+#if GPTOSS_METAL_DEVICE
+template <class Args>
+struct Kernel;  // see metal/runtime/metal_kernels.h
+template <class Args>
+using KernelOf = Kernel<Args>;
+#else
+template <class Args>
+using KernelOf = void (*)(Args);
+#endif
 #if defined(__CUDACC__) || defined(__HIPCC__) || defined(GPTOSS_EMULATOR)
 template <class... P, class... A>
 GPU(Error_t)

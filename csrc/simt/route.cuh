@@ -48,8 +48,6 @@ __global__ void __launch_bounds__(kBlockThreads) choose(RouteArgs a) {
     for (int rank = 0; rank < a.chosen; ++rank) weight[rank] /= sum;
 }
 
-inline size_t group_shared(int experts) { return 2 * static_cast<size_t>(experts) * sizeof(int32_t); }
-
 __global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
   GPTOSS_DYNAMIC_SHARED(int32_t, shared);
   int32_t *first = shared, *first_tile = shared + a.experts;

@@ -14,7 +14,6 @@
 namespace gptoss::simt {
 
 using U64 = unsigned long long;
-constexpr int kBins = 256;
 constexpr U64 kNoKey = ~U64{0};
 
 struct SampleShared {
@@ -23,12 +22,6 @@ struct SampleShared {
   U64 prefix, remaining;
   float original;
 };
-
-inline int sample_threads(int vocab) {  // a few passes of the block, in whole warps of any width
-  int threads = 64;
-  while (threads < 1024 && threads * 64 < vocab) threads *= 2;
-  return threads;
-}
 
 // One draw of a block. All functions are called by all threads and return the same in all.
 struct Draw {

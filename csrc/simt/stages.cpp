@@ -1,14 +1,7 @@
 // The nine stages and their kernels as launches: over which grids.
-#include "attention.cuh"
-#include "ceilings.cuh"
-#include "embed.cuh"
+#include "grids.h"
+#include "kernels.h"
 #include "launches.h"
-#include "linear.cuh"
-#include "moe.cuh"
-#include "norm.cuh"
-#include "qkv.cuh"
-#include "route.cuh"
-#include "sample.cuh"
 
 namespace gptoss::simt {
 
@@ -19,14 +12,14 @@ Launches::Launches(GpuState& state, const BackendOptions& options, const Call& c
       bf16_kv_(options.kv_dtype == KvDType::bf16), call_(call) {}
 
 template <class Args>
-void Launches::start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args,
+void Launches::start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args,
                      int threads) {
   if (grid.x == 0 || grid.y == 0) return;  // nothing to do
   check(launch(kernel, {.grid = grid, .block = dim3(threads), .dynamic_shared = shared, .stream = s_.stream}, args),
         std::string("launching kernel ") + kernel_name);
 }
 template <class Args>
-void Launches::start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args) {
+void Launches::start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args) {
   start(kernel_name, kernel, grid, shared, args, kBlockThreads);
 }
 
@@ -41,7 +34,7 @@ void Launches::embed() {
                   .residual = s_.residual,
                   .rope_cos = s_.rope_cos,
                   .rope_sin = s_.rope_sin,
-                  .concentration = s_.concentration,
+                  .concentration = static_cast<float>(s_.concentration),
                   .hidden_size = c_.hidden_size,
                   .half_dim = c_.head_dim / 2});
 }

@@ -53,12 +53,13 @@ void Stream::launch(const char* kernel, dim3 grid, dim3 block, size_t threadgrou
     throw std::logic_error("arguments of " + std::to_string(argument_bytes) + " bytes; setBytes takes " +
                            std::to_string(kMostArgumentBytes));
   const char* const bytes = static_cast<const char*>(arguments);
-  put({.kind = Command::kDispatch,
-       .pipeline = pipeline,
-       .grid = grid,
-       .block = block,
-       .threadgroup_bytes = padded,
-       .arguments = std::vector<char>(bytes, bytes + argument_bytes)});
+  Command command(Command::kDispatch);
+  command.pipeline = pipeline;
+  command.grid = grid;
+  command.block = block;
+  command.threadgroup_bytes = padded;
+  command.arguments.assign(bytes, bytes + argument_bytes);
+  put(std::move(command));
   if (blocking_ && !capture_) wait();
 }
 
@@ -66,7 +67,13 @@ void Stream::copy(void* to, const void* from, size_t bytes, metalMemcpyKind kind
   if (kind == metalMemcpyDeviceToDevice) {
     (void)device_.find(to, bytes);
     (void)device_.find(from, bytes);
-    if (capture_ || !idle()) return put({.kind = Command::kCopy, .to = to, .from = from, .bytes = bytes});
+    if (capture_ || !idle()) {
+      Command command(Command::kCopy);
+      command.to = to;
+      command.from = from;
+      command.bytes = bytes;
+      return put(std::move(command));
+    }
     std::memmove(host_pointer(to, bytes), host_pointer(from, bytes), bytes);
     return;
   }
@@ -80,7 +87,13 @@ void Stream::copy(void* to, const void* from, size_t bytes, metalMemcpyKind kind
 
 void Stream::fill(void* to, int value, size_t bytes) {
   (void)device_.find(to, bytes);
-  if (capture_ || !idle()) return put({.kind = Command::kFill, .to = to, .bytes = bytes, .value = value});
+  if (capture_ || !idle()) {
+    Command command(Command::kFill);
+    command.to = to;
+    command.bytes = bytes;
+    command.value = value;
+    return put(std::move(command));
+  }
   std::memset(host_pointer(to, bytes), value, bytes);
 }
 

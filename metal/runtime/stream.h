@@ -12,7 +12,9 @@ namespace gptoss::metal {
 
 // What a command buffer can be told.
 struct Command {
-  enum Kind { kDispatch, kCopy, kFill } kind = kDispatch;
+  enum Kind { kDispatch, kCopy, kFill };
+  explicit Command(Kind kind) : kind(kind) {}
+  Kind kind;
   // kDispatch
   MTL::ComputePipelineState* pipeline = nullptr;
   dim3 grid, block;

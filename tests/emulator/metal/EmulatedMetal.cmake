@@ -1,0 +1,53 @@
+# The plug-in `emulated_metal`: the sources of the Metal device, metal-cpp as Apple has it, a fake of what is below it
+# (tests/metal_runtime), and the kernels in the emulator.
+
+find_package(Python3 3.10 REQUIRED COMPONENTS Interpreter)
+include(${PROJECT_SOURCE_DIR}/metal/sources.cmake)
+
+if(NOT EXISTS ${GPTOSS_EMULATED_METAL}/Metal/Metal.hpp)
+  message(FATAL_ERROR "GPTOSS_EMULATED_METAL=${GPTOSS_EMULATED_METAL} holds no Metal/Metal.hpp; expected the folder of metal-cpp.")
+endif()
+
+# metal-cpp has blocks, which only Clang knows: it compiles the files that include it, and they are linked with the rest.
+# GPTOSS_CLANG: the command, as a list.
+if(NOT GPTOSS_CLANG)
+  find_program(GPTOSS_CLANGXX NAMES clang++ clang++-20 clang++-19 clang++-18 clang++-17 clang++-16 clang++-15 clang++-14)
+  if(NOT GPTOSS_CLANGXX)
+    message(FATAL_ERROR "GPTOSS_EMULATED_METAL needs clang++, for the blocks in Apple's headers. Install it, or set GPTOSS_CLANG.")
+  endif()
+  set(GPTOSS_CLANG ${GPTOSS_CLANGXX})
+endif()
+set(stubs ${PROJECT_SOURCE_DIR}/tests/metal_runtime/stubs)
+set(objects "")
+file(GLOB_RECURSE host_headers ${PROJECT_SOURCE_DIR}/csrc/*.h ${GPTOSS_METAL_DIR}/*.h)
+foreach(source ${GPTOSS_METAL_CPP_SOURCES})
+  file(RELATIVE_PATH name ${GPTOSS_METAL_DIR} ${source})
+  string(REPLACE "/" "_" name ${name})
+  set(object ${CMAKE_CURRENT_BINARY_DIR}/metal_cpp/${name}.o)
+  add_custom_command(OUTPUT ${object}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/metal_cpp
+    COMMAND ${GPTOSS_CLANG} -x c++ -std=c++20 -stdlib=libstdc++ -fblocks -fPIC -fvisibility=hidden -g -O1 -Wall -Wextra
+      -DGPTOSS_METAL_HOST=1 -I${GPTOSS_METAL_DIR} -I${GPTOSS_METAL_DIR}/runtime -I${PROJECT_SOURCE_DIR}/csrc
+      -I${GPTOSS_GENERATED} -I${GPTOSS_GENERATED}/metal -isystem ${GPTOSS_EMULATED_METAL} -isystem ${stubs}
+      -c ${source} -o ${object}
+    DEPENDS ${source} ${host_headers} ${gptoss_metal_header} VERBATIM COMMAND_EXPAND_LISTS)
+  list(APPEND objects ${object})
+endforeach()
+
+set(kernels ${CMAKE_CURRENT_BINARY_DIR}/metal_kernels.cpp)
+set(bind ${emulator}/metal/bind.py)
+add_custom_command(OUTPUT ${kernels}
+  COMMAND ${Python3_EXECUTABLE} ${bind} ${GPTOSS_METAL_DIR}/gptoss.metal ${PROJECT_SOURCE_DIR}/csrc > ${kernels}
+  DEPENDS ${gptoss_metal_program} ${bind} VERBATIM)
+set_source_files_properties(${kernels} PROPERTIES COMPILE_OPTIONS
+  "-g;-O1;-Wno-unknown-pragmas;-Wno-unused-parameter;-ftrivial-auto-var-init=pattern;${emulator_checks}")
+
+file(GLOB fake_metal CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/metal_runtime/*.cpp)
+add_library(gptoss_metal_kernels OBJECT ${kernels})
+target_include_directories(gptoss_metal_kernels PRIVATE ${emulator}/metal ${emulator})
+gptoss_add_device(emulated_metal ${GPTOSS_METAL_SOURCES} ${objects} ${fake_metal} $<TARGET_OBJECTS:gptoss_metal_kernels>)
+gptoss_use_metal(gptoss_device_emulated_metal)
+target_include_directories(gptoss_device_emulated_metal SYSTEM PRIVATE ${stubs})
+target_include_directories(gptoss_device_emulated_metal PRIVATE ${emulator})
+target_compile_options(gptoss_device_emulated_metal PRIVATE -g -O1)
+target_link_libraries(gptoss_device_emulated_metal PRIVATE gptoss_emulator)

@@ -1,0 +1,6 @@
+#pragma once
+
+#define TARGET_OS_OSX 1
+#define TARGET_OS_IPHONE 0
+#define TARGET_OS_SIMULATOR 0
+#define TARGET_OS_MACCATALYST 0
