@@ -215,7 +215,8 @@ kernel void sample(constant SampleArgs& a [[buffer(0)]], threadgroup SampleShare
     if (writes) a.next_token[i] = -1;  // kNotFinite
     return;
   }
-  const Pair log_sum = p.logprobs >= 0 ? row.log_sum(row.logits[best]) : Pair{0.0f, 0.0f};
+  Pair log_sum = {0.0f, 0.0f};
+  if (p.logprobs >= 0) log_sum = row.log_sum(row.logits[best]);
   if (p.logprobs > 0)
     row.top(min(p.logprobs, a.max_logprobs), log_sum, a.top_token + i * a.max_logprobs,
             a.top_logprob + i * a.max_logprobs);

@@ -234,3 +234,10 @@ BOOL class_addMethod(Class, SEL, IMP, const char*) { return 0; }
 const void* CFRetain(const void* object) { return object; }
 void CFRelease(const void*) {}
 }
+
+// Of blocks, which metal-cpp makes in functions that nobody calls here.
+extern "C" {
+void* _NSConcreteStackBlock[32];
+void _Block_object_dispose(const void*, int) {}
+void _Block_object_assign(void*, const void*, int) {}
+}
