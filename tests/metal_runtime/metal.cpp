@@ -19,6 +19,7 @@
 
 #include "core/device_memory.h"
 #include "core/fault.h"
+#include "core/machine.h"
 #include "core/random.h"
 #include "metal/library.h"
 #include "runtime/overlap.h"
@@ -448,6 +449,7 @@ Device* the_device() {
 }  // namespace
 
 void add_metal() {
+  emulator::leave_thread_locals_alone();
   add_device();
   add_command_buffers();
   add_encoders();

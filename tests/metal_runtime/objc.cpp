@@ -17,7 +17,9 @@
 asm(R"(
 .text
 .globl objc_msgSend
+.globl objc_msgSend_fpret
 .type objc_msgSend, @function
+objc_msgSend_fpret:
 objc_msgSend:
   testq %rdi, %rdi
   je 1f
@@ -174,6 +176,9 @@ void add_foundation() {
   method("NSObject", "release", +[](Object* self, const char*) { release(self); });
   method("NSObject", "autorelease", +[](Object* self, const char*) { return autorelease(self); });
   method("NSObject", "init", +[](Object* self, const char*) { return self; });
+  method("NSObject", "respondsToSelector:", +[](Object* self, const char*, const char* selector) {
+    return world().methods[self->type].count(selector) != 0 || world().methods["NSObject"].count(selector) != 0;
+  });
   method("class", "alloc", +[](ClassObject* self, const char*) { return allocated(self->name); });
   method("NSAutoreleasePool", "release", +[](AutoreleasePool* self, const char*) { drain(self); });
   method("NSAutoreleasePool", "drain", +[](AutoreleasePool* self, const char*) { drain(self); });
@@ -212,7 +217,9 @@ extern "C" __attribute__((visibility("hidden"))) void* fake_metal_method(Object*
 
 extern "C" {
 void objc_msgSend_stret(void) { std::abort(); }
+#if !defined(__x86_64__)
 void objc_msgSend_fpret(void) { std::abort(); }
+#endif
 SEL sel_registerName(const char* name) {
   const std::lock_guard lock(world().mutex);
   return reinterpret_cast<SEL>(const_cast<char*>(world().selectors.insert(name).first->c_str()));
