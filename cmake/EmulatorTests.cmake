@@ -68,6 +68,7 @@ if(GPTOSS_EMULATED_DEVICE)
   gptoss_add_device(emulated ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${simt_sources})
   gptoss_emulate(gptoss_device_emulated cuda)
 endif()
+include(${emulator}/metal/MetalKernels.cmake)
 if(GPTOSS_EMULATED_METAL)
   include(${emulator}/metal/EmulatedMetal.cmake)
 endif()
@@ -78,6 +79,12 @@ endif()
 foreach(name simt_test tensor_core_test hopper_test host_test instruction_test)
   gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp)
 endforeach()
+
+# Metal's kernels beside their namesakes of csrc/simt.
+if(GPTOSS_METAL_KERNELS)
+  gptoss_add_emulator_test(metal_twins_test cuda ${emulator}/metal_twins_test.cpp ${GPTOSS_METAL_KERNELS})
+  target_include_directories(metal_twins_test PRIVATE ${PROJECT_SOURCE_DIR}/metal)
+endif()
 
 # HIP, once for each size of a wave.
 foreach(wave 64 32)

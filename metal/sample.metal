@@ -68,7 +68,9 @@ struct Draw {
     Pair sum = {0.0f, 0.0f};
     for (int v = thread_index; v < vocab; v += threads) sum = add_any(sum, exp_pair(two_sum(logits[v], -largest)));
     sum = reduce(sum, reinterpret_cast<threadgroup Pair*>(shared->slots), AddPairs());
-    return add_any(log_pair(sum), largest);
+    const Pair total = add_any(log_pair(sum), largest);
+    // Of logits as large as floats get a float64 keeps no more than the largest: neither does this.
+    return {total.hi, fabsf(total.lo) < fabsf(total.hi) * 1.1102230e-16f ? 0.0f : total.lo};  // 2^-53
   }
 
   void top(int count, Pair log_sum, device int32_t* token, device float* logprob) const {
@@ -81,6 +83,8 @@ struct Draw {
     }
   }
   static float difference(float logit, Pair log_sum) {
+    const float plain = logit - log_sum.hi;
+    if (!(fabsf(plain) < INFINITY)) return plain;  // an infinity has no rest
     const Pair d = add_any(Pair{-log_sum.hi, -log_sum.lo}, logit);
     return d.hi + d.lo;
   }

@@ -32,7 +32,7 @@ using emulator::Dim3;
 using emulator::Random;
 namespace msl = emulator::metal;
 
-constexpr size_t kThreadgroupMemory = 32768;  // of every Apple GPU
+constexpr size_t kThreadgroupMemory = msl::kThreadgroupMemory;
 constexpr size_t kThreads = 1024;             // of a threadgroup
 constexpr size_t kLargestBuffer = size_t{1} << 29;
 enum Status : unsigned long { kNotEnqueued = 0, kCommitted = 2, kCompleted = 4, kFailed = 5 };
@@ -208,15 +208,7 @@ bool run_kernel(const msl::Function& function, const std::shared_ptr<msl::Argume
   for (Buffer* one : all_buffers())
     if (one->alive && resident.count(one) == 0) hidden.push_back(one);
   for (Buffer* one : hidden) emulator::set_reachable(one->memory, false);
-  emulator::Launch launch;
-  launch.kernel = function.code;
-  launch.grid = to_dim3(grid);
-  launch.block = to_dim3(block);
-  launch.dynamic_shared = threadgroup_bytes;
-  launch.shared_limit = kThreadgroupMemory;
-  launch.entry = function.enter;
-  launch.parameters = arguments;
-  launch.parameter_bytes = sizeof(msl::Arguments);
+  const emulator::Launch launch = msl::make_launch(function, arguments, to_dim3(grid), to_dim3(block), threadgroup_bytes);
   const bool good = emulator::run_launches({launch});
   for (Buffer* one : hidden) emulator::set_reachable(one->memory, true);
   return good;

@@ -1,7 +1,6 @@
 # The plug-in `emulated_metal`: the sources of the Metal device, metal-cpp as Apple has it, a fake of what is below it
 # (tests/metal_runtime), and the kernels in the emulator.
 
-find_package(Python3 3.10 REQUIRED COMPONENTS Interpreter)
 include(${PROJECT_SOURCE_DIR}/metal/sources.cmake)
 
 if(NOT EXISTS ${GPTOSS_EMULATED_METAL}/Metal/Metal.hpp)
@@ -34,20 +33,15 @@ foreach(source ${GPTOSS_METAL_CPP_SOURCES})
   list(APPEND objects ${object})
 endforeach()
 
-set(kernels ${CMAKE_CURRENT_BINARY_DIR}/metal_kernels.cpp)
-set(bind ${emulator}/metal/bind.py)
-add_custom_command(OUTPUT ${kernels}
-  COMMAND ${Python3_EXECUTABLE} ${bind} ${GPTOSS_METAL_DIR}/gptoss.metal ${PROJECT_SOURCE_DIR}/csrc > ${kernels}
-  DEPENDS ${gptoss_metal_program} ${bind} VERBATIM)
-set_source_files_properties(${kernels} PROPERTIES COMPILE_OPTIONS
-  "-g;-O1;-Wno-unknown-pragmas;-Wno-unused-parameter;-ftrivial-auto-var-init=pattern;${emulator_checks}")
-
 file(GLOB fake_metal CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/metal_runtime/*.cpp)
-add_library(gptoss_metal_kernels OBJECT ${kernels})
-target_include_directories(gptoss_metal_kernels PRIVATE ${emulator}/metal ${emulator})
-gptoss_add_device(emulated_metal ${GPTOSS_METAL_SOURCES} ${objects} ${fake_metal} $<TARGET_OBJECTS:gptoss_metal_kernels>)
+# Of the engine it needs little, and is linked with that alone: the rest would have to be compiled for it.
+add_library(gptoss_device_emulated_metal MODULE ${GPTOSS_METAL_SOURCES} ${objects} ${fake_metal} ${GPTOSS_METAL_KERNELS}
+  ${PROJECT_SOURCE_DIR}/csrc/model.cpp ${PROJECT_SOURCE_DIR}/csrc/rope.cpp)
+set_target_properties(gptoss_device_emulated_metal PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${GPTOSS_DEVICES_DIR})
+target_link_options(gptoss_device_emulated_metal PRIVATE
+  "LINKER:--version-script=${PROJECT_SOURCE_DIR}/cmake/device_exports.map")
 gptoss_use_metal(gptoss_device_emulated_metal)
 target_include_directories(gptoss_device_emulated_metal SYSTEM PRIVATE ${stubs})
-target_include_directories(gptoss_device_emulated_metal PRIVATE ${emulator})
+target_include_directories(gptoss_device_emulated_metal PRIVATE ${emulator} ${GPTOSS_GENERATED})
 target_compile_options(gptoss_device_emulated_metal PRIVATE -g -O1)
 target_link_libraries(gptoss_device_emulated_metal PRIVATE gptoss_emulator)

@@ -1,6 +1,6 @@
 """Makes a Metal program C++: its text without the attributes, and calls of its kernels that do what these say.
 
-    bind.py gptoss.metal FOLDER... > kernels.cpp
+    bind.py attention.metal FOLDER... > attention.cpp
 
 All other words are macros and types of the header metal_stdlib beside this file; lines keep their numbers. On the way
 it checks what C++ would not: that each parameter of a kernel has an attribute, that no index is used twice, that each
@@ -154,7 +154,7 @@ def main(program: Path, folders: list[Path]) -> None:
     print(re.sub(r"\[\[.*?\]\]", "", text))
     print('#line 1 "calls of kernels, written by bind.py"')
     print("#undef kernel\n#undef device\n#undef threadgroup\n#undef constant\n#undef thread\n")
-    print('#include "metal/library.h"\n\nnamespace emulator::metal {\nnamespace {\n')
+    print('#include "metal/library.h"\n\nnamespace {\n\nusing namespace emulator::metal;\nusing emulator::Place;\nusing emulator::place;\n')
     for number, kernel in enumerate(kernels):
         parameters = [f"{{Parameter::kBuffer, {p.index}, sizeof({p.type.replace('constant', '').rstrip('& ').strip()})}}"
                       for p in kernel.parameters if p.attribute == "buffer"]
@@ -162,13 +162,11 @@ def main(program: Path, folders: list[Path]) -> None:
         print(f"const Parameter parameters_{number}[] = {{{', '.join(parameters)}}};")
         print(f"void enter_{number}(void* arguments) {{\n  const Place& at = place;\n"
               "  const unsigned linear = at.thread.x + at.block_extent.x * (at.thread.y + at.block_extent.y * at.thread.z);\n"
-              f"  (void)linear;\n  ::{kernel.function}(\n       {call(kernel)});\n}}\n")
-    print("}  // namespace\n\nconst std::map<std::string, Function>& library() {\n"
-          "  static const std::map<std::string, Function> all{")
-    for number, kernel in enumerate(kernels):
-        print(f'      {{"{kernel.host_name}", {{reinterpret_cast<const void*>(&::{kernel.function}), enter_{number}, '
-              f"parameters_{number}, std::size(parameters_{number})}}}},")
-    print("  };\n  return all;\n}\n\n}  // namespace emulator::metal")
+              f"  (void)linear;\n  ::{kernel.function}(\n       {call(kernel)});\n}}")
+        print(f'const Registration registration_{number}("{kernel.host_name}", '
+              f"{{reinterpret_cast<const void*>(&::{kernel.function}), enter_{number}, "
+              f"parameters_{number}, std::size(parameters_{number})}});\n")
+    print("}  // namespace")
 
 
 if __name__ == "__main__":

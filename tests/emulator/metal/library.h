@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "core/lane.h"
@@ -32,7 +33,19 @@ struct Function {
   const Parameter* parameters = nullptr;
   size_t parameter_count = 0;
 };
-const std::map<std::string, Function>& library();
+std::map<std::string, Function>& library();
+
+// Puts a kernel into the library when the program starts.
+struct Registration {
+  Registration(const char* name, const Function& function) { library()[name] = function; }
+};
+
+// Launches, as an encoder makes them; the second with `arguments` at index 0.
+constexpr size_t kThreadgroupMemory = 32768;  // of every Apple GPU
+Launch make_launch(const Function& function, std::shared_ptr<Arguments> arguments, Dim3 grid, Dim3 block,
+                   size_t threadgroup_bytes);
+Launch make_launch(const std::string& name, Dim3 grid, Dim3 block, size_t threadgroup_bytes, const void* arguments,
+                   size_t argument_bytes);
 
 template <class T>
 const T& buffer(const void* arguments, size_t index) {
