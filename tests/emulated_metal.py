@@ -22,7 +22,7 @@ from gptoss_native import _core
 from native_build import ROOT
 
 WHEEL = "mlx-metal==0.32.4"
-_registered: list[str] = []
+_registered: list[Path] = []
 
 
 def metal_cpp() -> Path:
@@ -95,6 +95,12 @@ def register_emulated_metal(factory: pytest.TempPathFactory) -> str:
     if not _registered:
         ready = os.environ.get("GPTOSS_EMULATED_METAL_BUILD")
         folder = Path(ready) if ready else build_emulated_metal(factory.mktemp("metal"), "gptoss_device_emulated_metal")
-        _core.register_device("metal", str(folder / "devices/gptoss_device_emulated_metal.so"))
-        _registered.append("metal")
+        plugin = folder / "devices/gptoss_device_emulated_metal.so"
+        _core.register_device("metal", str(plugin))
+        _registered.append(plugin)
+    return "metal"
+
+
+def plugin_of_emulated_metal() -> Path:
+    """The file, once it is registered."""
     return _registered[0]

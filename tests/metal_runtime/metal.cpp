@@ -4,12 +4,14 @@
 // buffer to the next: a buffer has two copies, exchanged when a command buffer starts and when it has ended. Command
 // buffers run in the order of their commits, when somebody waits, or when chance wants it.
 //
-// FAKE_METAL_FAILS=compile|pipeline|run makes these fail as Metal would.
+// FAKE_METAL_FAILS=compile|pipeline|run makes these fail as Metal would. FAKE_METAL_TRACE=FILE: what was asked of Metal.
+// FAKE_METAL_WAITS=1: no command buffer ends before somebody waits for it, as one that takes long.
 #include "metal.h"
 
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -41,6 +43,15 @@ enum Usage : unsigned long { kRead = 1, kWrite = 2 };
 bool fails(const char* what) {
   const char* text = std::getenv("FAKE_METAL_FAILS");
   return text && std::string(text) == what;
+}
+
+void trace(const std::string& line) {
+  const char* file = std::getenv("FAKE_METAL_TRACE");
+  if (!file) return;
+  std::FILE* to = std::fopen(file, "a");
+  if (!to) return;
+  std::fprintf(to, "%s\n", line.c_str());
+  std::fclose(to);
 }
 
 struct CompileOptions : Object {
@@ -96,11 +107,13 @@ struct Library : Object {
   std::string source;
 };
 struct Function : Object {
-  explicit Function(const msl::Function& function) : Object("MTLFunction"), function(function) {}
+  Function(const std::string& name, const msl::Function& function) : Object("MTLFunction"), name(name), function(function) {}
+  std::string name;
   msl::Function function;
 };
 struct Pipeline : Object {
-  explicit Pipeline(const msl::Function& function) : Object("MTLComputePipelineState"), function(function) {}
+  explicit Pipeline(const Function& of) : Object("MTLComputePipelineState"), name(of.name), function(of.function) {}
+  std::string name;
   msl::Function function;
 };
 
@@ -239,6 +252,7 @@ void dispatch(ComputeEncoder* self, Size grid, Size block) {
     if (!buffer && self->threadgroup_bytes[p.index] == 0)
       return note(self, "the kernel's threadgroup memory " + std::to_string(p.index) + " has no length");
   }
+  trace("dispatch " + self->pipeline->name + " " + grid.text() + " of " + block.text());
   const auto arguments = std::make_shared<msl::Arguments>(self->arguments);
   const std::set<Buffer*> resident = self->resident;
   self->buffer->commands.push_back(
@@ -337,6 +351,7 @@ void add_command_buffers() {
   method("MTLCommandBuffer", "commit", +[](CommandBuffer* self, const char*) {
     if (self->encoder) note(self, "commit before endEncoding");
     if (self->status != kNotEnqueued) return note(self, "committed twice");
+    trace("commit");
     self->status = kCommitted;
     ++self->references;
     self->queue->committed.push_back(self);
@@ -347,7 +362,8 @@ void add_command_buffers() {
   });
   method("MTLCommandBuffer", "status", +[](CommandBuffer* self, const char*) {
     static Random chance(7);
-    if (self->status == kCommitted && chance.chance(0.3)) run_first(*self->queue);  // time passes
+    const bool waits = std::getenv("FAKE_METAL_WAITS") != nullptr;
+    if (self->status == kCommitted && !waits && chance.chance(0.3)) run_first(*self->queue);  // time passes
     return self->status;
   });
   method("MTLCommandBuffer", "error", +[](CommandBuffer* self, const char*) -> Object* {
@@ -368,6 +384,7 @@ Object* new_buffer(size_t bytes, const void* host) {
   auto* const buffer = new Buffer(bytes, host);
   if (!buffer->memory) return nullptr;
   all_buffers().push_back(buffer);
+  trace((host ? "map " : "allocate ") + std::to_string(bytes));
   return buffer;
 }
 
@@ -378,6 +395,7 @@ Object* new_library(String* source, CompileOptions* options, Error** error) {
     *error = static_cast<Error*>(autorelease(new Error("program_source:7:1: error: unknown type name 'flaot'")));
     return nullptr;
   }
+  trace("compile");
   auto* const library = new Library;
   library->source = source->text;
   return library;
@@ -411,14 +429,14 @@ void add_device() {
          });
   method("MTLDevice", "newComputePipelineStateWithFunction:error:",
          +[](Object*, const char*, Function* function, Error** error) -> Object* {
-           if (!fails("pipeline")) return new Pipeline(function->function);
+           if (!fails("pipeline")) return new Pipeline(*function);
            *error = static_cast<Error*>(autorelease(new Error("Compiler encountered an internal error")));
            return nullptr;
          });
   method("MTLLibrary", "newFunctionWithName:", +[](Library* self, const char*, String* name) -> Object* {
     const auto found = msl::library().find(name->text);
     const bool in_text = self->source.find(name->text) != std::string::npos;  // of the program that was given
-    return found == msl::library().end() || !in_text ? nullptr : new Function(found->second);
+    return found == msl::library().end() || !in_text ? nullptr : new Function(name->text, found->second);
   });
   method("MTLComputePipelineState", "maxTotalThreadsPerThreadgroup",
          +[](Object*, const char*) { return static_cast<unsigned long>(kThreads); });
