@@ -24,12 +24,12 @@
 namespace gptoss {
 
 #if defined(__METAL_VERSION__)
-inline float float_of_bits(uint32_t bits) { return as_type<float>(bits); }
-inline uint32_t bits_of_float(float value) { return as_type<uint32_t>(value); }
+inline float float_from_bits(uint32_t bits) { return as_type<float>(bits); }
+inline uint32_t bits_from_float(float value) { return as_type<uint32_t>(value); }
 #else
 // The builtin behind std::bit_cast: of the standard library's functions, CUDA and HIP take different ones.
-GPTOSS_HD inline float float_of_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
-GPTOSS_HD inline uint32_t bits_of_float(float value) { return __builtin_bit_cast(uint32_t, value); }
+GPTOSS_HD inline float float_from_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+GPTOSS_HD inline uint32_t bits_from_float(float value) { return __builtin_bit_cast(uint32_t, value); }
 #endif
 
 }  // namespace gptoss

@@ -77,8 +77,8 @@ GPTOSS_HD inline uint32_t hash_token(uint32_t draw, uint32_t token) {
   return mix(mix(draw + token * 0x9e3779b1u) ^ (draw * 0xc2b2ae3du + token));
 }
 
-GPTOSS_HD inline float as_float(uint32_t bits) { return float_of_bits(bits); }
-GPTOSS_HD inline uint32_t as_bits(float value) { return bits_of_float(value); }
+GPTOSS_HD inline float as_float(uint32_t bits) { return float_from_bits(bits); }
+GPTOSS_HD inline uint32_t as_bits(float value) { return bits_from_float(value); }
 
 // log(x) for positive normal x: x = m 2^e with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh(s), s = (m-1)/(m+1),
 // as an odd polynomial in s. Absolute error below 2e-7 near 1, relative below 3e-7 elsewhere.
@@ -163,6 +163,11 @@ GPTOSS_HD inline uint64_t nucleus_limit(uint64_t total, float top_p) {
 GPTOSS_HD inline uint32_t ordered(float value) {
   const uint32_t bits = as_bits(value + 0.0f);  // -0 and 0 are one value
   return (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
+}
+
+// Ascending keys: largest value first, lowest id on ties. Not-a-number has a place, too: a choice is a token.
+GPTOSS_HD inline uint64_t sort_key(float value, uint32_t id) {
+  return static_cast<uint64_t>(~ordered(value)) << 32 | id;
 }
 
 }  // namespace sampling

@@ -20,8 +20,6 @@ inline void load_floats(device const float* from, thread float* to) {
   }
 }
 
-inline float round_to_bf16(float value) { return bf16_to_float(float_to_bf16(value)); }
-
 // Elements of the KV cache.
 inline float to_float(float value) { return value; }
 inline float to_float(uint16_t bits) { return bf16_to_float(bits); }
@@ -34,8 +32,8 @@ struct Bf16Row {
   device const uint16_t* data;
   void unpack(int word, thread float* w) const {
     const uint32_t bits = reinterpret_cast<device const uint32_t*>(data)[word];
-    w[0] = float_of_bits(bits << 16);
-    w[1] = float_of_bits(bits & 0xffff0000u);
+    w[0] = float_from_bits(bits << 16);
+    w[1] = float_from_bits(bits & 0xffff0000u);
   }
 };
 

@@ -7,7 +7,7 @@ namespace gptoss {
 
 // 2^(scale - 127). Float32 subnormals count as 0 on these GPUs, so scale 0, 2^-127, counts as 2^-126 times a half.
 inline float e8m0_to_float(uint8_t scale) {
-  return float_of_bits(static_cast<uint32_t>(scale == 0 ? 1 : scale) << 23) * (scale == 0 ? 0.5f : 1.0f);
+  return float_from_bits(static_cast<uint32_t>(scale == 0 ? 1 : scale) << 23) * (scale == 0 ? 0.5f : 1.0f);
 }
 
 // Sign to the sign, exponent and mantissa bits to where a half has its lowest ones: that is the value times 2^-14,

@@ -6,7 +6,7 @@
 #include <metal_stdlib>
 
 // A product and a sum are fused only where the source says so, as on every other device. The host asks for safe
-// arithmetic, too, when it compiles (library.cpp); contraction is decided here alone.
+// arithmetic, too, when it compiles (runtime/device.cpp); contraction is decided here alone.
 #pragma METAL fp math_mode(safe)
 #pragma METAL fp contract(off)
 #pragma clang fp contract(off)
@@ -14,6 +14,7 @@
 using namespace metal;
 
 #include "args.h"
+#include "numeric.h"
 
 namespace gptoss {
 
@@ -43,8 +44,8 @@ inline float logf(float x) { return precise::log(x); }
 inline float sqrtf(float x) { return precise::sqrt(x); }
 inline float fabsf(float x) { return fabs(x); }
 inline float fmaf(float x, float y, float z) { return fma(x, y, z); }
-inline float fmaxf(float x, float y) { return precise::fmax(x, y); }
-inline float fminf(float x, float y) { return precise::fmin(x, y); }
+inline float fmaxf(float x, float y) { return fmax(x, y); }
+inline float fminf(float x, float y) { return fmin(x, y); }
 
 // --- Collectives of a whole warp: every lane calls them.
 
@@ -66,16 +67,6 @@ inline float warp_sum(float value) {
 inline float warp_max(float value) {
   for (ushort mask = kWarp / 2; mask > 0; mask /= 2) value = fmaxf(value, shuffle_xor(value, mask));
   return value;
-}
-
-// --- bf16 as bits
-
-inline float bf16_to_float(uint16_t bits) { return float_of_bits(static_cast<uint32_t>(bits) << 16); }
-// Round to nearest, ties to even; NaN stays NaN.
-inline uint16_t float_to_bf16(float value) {
-  const uint32_t bits = bits_of_float(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x0040u);
-  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
 }  // namespace gptoss

@@ -6,9 +6,9 @@
 // Sums in order of rank; the grouping is a stable sort by counts and needs no atomics.
 // Tested by test_metal.py. Reads as csrc/simt/route.cuh.
 #include "dot.h"
-#include "sort_key.h"
 
 using namespace gptoss;
+using sampling::sort_key;
 
 kernel void choose(constant RouteArgs& a [[buffer(0)]], GPTOSS_PLACE) {
   const int token = global_warp(block, warp);

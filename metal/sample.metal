@@ -9,9 +9,9 @@
 #include "block.h"
 #include "pair_exp.h"
 #include "sample_shared.h"
-#include "sort_key.h"
 
 using namespace gptoss;
+using sampling::sort_key;
 
 constant constexpr U64 kNoKey = ~U64(0);
 

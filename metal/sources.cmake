@@ -12,7 +12,7 @@ set(GPTOSS_METAL_CPP_SOURCES ${GPTOSS_METAL_DIR}/device.cpp ${GPTOSS_METAL_DIR}/
 # The kernels' text, put together: metal_program.h.
 file(GLOB gptoss_metal_program CONFIGURE_DEPENDS ${GPTOSS_METAL_DIR}/*.metal ${GPTOSS_METAL_DIR}/*.h)
 list(APPEND gptoss_metal_program ${PROJECT_SOURCE_DIR}/csrc/args.h ${PROJECT_SOURCE_DIR}/csrc/language.h
-  ${PROJECT_SOURCE_DIR}/csrc/pair.h ${PROJECT_SOURCE_DIR}/csrc/sampling.h)
+  ${PROJECT_SOURCE_DIR}/csrc/numeric.h ${PROJECT_SOURCE_DIR}/csrc/pair.h ${PROJECT_SOURCE_DIR}/csrc/sampling.h ${PROJECT_SOURCE_DIR}/csrc/swiglu.h)
 set(gptoss_metal_header ${GPTOSS_GENERATED}/metal/metal_program.h)
 add_custom_command(OUTPUT ${gptoss_metal_header}
   COMMAND ${CMAKE_COMMAND} -DPROGRAM=${GPTOSS_METAL_DIR}/gptoss.metal -DFOLDERS=${PROJECT_SOURCE_DIR}/csrc

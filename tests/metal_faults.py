@@ -37,7 +37,7 @@ FAULTS = [
     Fault("lanes leave before a shuffle", "norm.metal", "  float squares = 0;", "  if (lane == 31) return;\n  float squares = 0;", "rmsnorm", True),
     Fault("every second element", "norm.metal", "i < a.size; i += kWarp) squares", "i < a.size; i += 2 * kWarp) squares", "rmsnorm"),
     Fault("one element too far", "norm.metal", "for (int i = lane; i < a.size; i += kWarp) {", "for (int i = lane; i <= a.size; i += kWarp) {", "rmsnorm"),
-    Fault("the wrong token's row", "linear.metal", "first + min(t, count - 1)", "first + t", "linear, a tail of every size"),
+    Fault("the first tile's tokens in every tile", "linear.metal", "(first + min(t, count - 1))", "(min(t, count - 1))", "linear, a tail of every size"),
     Fault("words dealt in blocks, not in turn", "dot.h", "int word = lane; word < k / kPerWord; word += kWarp", "int word = lane * 2; word < k / kPerWord; word += 2 * kWarp", "linear, a tail of every size"),
     Fault("a key's slot and dimension are exchanged", "qkv.metal", "page.keys + j * kPageSlots + slot", "page.keys + slot * a.head_dim + j", "rotate_append f32"),
     Fault("rotated the other way", "qkv.metal", "first * c - second * s", "first * c + second * s", "rotate_append bf16"),

@@ -78,7 +78,7 @@ def program_in(folder: Path) -> Path:
     """A copy of the program and of all that it includes."""
     for path in [*(ROOT / "metal").glob("*.metal"), *(ROOT / "metal").glob("*.h")]:
         shutil.copy(path, folder)
-    for name in ("args.h", "language.h", "pair.h", "sampling.h"):
+    for name in ("args.h", "language.h", "numeric.h", "pair.h", "sampling.h", "swiglu.h"):
         shutil.copy(ROOT / "csrc" / name, folder)
     return folder / "gptoss.metal"
 

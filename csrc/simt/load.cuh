@@ -1,6 +1,7 @@
 // Vector loads and the number formats of a warp's products.
 #pragma once
 
+#include "../numeric.h"
 #include "port.cuh"
 
 namespace gptoss::simt {
@@ -20,8 +21,6 @@ GPTOSS_DEVICE void load_floats(const float* from, float (&to)[kCount]) {
     }
   }
 }
-
-GPTOSS_DEVICE float round_to_bf16(float value) { return bf16_to_float(float_to_bf16(value)); }
 
 // Elements of the KV cache.
 GPTOSS_DEVICE float to_float(float value) { return value; }

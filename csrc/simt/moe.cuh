@@ -8,6 +8,7 @@
 #pragma once
 
 #include "../args.h"
+#include "../swiglu.h"
 #include "mxfp4.cuh"
 #include "dot.cuh"
 
@@ -26,12 +27,6 @@ GPTOSS_DEVICE void expert_row(const ExpertArgs& e, const ExpertTile& tile, int r
   dot(row_of(e, static_cast<Row*>(nullptr), at), e.k, x, tile.count, u);
 #pragma unroll
   for (int t = 0; t < kTileTokens; ++t) u[t] += e.bias[at];
-}
-
-GPTOSS_DEVICE float swiglu(float gate, float up, float limit, float alpha) {
-  gate = fminf(gate, limit);
-  up = fmaxf(-limit, fminf(up, limit));
-  return gate * (1.0f / (1.0f + expf(-alpha * gate))) * (up + 1.0f);
 }
 
 template <class Row>

@@ -111,18 +111,6 @@ GPTOSS_DEVICE float warp_max(float value) {
   return value;
 }
 
-// --- bf16 as bits, so that no vendor's type crosses an interface.
-
-GPTOSS_DEVICE float bf16_to_float(uint16_t bits) {
-  return __uint_as_float(static_cast<uint32_t>(bits) << 16);
-}
-// Round to nearest, ties to even; NaN stays NaN.
-GPTOSS_DEVICE uint16_t float_to_bf16(float value) {
-  const uint32_t bits = __float_as_uint(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x0040u);
-  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
-
 #endif  // !GPTOSS_METAL_DEVICE
 
 // --- Launches

@@ -12,10 +12,7 @@
 
 namespace gptoss::simt {
 
-// Ascending keys: largest value first, lowest id on ties. Not-a-number has a place, too: a choice is an expert.
-GPTOSS_DEVICE uint64_t sort_key(float value, uint32_t id) {
-  return static_cast<uint64_t>(~sampling::ordered(value)) << 32 | id;
-}
+using sampling::sort_key;
 
 __global__ void __launch_bounds__(kBlockThreads) choose(RouteArgs a) {
   const int token = global_warp();

@@ -30,7 +30,7 @@ FORBIDDEN = [
     (r"\bthread_elements\b", "which lane holds which elements of a matrix is not specified"),
     (r"\b(threadgroup|simdgroup)_barrier\s*\(", "barriers are sync_block() and sync_warp() of port.h"),
     (r"\b(fast::\w+|half_\w+)\s*\(", "arithmetic is precise here"),
-    (r"(?<!::)\b(exp|log|sqrt|rsqrt|cos|sin|exp2|log2|pow|fmax|fmin)\s*\(", "use precise:: or the functions of port.h"),
+    (r"(?<!::)\b(exp|log|sqrt|rsqrt|cos|sin|exp2|log2|pow)\s*\(", "use precise:: or the functions of port.h"),
 ]
 SPACES = ("device", "constant", "threadgroup", "thread")
 BUILTIN = ("bool|char|uchar|short|ushort|int|uint|long|ulong|half|float|size_t|u?int(?:8|16|32|64)_t|float[24]|uint3|ulong2|"

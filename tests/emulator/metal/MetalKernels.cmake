@@ -18,7 +18,7 @@ foreach(stage ${stages})
   add_custom_command(OUTPUT ${source}
     COMMAND ${Python3_EXECUTABLE} ${bind} ${stage} ${PROJECT_SOURCE_DIR}/csrc > ${source}
     DEPENDS ${stage} ${metal_headers} ${PROJECT_SOURCE_DIR}/csrc/args.h ${PROJECT_SOURCE_DIR}/csrc/language.h
-      ${PROJECT_SOURCE_DIR}/csrc/pair.h ${PROJECT_SOURCE_DIR}/csrc/sampling.h ${bind} VERBATIM)
+      ${PROJECT_SOURCE_DIR}/csrc/numeric.h ${PROJECT_SOURCE_DIR}/csrc/pair.h ${PROJECT_SOURCE_DIR}/csrc/sampling.h ${PROJECT_SOURCE_DIR}/csrc/swiglu.h ${bind} VERBATIM)
   list(APPEND kernel_sources ${source})
 endforeach()
 add_library(gptoss_metal_kernels OBJECT ${kernel_sources})
