@@ -54,7 +54,7 @@ FAULTS = [
     Fault("no barrier before sums are read", "matrix.metal", "sync_block();  // all sums are there", "", "linear, a tail of every size"),
     Fault("weights not transposed", "matrix.metal", "ulong2(0, 0), true", "ulong2(0, 0), false", "linear, a tail of every size", True),
     Fault("a warp multiplies its neighbour's rows", "matrix.metal", "warp / 2) * 8 * kWarpRows", "warp % 2) * 8 * kWarpRows", "experts, bf16"),
-    Fault("what is beyond k is read", "matrix.metal", "token < count && k0 + at < x.k", "token < count", "linear, a tail of every size"),
+    Fault("what is beyond k is read", "matrix.metal", "token < count && k0 + at < x.k", "token < count", "linear, one token, no bias"),
     Fault("tiles of an expert joined beyond it", "matrix.metal", "&& a.tiles[next].expert == all.expert; ++next", "; ++next", "experts, MXFP4, to bf16, several tiles", True),
     Fault("no barrier before the bins are counted in", "sample.metal", "sync_block();  // the bins are empty", "", "sample", True),
     Fault("no barrier before the bins are read", "sample.metal", "sync_block();  // the bins are full", "", "sample"),

@@ -55,9 +55,23 @@ MODEL = small("metal", prompt=40)
 GREEDY = _core.Sampling(temperature=0.0, top_p=1.0, seed=1)
 
 
+def on_a_mac() -> bool:
+    return any(entry["name"] == "metal" and entry["built"] and entry["present"] for entry in _core.info()["devices"])
+
+
+ON_A_MAC = on_a_mac()
+
+
 @pytest.fixture(scope="module")
 def device(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return register_emulated_metal(tmp_path_factory)
+    """The GPU where there is one, else the fake."""
+    return "metal" if ON_A_MAC else register_emulated_metal(tmp_path_factory)
+
+
+@pytest.fixture
+def fake(device: str) -> None:
+    if ON_A_MAC:
+        pytest.skip("what is asked of Metal is seen by the fake only, and only that fails when it is told to")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +102,7 @@ class Trace:
 
 
 @pytest.fixture
-def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trace:
+def trace(fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trace:
     return Trace(tmp_path / "trace", monkeypatch)
 
 
@@ -213,7 +227,7 @@ def test_a_matrix_at_an_odd_address_is_copied(case_of: CaseMaker, device: str, t
     engine.close()
 
 
-def test_an_interrupted_step_leaves_no_trace(case_of: CaseMaker, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_step_leaves_no_trace(case_of: CaseMaker, device: str, fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
     case = case_of(MODEL)
     engine = open_on(device, case.folder, **EXACT)
     session, free = engine.session(), engine.free_pages
@@ -227,7 +241,7 @@ def test_an_interrupted_step_leaves_no_trace(case_of: CaseMaker, device: str, mo
 
 
 def test_what_a_gpu_says_when_a_step_fails_reaches_the_caller(
-    case_of: CaseMaker, device: str, monkeypatch: pytest.MonkeyPatch
+    case_of: CaseMaker, device: str, fake: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = open_on(device, case_of(MODEL).folder, **EXACT)
     monkeypatch.setenv("FAKE_METAL_FAILS", "run")
@@ -237,7 +251,7 @@ def test_what_a_gpu_says_when_a_step_fails_reaches_the_caller(
     engine.close()
 
 
-def test_a_model_that_does_not_fit_is_refused_with_figures(case_of: CaseMaker, device: str) -> None:
+def test_a_model_that_does_not_fit_is_refused_with_figures(case_of: CaseMaker, device: str, fake: None) -> None:
     with pytest.raises(RuntimeError, match=r"out of memory: the KV cache \(\d+ bytes\).* of device metal, \d+ of"):
         open_on(device, case_of(MODEL).folder, max_context=131072, max_sequences=64)
 
@@ -263,7 +277,7 @@ print(_core.Lab("metal", precision="exact", kv_dtype="f32"))
 @pytest.mark.parametrize(("fails", "words"), [
     ("compile", "Metal does not compile the kernels: program_source:7:1: error"),
     ("pipeline", "Metal does not compile kernel rmsnorm: Compiler encountered an internal error")])
-def test_a_program_that_metal_refuses(device: str, fails: str, words: str) -> None:
+def test_a_program_that_metal_refuses(device: str, fake: None, fails: str, words: str) -> None:
     """In a process of its own: a program is compiled once."""
     result = subprocess.run([sys.executable, "-c", OPEN, str(plugin_of_emulated_metal())], capture_output=True, text=True,
                             env=os.environ | {"FAKE_METAL_FAILS": fails})
