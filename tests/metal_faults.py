@@ -59,7 +59,7 @@ FAULTS = [
     Fault("no barrier before the bins are counted in", "sample.metal", "sync_block();  // the bins are empty", "", "sample", True),
     Fault("no barrier before the bins are read", "sample.metal", "sync_block();  // the bins are full", "", "sample"),
     Fault("no barrier between edits and mask", "sample.metal", "sync_block();  // edits are written, by threads that need not be those that mask", "", "sample"),
-    Fault("a carry is lost", "sample.metal", "before + low < low ? 1 : 0", "0", "sample"),
+    Fault("a carry is lost", "sample.metal", "before + low < low ? 1 : 0", "0", "sample, other logits"),
     Fault("slots used again too early", "block.h", "sync_block();  // all have read: the slots may be used again", "", "sample"),
     Fault("another random number", "sample.metal", "sampling::hash_token(hash, static_cast<uint32_t>(v))", "sampling::hash_token(hash, static_cast<uint32_t>(v + 1))", "sample"),
     Fault("a rounded angle", "embed.metal", "position * a.inv_freq[j]", "round_to_bf16(position) * a.inv_freq[j]", "embed"),

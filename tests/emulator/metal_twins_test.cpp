@@ -326,7 +326,7 @@ double sample_case(uint64_t seed) {
     return SampleParams{row, temperature, top_p, min_p, top_k, 1.3f, 0.2f, 0.1f, {static_cast<uint32_t>(seed), 7}, 3, first, last, mask, logprobs};
   };
   GpuVector<SampleParams> sampling(std::vector<SampleParams>{
-      params(0, 0.0f, 0, 1, 0, -1, 0, 0, 5), params(1, 1.0f, 0, 1, 0, 0, 0, 3, 0), params(2, 0.7f, 0, 0.3f, 0, -1, 0, 0, 20),
+      params(0, 0.0f, 0, 1, 0, -1, 0, 0, 5), params(1, 1.0f, 0, 1, 0, 0, 0, 3, 0), params(2, 0.7f, 0, 0.08f, 0, -1, 0, 0, 20),
       params(3, 1.5f, 40, 0.8f, 0.01f, 1, 3, 8, -1), params(4, 1.0f, 1, 1, 0, -1, 0, 0, 1), params(5, 0.9f, 7, 1, 0.2f, 0, 0, 0, 2)});
   std::vector<TokenEdit> edits;
   for (int i = 0; i < 8; ++i) edits.push_back({i * 37 % kVocab, i % 2, i % 3, 0.5f * i, 0});
