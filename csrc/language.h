@@ -5,7 +5,7 @@
 #pragma once
 
 #if defined(__METAL_VERSION__)
-#define GPTOSS_MEMORY device         // what a pointer member of an argument struct points into
+#define GPTOSS_MEMORY device  // what a pointer member of an argument struct points into
 #define GPTOSS_CONSTANT constant constexpr
 #define GPTOSS_HD
 #else

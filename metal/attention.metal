@@ -46,7 +46,8 @@ struct Query {
 
 // The page's visible keys as partial sums made from nothing. `weights`: 64 floats of the warp's own.
 template <class Kv>
-inline Softmax page_sums(constant AttentionArgs& a, Query query, int page, threadgroup float* weights, uint lane) {
+inline Softmax page_sums(constant AttentionArgs& a, Query query, int page, threadgroup float* weights,
+                         uint lane) {
   const int group = a.heads / a.kv_heads, dim = a.head_dim;
   const PageHead<Kv> kv = page_head<Kv>(a.kv, a.sequence[query.token], page, query.head / group, dim);
   const int first = max(query.first_key - page * kPageSlots, 0);
@@ -92,7 +93,8 @@ inline Softmax page_sums(constant AttentionArgs& a, Query query, int page, threa
 }
 
 template <class Kv>
-inline Softmax split_sums(constant AttentionArgs& a, Query query, int split, threadgroup float* weights, uint lane) {
+inline Softmax split_sums(constant AttentionArgs& a, Query query, int split, threadgroup float* weights,
+                          uint lane) {
   Softmax sums;
   const int end = min(query.end_page(), (split + 1) * kPagesPerSplit);
   for (int page = max(query.first_page(), split * kPagesPerSplit); page < end; ++page)
@@ -114,7 +116,8 @@ inline void finish(constant AttentionArgs& a, Query query, Softmax total, uint l
 }
 
 template <class Kv>
-kernel void attn(constant AttentionArgs& a [[buffer(0)]], threadgroup float* shared [[threadgroup(0)]], GPTOSS_PLACE) {
+kernel void attn(constant AttentionArgs& a [[buffer(0)]], threadgroup float* shared [[threadgroup(0)]],
+                 GPTOSS_PLACE) {
   const int at = global_warp(block, warp);
   if (at / a.heads >= a.live->tokens) return;  // a whole warp; none waits for another
   const Query query(a, at / a.heads, at % a.heads);
@@ -126,7 +129,8 @@ kernel void attn(constant AttentionArgs& a [[buffer(0)]], threadgroup float* sha
 
 // The same in two kernels: each split of each query by a warp of its own, and then their merge.
 template <class Kv>
-kernel void attn_split(constant AttentionArgs& a [[buffer(0)]], threadgroup float* shared [[threadgroup(0)]], GPTOSS_PLACE) {
+kernel void attn_split(constant AttentionArgs& a [[buffer(0)]], threadgroup float* shared [[threadgroup(0)]],
+                       GPTOSS_PLACE) {
   const int at = global_warp(block, warp);
   if (at / a.heads >= a.live->tokens) return;
   const Query query(a, at / a.heads, at % a.heads);

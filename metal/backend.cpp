@@ -25,7 +25,8 @@ bool is_off(const char* variable) {
 // GPTOSS_METAL_MATRIX=0: the same sums for any number of tokens, so a result does not depend on how a prompt was cut.
 // It costs the speed of the matrix units in prefill.
 MetalBackend::MetalBackend(const BackendOptions& options, int index, std::string name, std::string detail)
-    : GpuBackend(options, index, std::move(name), std::move(detail)), matrix_units_(!is_off("GPTOSS_METAL_MATRIX")) {
+    : GpuBackend(options, index, std::move(name), std::move(detail)),
+      matrix_units_(!is_off("GPTOSS_METAL_MATRIX")) {
   step_is_one_chunk_ = !is_set("METAL_LAUNCH_BLOCKING");
 }
 
@@ -45,7 +46,8 @@ const void* MetalBackend::map(const Tensor& tensor, simt::Mappings& mappings) {
   const uintptr_t page = static_cast<uintptr_t>(getpagesize());
   const uintptr_t begin = address / page * page, end = (address + tensor.bytes() + page - 1) / page * page;
   void* pointer = nullptr;
-  if (metalMapHost(&pointer, reinterpret_cast<const void*>(begin), end - begin) != metalSuccess || !pointer) return nullptr;
+  if (metalMapHost(&pointer, reinterpret_cast<const void*>(begin), end - begin) != metalSuccess || !pointer)
+    return nullptr;
   mappings.emplace_back(pointer, [](void* mapped) { (void)metalFree(mapped); });
   return static_cast<const uint8_t*>(pointer) + (address - begin);
 }

@@ -1,4 +1,6 @@
 // The entry of the plug-in: which GPUs there are, why one cannot be used, and a backend on one of them.
+#include "runtime/device.h"
+
 #include <cstdio>
 #include <exception>
 #include <stdexcept>
@@ -6,15 +8,15 @@
 
 #include "backend.h"
 #include "build_info.h"
-#include "runtime/device.h"
 
 namespace gptoss::metal {
 namespace {
 
 const std::vector<std::unique_ptr<Device>>& devices() {
   if (Device::all().empty())
-    throw std::runtime_error("no Apple GPU (M1 or later, with macOS 14 or later) is here. GPUs of other makers are not "
-                             "supported; use device='cpu'");
+    throw std::runtime_error(
+        "no Apple GPU (M1 or later, with macOS 14 or later) is here. GPUs of other makers are not "
+        "supported; use device='cpu'");
   return Device::all();
 }
 
@@ -69,6 +71,7 @@ Backend* create(const BackendOptions* options, char* error, size_t error_bytes) 
 }  // namespace gptoss::metal
 
 extern "C" __attribute__((visibility("default"))) const gptoss::DevicePlugin* gptoss_device() {
-  static const gptoss::DevicePlugin plugin{gptoss::build::kAbiHash, gptoss::metal::probe, gptoss::metal::create};
+  static const gptoss::DevicePlugin plugin{gptoss::build::kAbiHash, gptoss::metal::probe,
+                                           gptoss::metal::create};
   return &plugin;
 }

@@ -6,11 +6,11 @@
 // A sum runs over k in ascending order, in float32; its grouping is the hardware's, so its last bits differ from
 // those of the kernels for few tokens. Operands are float32, in `fast` such as bf16 has, too.
 // Tested by test_metal.py, alone and in a prefill.
+#include <metal_simdgroup_matrix>
+
 #include "matrix_shape.h"
 #include "mxfp4.h"
 #include "swiglu.h"
-
-#include <metal_simdgroup_matrix>
 
 using namespace gptoss;
 
@@ -29,7 +29,9 @@ struct Mxfp4Matrix {
   device const uint32_t* blocks;
   device const uint8_t* scales;
   int k;
-  Row row(int r) const { return {blocks + static_cast<size_t>(r) * (k / 8), scales + static_cast<size_t>(r) * (k / 32)}; }
+  Row row(int r) const {
+    return {blocks + static_cast<size_t>(r) * (k / 8), scales + static_cast<size_t>(r) * (k / 32)};
+  }
 };
 inline Bf16Matrix matrix_of(constant ExpertArgs& e, thread Bf16Matrix*, int expert) {
   return {e.dense + static_cast<size_t>(expert) * e.rows * e.k, e.k};
@@ -57,7 +59,8 @@ inline threadgroup float* multiply_tile(Activations x, int count, Matrix weights
                                         threadgroup float* shared, uint thread_index, uint warp) {
   threadgroup float* x_tile = shared;
   threadgroup float* w_tile = x_tile + kMatrixTokens * kMatrixDepth;
-  const int warp_token = static_cast<int>(warp % 2) * 8 * kWarpTokens, warp_row = static_cast<int>(warp / 2) * 8 * kWarpRows;
+  const int warp_token = static_cast<int>(warp % 2) * 8 * kWarpTokens,
+            warp_row = static_cast<int>(warp / 2) * 8 * kWarpRows;
   constexpr int kPerWord = Matrix::Row::kPerWord, kWords = kMatrixDepth / kPerWord;
 
   simdgroup_matrix<float, 8, 8> sums[kWarpTokens][kWarpRows];
@@ -75,7 +78,8 @@ inline threadgroup float* multiply_tile(Activations x, int count, Matrix weights
     for (int i = thread_index; i < kMatrixRows * kWords; i += kMatrixThreads) {
       const int row = i / kWords, word = i % kWords;
       float w[kPerWord] = {};
-      if (first_row + row < rows && k0 + word * kPerWord < x.k) weights.row(first_row + row).unpack(k0 / kPerWord + word, w);
+      if (first_row + row < rows && k0 + word * kPerWord < x.k)
+        weights.row(first_row + row).unpack(k0 / kPerWord + word, w);
       for (int n = 0; n < kPerWord; ++n) w_tile[row * kMatrixDepth + word * kPerWord + n] = w[n];
     }
     sync_block();  // both operands are there
@@ -85,8 +89,10 @@ inline threadgroup float* multiply_tile(Activations x, int count, Matrix weights
         simdgroup_load(left[i], x_tile + (warp_token + 8 * i) * kMatrixDepth + k, kMatrixDepth);
       for (int j = 0; j < kWarpRows; ++j) {
         simdgroup_matrix<float, 8, 8> right;  // rows of weights are its columns
-        simdgroup_load(right, w_tile + (warp_row + 8 * j) * kMatrixDepth + k, kMatrixDepth, ulong2(0, 0), true);
-        for (int i = 0; i < kWarpTokens; ++i) simdgroup_multiply_accumulate(sums[i][j], left[i], right, sums[i][j]);
+        simdgroup_load(right, w_tile + (warp_row + 8 * j) * kMatrixDepth + k, kMatrixDepth, ulong2(0, 0),
+                       true);
+        for (int i = 0; i < kWarpTokens; ++i)
+          simdgroup_multiply_accumulate(sums[i][j], left[i], right, sums[i][j]);
       }
     }
     sync_block();  // all have multiplied: the next step's operands, or the sums, may take their place
@@ -94,13 +100,16 @@ inline threadgroup float* multiply_tile(Activations x, int count, Matrix weights
 
   for (int i = 0; i < kWarpTokens; ++i)
     for (int j = 0; j < kWarpRows; ++j)
-      simdgroup_store(sums[i][j], shared + (warp_token + 8 * i) * kMatrixRows + warp_row + 8 * j, kMatrixRows);
+      simdgroup_store(sums[i][j], shared + (warp_token + 8 * i) * kMatrixRows + warp_row + 8 * j,
+                      kMatrixRows);
   sync_block();  // all sums are there
   return shared;
 }
 
-kernel void linear_matrix(constant LinearArgs& a [[buffer(0)]], threadgroup float* shared [[threadgroup(0)]], GPTOSS_PLACE) {
-  const int first = static_cast<int>(block.y) * kMatrixTokens, first_row = static_cast<int>(block.x) * kMatrixRows;
+kernel void linear_matrix(constant LinearArgs& a [[buffer(0)]], threadgroup float* shared [[threadgroup(0)]],
+                          GPTOSS_PLACE) {
+  const int first = static_cast<int>(block.y) * kMatrixTokens,
+            first_row = static_cast<int>(block.x) * kMatrixRows;
   const int count = min(*a.count - first, kMatrixTokens);
   if (count <= 0) return;  // the whole block
   const Activations x = {a.x + static_cast<size_t>(first) * a.k, nullptr, 1, a.k};
@@ -121,13 +130,15 @@ constant constexpr int kJoined = kMatrixTokens / kTileTokens;
 inline ExpertTile joined_tile(constant MoeArgs& a, int tile) {
   ExpertTile all = a.tiles[tile];
   if (tile % kJoined != 0 && a.tiles[tile - 1].expert == all.expert) return {all.expert, all.first, 0};
-  for (int next = tile + 1; next < *a.tile_count && next % kJoined != 0 && a.tiles[next].expert == all.expert; ++next)
+  for (int next = tile + 1; next < *a.tile_count && next % kJoined != 0 && a.tiles[next].expert == all.expert;
+       ++next)
     all.count += a.tiles[next].count;
   return all;
 }
 
 template <class Matrix>
-kernel void moe_up_matrix(constant MoeArgs& a [[buffer(0)]], threadgroup float* shared [[threadgroup(0)]], GPTOSS_PLACE) {
+kernel void moe_up_matrix(constant MoeArgs& a [[buffer(0)]], threadgroup float* shared [[threadgroup(0)]],
+                          GPTOSS_PLACE) {
   if (static_cast<int>(block.y) >= *a.tile_count) return;
   const ExpertTile tile = joined_tile(a, block.y);
   if (tile.count == 0) return;  // the whole block
@@ -147,7 +158,8 @@ kernel void moe_up_matrix(constant MoeArgs& a [[buffer(0)]], threadgroup float* 
 }
 
 template <class Matrix>
-kernel void moe_down_matrix(constant MoeArgs& a [[buffer(0)]], threadgroup float* shared [[threadgroup(0)]], GPTOSS_PLACE) {
+kernel void moe_down_matrix(constant MoeArgs& a [[buffer(0)]], threadgroup float* shared [[threadgroup(0)]],
+                            GPTOSS_PLACE) {
   if (static_cast<int>(block.y) >= *a.tile_count) return;
   const ExpertTile tile = joined_tile(a, block.y);
   if (tile.count == 0) return;  // the whole block
@@ -159,7 +171,8 @@ kernel void moe_down_matrix(constant MoeArgs& a [[buffer(0)]], threadgroup float
   device const float* bias = a.experts.bias + static_cast<size_t>(tile.expert) * a.experts.rows;
   for (int i = thread_index; i < tile.count * kMatrixRows; i += kMatrixThreads) {
     const int pair = i / kMatrixRows, row = first_row + i % kMatrixRows;
-    if (row < a.experts.rows) a.y[static_cast<size_t>(a.pairs[tile.first + pair]) * a.experts.rows + row] = sums[i] + bias[row];
+    if (row < a.experts.rows)
+      a.y[static_cast<size_t>(a.pairs[tile.first + pair]) * a.experts.rows + row] = sums[i] + bias[row];
   }
 }
 

@@ -5,9 +5,10 @@
 
 namespace gptoss {
 
-GPTOSS_CONSTANT int kMatrixTokens = 32;  // of a tile: rows of activations, which share one unpacking of the weights
-GPTOSS_CONSTANT int kMatrixRows = 64;    // rows of weights
-GPTOSS_CONSTANT int kMatrixDepth = 32;   // of k at a time
+GPTOSS_CONSTANT int kMatrixTokens =
+    32;  // of a tile: rows of activations, which share one unpacking of the weights
+GPTOSS_CONSTANT int kMatrixRows = 64;   // rows of weights
+GPTOSS_CONSTANT int kMatrixDepth = 32;  // of k at a time
 GPTOSS_CONSTANT int kMatrixWarps = 4;
 // Threadgroup memory: both operands of a step in float32; the sums take their place in the end.
 GPTOSS_CONSTANT int kMatrixShared = (kMatrixTokens + kMatrixRows) * kMatrixDepth * 4;

@@ -18,7 +18,8 @@ inline Bf16Row row_of(constant ExpertArgs& e, thread Bf16Row*, size_t row) { ret
 
 // u = row `row` of the tile's expert times its activations, bias included.
 template <class Row>
-inline void expert_row(constant ExpertArgs& e, ExpertTile tile, int row, TileRows x, thread float* u, uint lane) {
+inline void expert_row(constant ExpertArgs& e, ExpertTile tile, int row, TileRows x, thread float* u,
+                       uint lane) {
   const size_t at = static_cast<size_t>(tile.expert) * e.rows + row;
   dot(row_of(e, static_cast<thread Row*>(nullptr), at), e.k, x, tile.count, u, lane);
   for (int t = 0; t < kTileTokens; ++t) u[t] += e.bias[at];
@@ -31,7 +32,8 @@ kernel void moe_up(constant MoeArgs& a [[buffer(0)]], GPTOSS_PLACE) {
   const ExpertTile tile = a.tiles[block.y];
   TileRows x;
   for (int t = 0; t < kTileTokens; ++t)
-    x.at[t] = a.x + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)] / a.chosen) * a.experts.k;
+    x.at[t] =
+        a.x + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)] / a.chosen) * a.experts.k;
 
   float gate[kTileTokens], up[kTileTokens];
   expert_row<Row>(a.experts, tile, 2 * neuron, x, gate, lane);
@@ -73,7 +75,8 @@ kernel void moe_combine(constant CombineArgs& a [[buffer(0)]], GPTOSS_PLACE) {
   for (int i = lane; i < a.size; i += kWarp) {
     device const float* y = a.y + static_cast<size_t>(token) * a.chosen * a.size + i;
     float sum = weight[0] * y[0];
-    for (int rank = 1; rank < a.chosen; ++rank) sum = sum + weight[rank] * y[static_cast<size_t>(rank) * a.size];
+    for (int rank = 1; rank < a.chosen; ++rank)
+      sum = sum + weight[rank] * y[static_cast<size_t>(rank) * a.size];
     a.residual[static_cast<size_t>(token) * a.size + i] += sum;
   }
 }
@@ -93,7 +96,8 @@ kernel void swiglu_rows(constant SwigluArgs& a [[buffer(0)]], GPTOSS_PLACE) {
 kernel void dequantize_rows(constant DequantizeArgs& a [[buffer(0)]], GPTOSS_PLACE) {
   const int row = global_warp(block, warp);
   if (row >= a.rows) return;
-  const Mxfp4Row weights = {a.blocks + static_cast<size_t>(row) * (a.k / 8), a.scales + static_cast<size_t>(row) * (a.k / 32)};
+  const Mxfp4Row weights = {a.blocks + static_cast<size_t>(row) * (a.k / 8),
+                            a.scales + static_cast<size_t>(row) * (a.k / 32)};
   for (int word = lane; word < a.k / 8; word += kWarp) {
     float w[8];
     weights.unpack(word, w);

@@ -36,7 +36,8 @@ inline Pair exp_pair(Pair x) {
   tail = fma(tail, r.hi, 2.7557319e-06f);
   tail = fma(tail, r.hi, 2.4801587e-05f);
   Pair sum = {tail, 0.0f};
-  for (int k = 7; k >= 0; --k) sum = add_any(mul(sum, r), Pair{kInverseFactorial[k][0], kInverseFactorial[k][1]});
+  for (int k = 7; k >= 0; --k)
+    sum = add_any(mul(sum, r), Pair{kInverseFactorial[k][0], kInverseFactorial[k][1]});
   const float scale = float_from_bits(static_cast<uint32_t>(static_cast<int>(n) + 127) << 23);
   return {sum.hi * scale, sum.lo * scale};
 }

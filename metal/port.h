@@ -23,13 +23,16 @@ using U64 = ulong;
 constant constexpr int kWarp = 32;  // a SIMD group of every Apple GPU; the host checks it
 
 // The last parameters of every kernel. A block is a threadgroup, a warp a SIMD group.
-#define GPTOSS_PLACE                                                                            \
+#define GPTOSS_PLACE                                                                               \
   uint3 block [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]], \
       uint lane [[thread_index_in_simdgroup]], uint warp [[simdgroup_index_in_threadgroup]]
 // And of those whose threads stride over something.
-#define GPTOSS_STRIDES uint3 block_extent [[threads_per_threadgroup]], uint3 grid_extent [[threadgroups_per_grid]]
+#define GPTOSS_STRIDES \
+  uint3 block_extent [[threads_per_threadgroup]], uint3 grid_extent [[threadgroups_per_grid]]
 
-inline int global_warp(uint3 block, uint warp) { return static_cast<int>(block.x) * kBlockWarps + static_cast<int>(warp); }
+inline int global_warp(uint3 block, uint warp) {
+  return static_cast<int>(block.x) * kBlockWarps + static_cast<int>(warp);
+}
 
 // --- Barriers. Of a block: for its threads' stores to both memories, as __syncthreads() is. Macros, so that whoever
 // watches barriers sees the kernel's own line.

@@ -19,7 +19,8 @@ kernel void rotate_append(constant AppendArgs& a [[buffer(0)]], GPTOSS_PLACE) {
   const bool is_query = head < a.heads, is_value = head >= a.heads + a.kv_heads;
   PageHead<Kv> page = {};
   if (!is_query)
-    page = page_head<Kv>(a.kv, a.sequence[token], position / kPageSlots, (head - a.heads) % a.kv_heads, a.head_dim);
+    page = page_head<Kv>(a.kv, a.sequence[token], position / kPageSlots, (head - a.heads) % a.kv_heads,
+                         a.head_dim);
 
   for (int j = lane; j < half_dim; j += kWarp) {
     float first = x[j], second = x[j + half_dim];

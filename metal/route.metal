@@ -40,8 +40,8 @@ kernel void choose(constant RouteArgs& a [[buffer(0)]], GPTOSS_PLACE) {
     for (int rank = 0; rank < a.chosen; ++rank) weight[rank] /= sum;
 }
 
-kernel void group_pairs(constant GroupArgs& a [[buffer(0)]], threadgroup int32_t* shared [[threadgroup(0)]], GPTOSS_PLACE,
-                        GPTOSS_STRIDES) {
+kernel void group_pairs(constant GroupArgs& a [[buffer(0)]], threadgroup int32_t* shared [[threadgroup(0)]],
+                        GPTOSS_PLACE, GPTOSS_STRIDES) {
   threadgroup int32_t *first = shared, *first_tile = shared + a.experts;
   const int pairs = a.live->tokens * a.chosen, threads = block_extent.x;
 

@@ -21,8 +21,8 @@ struct AddPairs {
 
 // What min_p, top_k and top_p leave.
 struct Candidates {
-  U64 end = kNoKey;      // the last key that is one
-  U64 least = 0;         // the least mass
+  U64 end = kNoKey;  // the last key that is one
+  U64 least = 0;     // the least mass
   float scaled_max = 0;
   bool by_mass = false;  // a candidate weighs its mass; otherwise 1
 };
@@ -66,7 +66,8 @@ struct Draw {
   // largest + log(sum of exp(logit - largest))
   Pair log_sum(float largest) const {
     Pair sum = {0.0f, 0.0f};
-    for (int v = thread_index; v < vocab; v += threads) sum = add_any(sum, exp_pair(two_sum(logits[v], -largest)));
+    for (int v = thread_index; v < vocab; v += threads)
+      sum = add_any(sum, exp_pair(two_sum(logits[v], -largest)));
     sum = reduce(sum, reinterpret_cast<threadgroup Pair*>(shared->slots), AddPairs());
     const Pair total = add_any(log_pair(sum), largest);
     // Of logits as large as floats get a float64 keeps no more than the largest: neither does this.
@@ -133,11 +134,12 @@ struct Draw {
   // A sum of 64 bits out of two atomic ones of 32: whoever's addition wraps the low one carries.
   void add_to_bin(int bin, U64 w) const {
     const uint low = static_cast<uint>(w);
-    const uint before = atomic_fetch_add_explicit(reinterpret_cast<threadgroup atomic_uint*>(&shared->low[bin]), low,
-                                                  memory_order_relaxed);
+    const uint before = atomic_fetch_add_explicit(
+        reinterpret_cast<threadgroup atomic_uint*>(&shared->low[bin]), low, memory_order_relaxed);
     const uint carry = before + low < low ? 1 : 0, high = static_cast<uint>(w >> 32) + carry;
     if (high != 0)
-      atomic_fetch_add_explicit(reinterpret_cast<threadgroup atomic_uint*>(&shared->high[bin]), high, memory_order_relaxed);
+      atomic_fetch_add_explicit(reinterpret_cast<threadgroup atomic_uint*>(&shared->high[bin]), high,
+                                memory_order_relaxed);
   }
   U64 in_bin(int bin) const { return static_cast<U64>(shared->high[bin]) << 32 | shared->low[bin]; }
 
@@ -205,13 +207,19 @@ struct Draw {
   }
 };
 
-kernel void sample(constant SampleArgs& a [[buffer(0)]], threadgroup SampleShared* shared [[threadgroup(0)]], GPTOSS_PLACE,
-                   GPTOSS_STRIDES) {
+kernel void sample(constant SampleArgs& a [[buffer(0)]], threadgroup SampleShared* shared [[threadgroup(0)]],
+                   GPTOSS_PLACE, GPTOSS_STRIDES) {
   const int i = static_cast<int>(block.x);
   if (i >= a.live->samples) return;  // the whole block
   const SampleParams p = a.sampling[i];
-  const Draw row = {a.logits + static_cast<size_t>(p.row) * a.vocab, a.vocab, p,   shared,
-                    static_cast<int>(thread_index),                  static_cast<int>(block_extent.x), lane, warp};
+  const Draw row = {a.logits + static_cast<size_t>(p.row) * a.vocab,
+                    a.vocab,
+                    p,
+                    shared,
+                    static_cast<int>(thread_index),
+                    static_cast<int>(block_extent.x),
+                    lane,
+                    warp};
   const bool writes = thread_index == 0;
 
   int best = row.best();

@@ -84,18 +84,19 @@ metalError_t metalMemGetInfo(size_t* free, size_t* total) {
     return metalSuccess;
   });
 }
-metalError_t metalMemcpyAsync(void* to, const void* from, size_t bytes, metalMemcpyKind kind, metalStream_t stream) {
+metalError_t metalMemcpyAsync(void* to, const void* from, size_t bytes, metalMemcpyKind kind,
+                              metalStream_t stream) {
   return call([&] {
     if (bytes > 0) stream_of(stream).copy(to, from, bytes, kind);
     return metalSuccess;
   });
 }
-metalError_t metalMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
-                                metalMemcpyKind kind, metalStream_t stream) {
+metalError_t metalMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                                size_t height, metalMemcpyKind kind, metalStream_t stream) {
   metalError_t error = metalSuccess;
   for (size_t row = 0; row < height && error == metalSuccess; ++row)
-    error = metalMemcpyAsync(static_cast<char*>(to) + row * to_pitch, static_cast<const char*>(from) + row * from_pitch, width,
-                             kind, stream);
+    error = metalMemcpyAsync(static_cast<char*>(to) + row * to_pitch,
+                             static_cast<const char*>(from) + row * from_pitch, width, kind, stream);
   return error;
 }
 metalError_t metalMemsetAsync(void* to, int value, size_t bytes, metalStream_t stream) {
@@ -126,7 +127,9 @@ metalError_t metalStreamSynchronize(metalStream_t stream) {
       metalErrorLaunchFailure);
 }
 // The host waits for it: two streams meet only where operands come from elsewhere.
-metalError_t metalStreamWaitEvent(metalStream_t, metalEvent_t event, unsigned) { return metalEventSynchronize(event); }
+metalError_t metalStreamWaitEvent(metalStream_t, metalEvent_t event, unsigned) {
+  return metalEventSynchronize(event);
+}
 
 void metalStreamUseMatrixUnits(metalStream_t stream, bool use) { stream_of(stream).matrix_units = use; }
 bool metalStreamUsesMatrixUnits(metalStream_t stream) { return stream_of(stream).matrix_units; }
@@ -146,8 +149,9 @@ metalError_t metalEventRecord(metalEvent_t event, metalStream_t stream) {
   });
 }
 metalError_t metalEventQuery(metalEvent_t event) {
-  return call([&] { return !event->stream || event->stream->done(*event) ? metalSuccess : metalErrorNotReady; },
-              metalErrorLaunchFailure);
+  return call(
+      [&] { return !event->stream || event->stream->done(*event) ? metalSuccess : metalErrorNotReady; },
+      metalErrorLaunchFailure);
 }
 metalError_t metalEventSynchronize(metalEvent_t event) {
   return call(
@@ -182,7 +186,8 @@ metalError_t metalStreamEndCapture(metalStream_t stream, metalGraph_t* graph) {
       },
       metalErrorNotPermitted);
 }
-metalError_t metalGraphInstantiateWithFlags(metalGraphExec_t* executable, metalGraph_t graph, unsigned long long) {
+metalError_t metalGraphInstantiateWithFlags(metalGraphExec_t* executable, metalGraph_t graph,
+                                            unsigned long long) {
   *executable = new Graph(*graph);
   return metalSuccess;
 }
@@ -198,8 +203,8 @@ metalError_t metalGraphDestroy(metalGraph_t graph) {
 }
 metalError_t metalGraphExecDestroy(metalGraphExec_t executable) { return metalGraphDestroy(executable); }
 
-metalError_t metalLaunch(const char* kernel, dim3 grid, dim3 block, size_t threadgroup_bytes, const void* arguments,
-                         size_t argument_bytes, metalStream_t stream) {
+metalError_t metalLaunch(const char* kernel, dim3 grid, dim3 block, size_t threadgroup_bytes,
+                         const void* arguments, size_t argument_bytes, metalStream_t stream) {
   return call(
       [&] {
         stream_of(stream).launch(kernel, grid, block, threadgroup_bytes, arguments, argument_bytes);

@@ -134,7 +134,8 @@ MTL::ComputePipelineState* Device::pipeline(const std::string& kernel) {
   if (!pipeline) throw std::runtime_error("Metal does not compile kernel " + kernel + ": " + text_of(error));
   if (pipeline->threadExecutionWidth() != 32) {
     pipeline->release();
-    throw std::runtime_error("kernel " + kernel + " runs in SIMD groups of another width than 32 on this GPU");
+    throw std::runtime_error("kernel " + kernel +
+                             " runs in SIMD groups of another width than 32 on this GPU");
   }
   return pipelines_[kernel] = pipeline;
 }

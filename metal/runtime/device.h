@@ -32,8 +32,8 @@ class Device {
   MTL::CommandQueue* queue() const { return queue_; }
   Stream& own_stream() { return *own_stream_; }
 
-  void* allocate(size_t bytes);                   // null where there is not enough
-  void* map(const void* host, size_t bytes);      // null where Metal does not take it
+  void* allocate(size_t bytes);               // null where there is not enough
+  void* map(const void* host, size_t bytes);  // null where Metal does not take it
   void release(void* pointer);
   Place find(const void* pointer, size_t bytes);  // throws if these bytes are in no buffer
 
@@ -58,7 +58,7 @@ class Device {
     MTL::Buffer* buffer;
     bool read_only;
   };
-  std::map<uint64_t, Held> buffers_;  // by GPU address
+  std::map<uint64_t, Held> buffers_;            // by GPU address
   std::vector<MTL::Resource*> written_, read_;  // the same, for use_buffers()
   uint64_t generation_ = 1, listed_ = 0;
   std::vector<Stream*> streams_;

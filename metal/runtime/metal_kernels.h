@@ -30,7 +30,8 @@ inline constexpr Kernel<NormArgs> rmsnorm{"rmsnorm"};
 inline constexpr Kernel<RoundArgs> round_rows{"round_rows"};
 inline constexpr Kernel<LinearArgs> linear{"linear", "linear_matrix"};
 template <class Kv>
-inline constexpr Kernel<AppendArgs> rotate_append{sizeof(Kv) == 4 ? "rotate_append_f32" : "rotate_append_bf16"};
+inline constexpr Kernel<AppendArgs> rotate_append{sizeof(Kv) == 4 ? "rotate_append_f32"
+                                                                  : "rotate_append_bf16"};
 template <class Kv>
 inline constexpr Kernel<AttentionArgs> attn{sizeof(Kv) == 4 ? "attn_f32" : "attn_bf16"};
 template <class Kv>
@@ -55,7 +56,8 @@ inline constexpr Kernel<SampleArgs> sample{"sample"};
 
 // Tiles of 64 rows by 32 tokens; an expert's pairs come in the tiles of group_pairs, which blocks join.
 inline dim3 matrix_grid(const LinearArgs& a, dim3 grid) {
-  return dim3((a.rows + kMatrixRows - 1) / kMatrixRows, (grid.y * kTileTokens + kMatrixTokens - 1) / kMatrixTokens);
+  return dim3((a.rows + kMatrixRows - 1) / kMatrixRows,
+              (grid.y * kTileTokens + kMatrixTokens - 1) / kMatrixTokens);
 }
 inline dim3 matrix_grid(const MoeArgs& a, dim3 grid) {
   return dim3((a.experts.rows + kMatrixRows - 1) / kMatrixRows, grid.y);
@@ -68,9 +70,10 @@ dim3 matrix_grid(const Args&, dim3 grid) {
 template <class Args>
 metalError_t launch(Kernel<Args> kernel, const LaunchConfig& config, const Args& args) {
   if (kernel.matrix && metalStreamUsesMatrixUnits(config.stream))
-    return metalLaunch(kernel.matrix, matrix_grid(args, config.grid), dim3(kMatrixWarps * kWarp), kMatrixShared, &args,
-                       sizeof args, config.stream);
-  return metalLaunch(kernel.name, config.grid, config.block, config.dynamic_shared, &args, sizeof args, config.stream);
+    return metalLaunch(kernel.matrix, matrix_grid(args, config.grid), dim3(kMatrixWarps * kWarp),
+                       kMatrixShared, &args, sizeof args, config.stream);
+  return metalLaunch(kernel.name, config.grid, config.block, config.dynamic_shared, &args, sizeof args,
+                     config.stream);
 }
 
 }  // namespace gptoss::simt

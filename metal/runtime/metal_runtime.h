@@ -61,9 +61,10 @@ metalError_t metalFree(void* pointer);
 metalError_t metalMapHost(void** pointer, const void* host, size_t bytes);
 metalError_t metalMemGetInfo(size_t* free, size_t* total);
 
-metalError_t metalMemcpyAsync(void* to, const void* from, size_t bytes, metalMemcpyKind kind, metalStream_t stream = nullptr);
-metalError_t metalMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
-                                metalMemcpyKind kind, metalStream_t stream = nullptr);
+metalError_t metalMemcpyAsync(void* to, const void* from, size_t bytes, metalMemcpyKind kind,
+                              metalStream_t stream = nullptr);
+metalError_t metalMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                                size_t height, metalMemcpyKind kind, metalStream_t stream = nullptr);
 inline metalError_t metalMemcpy(void* to, const void* from, size_t bytes, metalMemcpyKind kind) {
   return metalMemcpyAsync(to, from, bytes, kind);
 }
@@ -90,12 +91,13 @@ metalError_t metalEventElapsedTime(float* milliseconds, metalEvent_t start, meta
 
 metalError_t metalStreamBeginCapture(metalStream_t stream, metalStreamCaptureMode mode);
 metalError_t metalStreamEndCapture(metalStream_t stream, metalGraph_t* graph);
-metalError_t metalGraphInstantiateWithFlags(metalGraphExec_t* executable, metalGraph_t graph, unsigned long long flags);
+metalError_t metalGraphInstantiateWithFlags(metalGraphExec_t* executable, metalGraph_t graph,
+                                            unsigned long long flags);
 metalError_t metalGraphLaunch(metalGraphExec_t executable, metalStream_t stream);
 metalError_t metalGraphDestroy(metalGraph_t graph);
 metalError_t metalGraphExecDestroy(metalGraphExec_t executable);
 
 // --- Kernels: by their name in the program, with one struct of arguments, which is copied.
 
-metalError_t metalLaunch(const char* kernel, dim3 grid, dim3 block, size_t threadgroup_bytes, const void* arguments,
-                         size_t argument_bytes, metalStream_t stream);
+metalError_t metalLaunch(const char* kernel, dim3 grid, dim3 block, size_t threadgroup_bytes,
+                         const void* arguments, size_t argument_bytes, metalStream_t stream);

@@ -38,8 +38,8 @@ void Stream::put(Command command) {
     encode(command);
 }
 
-void Stream::launch(const char* kernel, dim3 grid, dim3 block, size_t threadgroup_bytes, const void* arguments,
-                    size_t argument_bytes) {
+void Stream::launch(const char* kernel, dim3 grid, dim3 block, size_t threadgroup_bytes,
+                    const void* arguments, size_t argument_bytes) {
   MTL::ComputePipelineState* const pipeline = device_.pipeline(kernel);
   const size_t threads = static_cast<size_t>(block.x) * block.y * block.z;
   if (threads > pipeline->maxTotalThreadsPerThreadgroup())
@@ -136,12 +136,14 @@ void Stream::end_encoding() {
 void Stream::encode(const Command& command) {
   const Pool pool;
   if (command.kind == Command::kCopy) {
-    const Place to = device_.find(command.to, command.bytes), from = device_.find(command.from, command.bytes);
+    const Place to = device_.find(command.to, command.bytes),
+                from = device_.find(command.from, command.bytes);
     return blit()->copyFromBuffer(from.buffer, from.offset, to.buffer, to.offset, command.bytes);
   }
   if (command.kind == Command::kFill) {
     const Place to = device_.find(command.to, command.bytes);
-    return blit()->fillBuffer(to.buffer, NS::Range(to.offset, command.bytes), static_cast<uint8_t>(command.value));
+    return blit()->fillBuffer(to.buffer, NS::Range(to.offset, command.bytes),
+                              static_cast<uint8_t>(command.value));
   }
   MTL::ComputeCommandEncoder* const encoder = compute();
   resident_ = device_.use_buffers(encoder, resident_);

@@ -75,7 +75,8 @@ void run_cuda(void (*kernel)(Args), dim3 grid, int threads, size_t shared, const
 }
 template <class Args>
 void run_metal(const char* name, dim3 grid, int threads, size_t shared, const Args& args) {
-  emulator::run_launches({emulator::metal::make_launch(name, grid, dim3(threads), (shared + 15) / 16 * 16, &args, sizeof args)});
+  emulator::run_launches(
+      {emulator::metal::make_launch(name, grid, dim3(threads), (shared + 15) / 16 * 16, &args, sizeof args)});
 }
 
 // The largest difference; `tolerance` 0 asks for the same bits.
@@ -93,8 +94,8 @@ double difference(const std::vector<T>& a, const std::vector<T>& b, double toler
 
 // Runs `cuda`, then `metal`, each on fresh results, and compares these.
 template <class T>
-double twins(GpuVector<T>& result, const std::function<void()>& cuda, const std::function<void()>& metal, double tolerance = 0,
-             const std::vector<T>* before = nullptr) {
+double twins(GpuVector<T>& result, const std::function<void()>& cuda, const std::function<void()>& metal,
+             double tolerance = 0, const std::vector<T>* before = nullptr) {
   std::vector<T> results[2];
   for (int i = 0; i < 2; ++i) {
     if (before)
@@ -111,28 +112,48 @@ double twins(GpuVector<T>& result, const std::function<void()>& cuda, const std:
 
 double norm_case(bool round, bool rows_chosen) {
   constexpr int kTokens = 6, kSize = 45;
-  GpuVector<float> x(normal_numbers(kTokens * kSize, 1)), gain(normal_numbers(kSize, 2)), out(kTokens * kSize);
+  GpuVector<float> x(normal_numbers(kTokens * kSize, 1)), gain(normal_numbers(kSize, 2)),
+      out(kTokens * kSize);
   GpuVector<int32_t> row(std::vector<int32_t>{4, 0, 2, 2, 5, 1});
-  const NormArgs a{.count = &live(5)->tokens, .row = rows_chosen ? row.data() : nullptr, .x = x.data(), .gain = gain.data(),
-                   .out = out.data(), .size = kSize, .eps = 1e-5f, .round = round};
+  const NormArgs a{.count = &live(5)->tokens,
+                   .row = rows_chosen ? row.data() : nullptr,
+                   .x = x.data(),
+                   .gain = gain.data(),
+                   .out = out.data(),
+                   .size = kSize,
+                   .eps = 1e-5f,
+                   .round = round};
   const dim3 grid = simt::warp_grid(kTokens + 3);
-  double worst = twins<float>(out, [&] { run_cuda(simt::rmsnorm, grid, kThreads, 0, a); },
-                              [&] { run_metal("rmsnorm", grid, kThreads, 0, a); });
+  double worst = twins<float>(
+      out, [&] { run_cuda(simt::rmsnorm, grid, kThreads, 0, a); },
+      [&] { run_metal("rmsnorm", grid, kThreads, 0, a); });
   const RoundArgs r{.count = &live(5)->tokens, .x = x.data(), .out = out.data(), .size = kSize};
-  return std::max(worst, twins<float>(out, [&] { run_cuda(simt::round_rows, grid, kThreads, 0, r); },
-                                      [&] { run_metal("round_rows", grid, kThreads, 0, r); }));
+  return std::max(worst, twins<float>(
+                             out, [&] { run_cuda(simt::round_rows, grid, kThreads, 0, r); },
+                             [&] { run_metal("round_rows", grid, kThreads, 0, r); }));
 }
 
 double embed_case() {
   constexpr int kTokens = 5, kHidden = 36, kHalf = 40;
   GpuVector<uint16_t> table(bf16_numbers(9 * kHidden, 3));
-  GpuVector<int32_t> token(std::vector<int32_t>{8, 0, 3, 3, 1}), position(std::vector<int32_t>{0, 1, 4097, 131071, 64});
+  GpuVector<int32_t> token(std::vector<int32_t>{8, 0, 3, 3, 1}),
+      position(std::vector<int32_t>{0, 1, 4097, 131071, 64});
   std::vector<float> frequencies;
-  for (int j = 0; j < kHalf; ++j) frequencies.push_back(static_cast<float>(std::pow(150000.0, -j / double{kHalf})));
-  GpuVector<float> inv_freq(frequencies), residual(kTokens * kHidden), cosines(kTokens * kHalf), sines(kTokens * kHalf);
-  const EmbedArgs a{.live = live(4), .token = token.data(), .position = position.data(), .embed_tokens = table.data(),
-                    .inv_freq = inv_freq.data(), .residual = residual.data(), .rope_cos = cosines.data(),
-                    .rope_sin = sines.data(), .concentration = 1.3465736f, .hidden_size = kHidden, .half_dim = kHalf};
+  for (int j = 0; j < kHalf; ++j)
+    frequencies.push_back(static_cast<float>(std::pow(150000.0, -j / double{kHalf})));
+  GpuVector<float> inv_freq(frequencies), residual(kTokens * kHidden), cosines(kTokens * kHalf),
+      sines(kTokens * kHalf);
+  const EmbedArgs a{.live = live(4),
+                    .token = token.data(),
+                    .position = position.data(),
+                    .embed_tokens = table.data(),
+                    .inv_freq = inv_freq.data(),
+                    .residual = residual.data(),
+                    .rope_cos = cosines.data(),
+                    .rope_sin = sines.data(),
+                    .concentration = 1.3465736f,
+                    .hidden_size = kHidden,
+                    .half_dim = kHalf};
   const auto cuda = [&] { run_cuda(simt::embed, simt::warp_grid(kTokens), kThreads, 0, a); };
   const auto metal = [&] { run_metal("embed", simt::warp_grid(kTokens), kThreads, 0, a); };
   const std::vector<float> zeros(kTokens * kHalf, 0.0f);
@@ -144,15 +165,22 @@ double linear_case(int tokens, int rows, int k, bool with_bias, bool add) {
   GpuVector<float> x(normal_numbers(tokens * k, 4)), bias(normal_numbers(rows, 5)), y(tokens * rows);
   GpuVector<uint16_t> weight(bf16_numbers(rows * k, 6));
   const int alive = tokens > 1 ? tokens - 1 : tokens;
-  const LinearArgs a{.count = &live(alive)->tokens, .weight = weight.data(), .bias = with_bias ? bias.data() : nullptr,
-                     .x = x.data(), .y = y.data(), .rows = rows, .k = k, .add = add};
+  const LinearArgs a{.count = &live(alive)->tokens,
+                     .weight = weight.data(),
+                     .bias = with_bias ? bias.data() : nullptr,
+                     .x = x.data(),
+                     .y = y.data(),
+                     .rows = rows,
+                     .k = k,
+                     .add = add};
   const std::vector<float> before = normal_numbers(tokens * rows, 7);
   const dim3 grid = simt::linear_grid(rows, tokens);
   const auto cuda = [&] { run_cuda(simt::linear, grid, kThreads, 0, a); };
   const double plain = twins<float>(y, cuda, [&] { run_metal("linear", grid, kThreads, 0, a); }, 0, &before);
   const dim3 tiles((rows + kMatrixRows - 1) / kMatrixRows, (tokens + kMatrixTokens - 1) / kMatrixTokens);
-  return std::max(plain, twins<float>(y, cuda, [&] { run_metal("linear_matrix", tiles, 128, kMatrixShared, a); },
-                                      2e-6 * std::sqrt(k), &before));
+  return std::max(plain, twins<float>(
+                             y, cuda, [&] { run_metal("linear_matrix", tiles, 128, kMatrixShared, a); },
+                             2e-6 * std::sqrt(k), &before));
 }
 
 struct Pages {  // of two sequences, in an order that is not that of their positions
@@ -161,9 +189,14 @@ struct Pages {  // of two sequences, in an order that is not that of their posit
   GpuVector<uint8_t> memory;
   GpuVector<int32_t> table;
   Pages(int head_dim, int kv_heads, int per_sequence, size_t element)
-      : head_dim(head_dim), kv_heads(kv_heads), per_sequence(per_sequence), element(element),
-        head_bytes(2 * size_t{64} * head_dim * element), page_bytes(head_bytes * kv_heads + 512),
-        memory(page_bytes * 2 * per_sequence), table(ids(per_sequence)) {}
+      : head_dim(head_dim),
+        kv_heads(kv_heads),
+        per_sequence(per_sequence),
+        element(element),
+        head_bytes(2 * size_t{64} * head_dim * element),
+        page_bytes(head_bytes * kv_heads + 512),
+        memory(page_bytes * 2 * per_sequence),
+        table(ids(per_sequence)) {}
   static std::vector<int32_t> ids(int per_sequence) {
     std::vector<int32_t> table(2 * per_sequence);
     for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(table.size() - 1 - i);
@@ -180,7 +213,10 @@ struct Pages {  // of two sequences, in an order that is not that of their posit
     put(memory, bytes);
   }
   KvArgs args() {
-    return {.layer = memory.data() + 256, .page_bytes = page_bytes, .head_bytes = head_bytes, .pages = table.data(),
+    return {.layer = memory.data() + 256,
+            .page_bytes = page_bytes,
+            .head_bytes = head_bytes,
+            .pages = table.data(),
             .table_pages = per_sequence};
   }
 };
@@ -189,13 +225,23 @@ template <class Kv>
 double append_case(int head_dim, bool round_q) {
   constexpr int kTokens = 4, kHeads = 4, kKvHeads = 2, kAll = kHeads + 2 * kKvHeads;
   Pages pages(head_dim, kKvHeads, 3, sizeof(Kv));
-  GpuVector<int32_t> position(std::vector<int32_t>{0, 63, 64, 191}), sequence(std::vector<int32_t>{0, 1, 0, 1});
-  GpuVector<float> cosines(normal_numbers(kTokens * head_dim / 2, 9)), sines(normal_numbers(kTokens * head_dim / 2, 10));
+  GpuVector<int32_t> position(std::vector<int32_t>{0, 63, 64, 191}),
+      sequence(std::vector<int32_t>{0, 1, 0, 1});
+  GpuVector<float> cosines(normal_numbers(kTokens * head_dim / 2, 9)),
+      sines(normal_numbers(kTokens * head_dim / 2, 10));
   const std::vector<float> qkv = normal_numbers(kTokens * kAll * head_dim, 11);
   GpuVector<float> x(qkv);
-  const AppendArgs a{.live = live(kTokens), .position = position.data(), .sequence = sequence.data(), .rope_cos = cosines.data(),
-                     .rope_sin = sines.data(), .qkv = x.data(), .kv = pages.args(), .heads = kHeads, .kv_heads = kKvHeads,
-                     .head_dim = head_dim, .round_q = round_q};
+  const AppendArgs a{.live = live(kTokens),
+                     .position = position.data(),
+                     .sequence = sequence.data(),
+                     .rope_cos = cosines.data(),
+                     .rope_sin = sines.data(),
+                     .qkv = x.data(),
+                     .kv = pages.args(),
+                     .heads = kHeads,
+                     .kv_heads = kKvHeads,
+                     .head_dim = head_dim,
+                     .round_q = round_q};
   const dim3 grid = simt::warp_grid(kTokens * kAll);
   const auto cuda = [&] {
     put(x, qkv);
@@ -211,7 +257,8 @@ double append_case(int head_dim, bool round_q) {
 template <class Kv>
 double attention_case(int head_dim, int window, std::vector<int32_t> positions, bool splits, bool round) {
   constexpr int kHeads = 4, kKvHeads = 2, kAll = kHeads + 2 * kKvHeads;
-  const int tokens = static_cast<int>(positions.size()), last = *std::max_element(positions.begin(), positions.end());
+  const int tokens = static_cast<int>(positions.size()),
+            last = *std::max_element(positions.begin(), positions.end());
   Pages pages(head_dim, kKvHeads, last / 64 + 1, sizeof(Kv));
   pages.fill();
   std::vector<int32_t> sequences(tokens);
@@ -221,16 +268,29 @@ double attention_case(int head_dim, int window, std::vector<int32_t> positions, 
   GpuVector<float> attn(tokens * kHeads * head_dim), lse(tokens * kHeads);
   const int split_count = (pages.per_sequence + 15) / 16;
   GpuVector<float> partial(static_cast<size_t>(tokens) * kHeads * split_count * (2 + head_dim));
-  const AttentionArgs a{.live = live(tokens), .position = position.data(), .sequence = sequence.data(), .qkv = qkv.data(),
-                        .sinks = sinks.data(), .kv = pages.args(), .attn = attn.data(), .lse = lse.data(),
-                        .partial = partial.data(), .splits = split_count, .heads = kHeads, .kv_heads = kKvHeads,
-                        .head_dim = head_dim, .window = window, .scale = 0.25f, .round_weights = round};
+  const AttentionArgs a{.live = live(tokens),
+                        .position = position.data(),
+                        .sequence = sequence.data(),
+                        .qkv = qkv.data(),
+                        .sinks = sinks.data(),
+                        .kv = pages.args(),
+                        .attn = attn.data(),
+                        .lse = lse.data(),
+                        .partial = partial.data(),
+                        .splits = split_count,
+                        .heads = kHeads,
+                        .kv_heads = kKvHeads,
+                        .head_dim = head_dim,
+                        .window = window,
+                        .scale = 0.25f,
+                        .round_weights = round};
   const dim3 grid = simt::warp_grid(tokens * kHeads);
   const auto cuda = [&] { run_cuda(simt::attn<Kv>, grid, kThreads, simt::kAttentionShared, a); };
   const bool wide = sizeof(Kv) == 4;
   const auto metal = [&] {
     if (!splits) return run_metal(wide ? "attn_f32" : "attn_bf16", grid, kThreads, simt::kAttentionShared, a);
-    run_metal(wide ? "attn_split_f32" : "attn_split_bf16", dim3(grid.x, split_count), kThreads, simt::kAttentionShared, a);
+    run_metal(wide ? "attn_split_f32" : "attn_split_bf16", dim3(grid.x, split_count), kThreads,
+              simt::kAttentionShared, a);
     run_metal("attn_merge", grid, kThreads, 0, a);
   };
   return std::max(twins<float>(attn, cuda, metal), twins<float>(lse, cuda, metal));
@@ -243,17 +303,30 @@ double route_case(int experts, int chosen) {
   GpuVector<float> logits(values), weight(kTokens * chosen);
   GpuVector<int32_t> choice(kTokens * chosen), pairs(kTokens * chosen), tile_count(1);
   GpuVector<ExpertTile> tiles(most_tiles(kTokens * chosen, experts));
-  const RouteArgs r{.live = live(kTokens - 1), .logits = logits.data(), .choice = choice.data(), .weight = weight.data(),
-                    .experts = experts, .chosen = chosen};
+  const RouteArgs r{.live = live(kTokens - 1),
+                    .logits = logits.data(),
+                    .choice = choice.data(),
+                    .weight = weight.data(),
+                    .experts = experts,
+                    .chosen = chosen};
   const dim3 grid = simt::warp_grid(kTokens);
   const auto cuda = [&] { run_cuda(simt::choose, grid, kThreads, 0, r); };
   const auto metal = [&] { run_metal("choose", grid, kThreads, 0, r); };
   double worst = std::max(twins<float>(weight, cuda, metal), twins<int32_t>(choice, cuda, metal));
-  const GroupArgs g{.live = live(kTokens - 1), .choice = choice.data(), .pairs = pairs.data(), .tiles = tiles.data(),
-                    .tile_count = tile_count.data(), .experts = experts, .chosen = chosen};
+  const GroupArgs g{.live = live(kTokens - 1),
+                    .choice = choice.data(),
+                    .pairs = pairs.data(),
+                    .tiles = tiles.data(),
+                    .tile_count = tile_count.data(),
+                    .experts = experts,
+                    .chosen = chosen};
   const int threads = std::min(1024, (experts + 63) / 64 * 64);
-  const auto cuda_groups = [&] { run_cuda(simt::group_pairs, dim3(1), threads, simt::group_shared(experts), g); };
-  const auto metal_groups = [&] { run_metal("group_pairs", dim3(1), threads, simt::group_shared(experts), g); };
+  const auto cuda_groups = [&] {
+    run_cuda(simt::group_pairs, dim3(1), threads, simt::group_shared(experts), g);
+  };
+  const auto metal_groups = [&] {
+    run_metal("group_pairs", dim3(1), threads, simt::group_shared(experts), g);
+  };
   worst = std::max(worst, twins<int32_t>(pairs, cuda_groups, metal_groups));
   worst = std::max(worst, twins<int32_t>(tile_count, cuda_groups, metal_groups));
   return std::max(worst, twins<ExpertTile>(tiles, cuda_groups, metal_groups, 0));
@@ -266,8 +339,13 @@ double moe_case(int tokens, bool mxfp4, bool round) {
   for (int p = 0; p < pairs; ++p) chosen[p] = p % 2 == 0 ? 2 : p % 7 == 1 ? 0 : 1;
   GpuVector<int32_t> choice(chosen), pair_list(pairs), tile_count(1);
   GpuVector<ExpertTile> tiles(most_tiles(pairs, kExperts));
-  const GroupArgs g{.live = live(tokens), .choice = choice.data(), .pairs = pair_list.data(), .tiles = tiles.data(),
-                    .tile_count = tile_count.data(), .experts = kExperts, .chosen = kChosen};
+  const GroupArgs g{.live = live(tokens),
+                    .choice = choice.data(),
+                    .pairs = pair_list.data(),
+                    .tiles = tiles.data(),
+                    .tile_count = tile_count.data(),
+                    .experts = kExperts,
+                    .chosen = kChosen};
   run_cuda(simt::group_pairs, dim3(1), 64, simt::group_shared(kExperts), g);
 
   double worst = 0;
@@ -278,42 +356,71 @@ double moe_case(int tokens, bool mxfp4, bool round) {
     GpuVector<uint16_t> dense(bf16_numbers(kExperts * rows * k, 17, 0.2f));
     GpuVector<float> bias(normal_numbers(kExperts * rows, 18)), x(normal_numbers(pairs * k, 19));
     GpuVector<float> y(static_cast<size_t>(pairs) * (up ? kInner : rows));
-    const MoeArgs a{.tile_count = tile_count.data(), .tiles = tiles.data(), .pairs = pair_list.data(),
-                    .experts = {.blocks = mxfp4 ? blocks.data() : nullptr, .scales = mxfp4 ? scales.data() : nullptr,
-                                .dense = mxfp4 ? nullptr : dense.data(), .bias = bias.data(), .rows = rows, .k = k},
-                    .x = x.data(), .y = y.data(), .chosen = kChosen, .limit = 7, .alpha = 1.702f, .round = round};
+    const MoeArgs a{.tile_count = tile_count.data(),
+                    .tiles = tiles.data(),
+                    .pairs = pair_list.data(),
+                    .experts = {.blocks = mxfp4 ? blocks.data() : nullptr,
+                                .scales = mxfp4 ? scales.data() : nullptr,
+                                .dense = mxfp4 ? nullptr : dense.data(),
+                                .bias = bias.data(),
+                                .rows = rows,
+                                .k = k},
+                    .x = x.data(),
+                    .y = y.data(),
+                    .chosen = kChosen,
+                    .limit = 7,
+                    .alpha = 1.702f,
+                    .round = round};
     const dim3 grid(simt::warp_grid(up ? kInner : rows).x, most_tiles(pairs, kExperts));
     const auto kernel = up ? (mxfp4 ? simt::moe_up<simt::Mxfp4Row> : simt::moe_up<simt::Bf16Row>)
                            : (mxfp4 ? simt::moe_down<simt::Mxfp4Row> : simt::moe_down<simt::Bf16Row>);
     const std::string name = up ? "moe_up" : "moe_down", format = mxfp4 ? "_mxfp4" : "_bf16";
     const auto cuda = [&] { run_cuda(kernel, grid, kThreads, 0, a); };
-    worst = std::max(worst, twins<float>(y, cuda, [&] { run_metal((name + format).c_str(), grid, kThreads, 0, a); }));
+    worst = std::max(
+        worst, twins<float>(y, cuda, [&] { run_metal((name + format).c_str(), grid, kThreads, 0, a); }));
     const dim3 joined((rows + kMatrixRows - 1) / kMatrixRows, grid.y);
-    worst = std::max(worst, twins<float>(y, cuda, [&] {
-                       run_metal((name + "_matrix" + format).c_str(), joined, 128, kMatrixShared, a);
-                     }, round && up ? 0.3 : 1e-4));  // rounded to bf16, a last bit may fall to the other side
+    worst = std::max(
+        worst,
+        twins<float>(
+            y, cuda, [&] { run_metal((name + "_matrix" + format).c_str(), joined, 128, kMatrixShared, a); },
+            round && up ? 0.3 : 1e-4));  // rounded to bf16, a last bit may fall to the other side
   }
-  GpuVector<float> outputs(normal_numbers(pairs * kHidden, 20)), weight(normal_numbers(pairs, 21)), residual(tokens * kHidden);
-  const CombineArgs c{.live = live(tokens), .y = outputs.data(), .weight = weight.data(), .residual = residual.data(),
-                      .size = kHidden, .chosen = kChosen};
+  GpuVector<float> outputs(normal_numbers(pairs * kHidden, 20)), weight(normal_numbers(pairs, 21)),
+      residual(tokens * kHidden);
+  const CombineArgs c{.live = live(tokens),
+                      .y = outputs.data(),
+                      .weight = weight.data(),
+                      .residual = residual.data(),
+                      .size = kHidden,
+                      .chosen = kChosen};
   const std::vector<float> before = normal_numbers(tokens * kHidden, 22);
   const dim3 grid = simt::warp_grid(tokens);
-  return std::max(worst, twins<float>(residual, [&] { run_cuda(simt::moe_combine, grid, kThreads, 0, c); },
-                                      [&] { run_metal("moe_combine", grid, kThreads, 0, c); }, 0, &before));
+  return std::max(worst, twins<float>(
+                             residual, [&] { run_cuda(simt::moe_combine, grid, kThreads, 0, c); },
+                             [&] { run_metal("moe_combine", grid, kThreads, 0, c); }, 0, &before));
 }
 
 double elementwise_case(bool round) {
   constexpr int kRows = 5, kSize = 64;
   GpuVector<float> u(normal_numbers(2 * kRows * kSize, 23)), out(kRows * kSize);
-  const SwigluArgs s{.u = u.data(), .out = out.data(), .rows = kRows, .size = kSize, .limit = 1, .alpha = 1.702f, .round = round};
+  const SwigluArgs s{.u = u.data(),
+                     .out = out.data(),
+                     .rows = kRows,
+                     .size = kSize,
+                     .limit = 1,
+                     .alpha = 1.702f,
+                     .round = round};
   const dim3 grid = simt::warp_grid(kRows);
-  const double worst = twins<float>(out, [&] { run_cuda(simt::swiglu_rows, grid, kThreads, 0, s); },
-                                    [&] { run_metal("swiglu_rows", grid, kThreads, 0, s); });
+  const double worst = twins<float>(
+      out, [&] { run_cuda(simt::swiglu_rows, grid, kThreads, 0, s); },
+      [&] { run_metal("swiglu_rows", grid, kThreads, 0, s); });
   GpuVector<uint32_t> blocks(whole_numbers<uint32_t>(kRows * kSize / 8, 0xffffffff, 24));
   GpuVector<uint8_t> scales(std::vector<uint8_t>{0, 1, 126, 127, 128, 200, 252, 2, 3, 4});
-  const DequantizeArgs d{.blocks = blocks.data(), .scales = scales.data(), .out = out.data(), .rows = kRows, .k = kSize};
-  return std::max(worst, twins<float>(out, [&] { run_cuda(simt::dequantize_rows, grid, kThreads, 0, d); },
-                                      [&] { run_metal("dequantize_rows", grid, kThreads, 0, d); }));
+  const DequantizeArgs d{
+      .blocks = blocks.data(), .scales = scales.data(), .out = out.data(), .rows = kRows, .k = kSize};
+  return std::max(worst, twins<float>(
+                             out, [&] { run_cuda(simt::dequantize_rows, grid, kThreads, 0, d); },
+                             [&] { run_metal("dequantize_rows", grid, kThreads, 0, d); }));
 }
 
 double sample_case(uint64_t seed) {
@@ -321,24 +428,40 @@ double sample_case(uint64_t seed) {
   std::vector<float> values = normal_numbers(kSamples * kVocab, seed);
   for (float& value : values) value *= 3;
   for (int v = 0; v < kVocab; v += 3) values[v] = values[0];  // many ties in the first row
-  for (int v = 0; v < kVocab; ++v) values[2 * kVocab + v] = 5 - 0.01f * static_cast<float>(v % 20);  // masses that add up to many 2^32
-  const auto params = [&](int row, float temperature, int top_k, float top_p, float min_p, int mask, int first, int last, int logprobs) {
-    return SampleParams{row, temperature, top_p, min_p, top_k, 1.3f, 0.2f, 0.1f, {static_cast<uint32_t>(seed), 7}, 3, first, last, mask, logprobs};
+  for (int v = 0; v < kVocab; ++v)
+    values[2 * kVocab + v] = 5 - 0.01f * static_cast<float>(v % 20);  // masses that add up to many 2^32
+  const auto params = [&](int row, float temperature, int top_k, float top_p, float min_p, int mask,
+                          int first, int last, int logprobs) {
+    return SampleParams{
+        row, temperature, top_p, min_p, top_k,   1.3f, 0.2f, 0.1f, {static_cast<uint32_t>(seed), 7},
+        3,   first,       last,  mask,  logprobs};
   };
   GpuVector<SampleParams> sampling(std::vector<SampleParams>{
-      params(0, 0.0f, 0, 1, 0, -1, 0, 0, 5), params(1, 1.0f, 0, 1, 0, 0, 0, 3, 0), params(2, 0.7f, 0, 0.08f, 0, -1, 0, 0, 20),
-      params(3, 1.5f, 40, 0.8f, 0.01f, 1, 3, 8, -1), params(4, 1.0f, 1, 1, 0, -1, 0, 0, 1), params(5, 0.9f, 7, 1, 0.2f, 0, 0, 0, 2)});
+      params(0, 0.0f, 0, 1, 0, -1, 0, 0, 5), params(1, 1.0f, 0, 1, 0, 0, 0, 3, 0),
+      params(2, 0.7f, 0, 0.08f, 0, -1, 0, 0, 20), params(3, 1.5f, 40, 0.8f, 0.01f, 1, 3, 8, -1),
+      params(4, 1.0f, 1, 1, 0, -1, 0, 0, 1), params(5, 0.9f, 7, 1, 0.2f, 0, 0, 0, 2)});
   std::vector<TokenEdit> edits;
   for (int i = 0; i < 8; ++i) edits.push_back({i * 37 % kVocab, i % 2, i % 3, 0.5f * i, 0});
   GpuVector<TokenEdit> edit(edits);
   GpuVector<uint32_t> masks(whole_numbers<uint32_t>(2 * kWords, 0xffffffff, seed + 1));
-  GpuVector<int32_t> position(std::vector<int32_t>{5, 0, 99, 131000, 1, 2}), row(std::vector<int32_t>{0, 1, 2, 3, 4, 5});
+  GpuVector<int32_t> position(std::vector<int32_t>{5, 0, 99, 131000, 1, 2}),
+      row(std::vector<int32_t>{0, 1, 2, 3, 4, 5});
   GpuVector<float> logits(values), logprob(kSamples), top_logprob(kSamples * kTop);
   GpuVector<int32_t> next(kSamples), top(kSamples * kTop);
-  const SampleArgs a{.live = live(6, 6, kSamples), .logits = logits.data(), .sampling = sampling.data(), .edits = edit.data(),
-                     .masks = masks.data(), .position = position.data(), .row = row.data(), .next_token = next.data(),
-                     .logprob = logprob.data(), .top_token = top.data(), .top_logprob = top_logprob.data(), .vocab = kVocab,
-                     .mask_words = kWords, .max_logprobs = kTop};
+  const SampleArgs a{.live = live(6, 6, kSamples),
+                     .logits = logits.data(),
+                     .sampling = sampling.data(),
+                     .edits = edit.data(),
+                     .masks = masks.data(),
+                     .position = position.data(),
+                     .row = row.data(),
+                     .next_token = next.data(),
+                     .logprob = logprob.data(),
+                     .top_token = top.data(),
+                     .top_logprob = top_logprob.data(),
+                     .vocab = kVocab,
+                     .mask_words = kWords,
+                     .max_logprobs = kTop};
   const int threads = simt::sample_threads(kVocab);
   const auto fresh = [&] {
     put(logits, values);
@@ -354,8 +477,9 @@ double sample_case(uint64_t seed) {
     fresh();
     run_metal("sample", dim3(kSamples), threads, sizeof(gptoss::SampleShared), a);
   };
-  return std::max({twins<int32_t>(next, cuda, metal), twins<int32_t>(top, cuda, metal), twins<float>(logits, cuda, metal),
-                   twins<float>(logprob, cuda, metal, 2e-6), twins<float>(top_logprob, cuda, metal, 2e-6)});
+  return std::max({twins<int32_t>(next, cuda, metal), twins<int32_t>(top, cuda, metal),
+                   twins<float>(logits, cuda, metal), twins<float>(logprob, cuda, metal, 2e-6),
+                   twins<float>(top_logprob, cuda, metal, 2e-6)});
 }
 
 }  // namespace
@@ -368,16 +492,24 @@ int main(int argc, char** argv) {
   expect_clean("rmsnorm to bf16", [] { return norm_case(true, false); }, 1);
   expect_clean("embed", embed_case, 1);
   expect_clean("linear, a tail of every size", [] { return linear_case(6, 37, 70, true, false); }, 1);
-  expect_clean("linear, added, more tokens than a tile", [] { return linear_case(35, 70, 36, true, true); }, 1);
+  expect_clean(
+      "linear, added, more tokens than a tile", [] { return linear_case(35, 70, 36, true, true); }, 1);
   expect_clean("linear, one token, no bias", [] { return linear_case(1, 5, 258, false, false); }, 1);
   expect_clean("rotate_append f32", [] { return append_case<float>(16, false); }, 1);
   expect_clean("rotate_append bf16", [] { return append_case<uint16_t>(80, true); }, 1);
   expect_clean("attention, f32", [&] { return attention_case<float>(16, 0, edges, false, false); }, 1);
-  expect_clean("attention, a window of 128", [&] { return attention_case<float>(24, 128, edges, false, false); }, 1);
-  expect_clean("attention, bf16, a window of 1", [&] { return attention_case<uint16_t>(80, 1, edges, false, true); }, 1);
-  expect_clean("attention, bf16, 128 dimensions", [&] { return attention_case<uint16_t>(128, 0, {70}, false, true); }, 1);
-  expect_clean("attention in splits", [] { return attention_case<float>(16, 0, {1100, 63}, true, false); }, 1);
-  expect_clean("attention in splits, bf16", [] { return attention_case<uint16_t>(16, 0, {1024}, true, true); }, 1);
+  expect_clean(
+      "attention, a window of 128", [&] { return attention_case<float>(24, 128, edges, false, false); }, 1);
+  expect_clean(
+      "attention, bf16, a window of 1", [&] { return attention_case<uint16_t>(80, 1, edges, false, true); },
+      1);
+  expect_clean(
+      "attention, bf16, 128 dimensions", [&] { return attention_case<uint16_t>(128, 0, {70}, false, true); },
+      1);
+  expect_clean(
+      "attention in splits", [] { return attention_case<float>(16, 0, {1100, 63}, true, false); }, 1);
+  expect_clean(
+      "attention in splits, bf16", [] { return attention_case<uint16_t>(16, 0, {1024}, true, true); }, 1);
   expect_clean("route", [] { return route_case(7, 1); }, 2);
   expect_clean("route, many experts", [] { return route_case(70, 8); }, 1);
   expect_clean("experts, MXFP4", [] { return moe_case(7, true, false); }, 1);

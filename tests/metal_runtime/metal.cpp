@@ -35,7 +35,7 @@ using emulator::Random;
 namespace msl = emulator::metal;
 
 constexpr size_t kThreadgroupMemory = msl::kThreadgroupMemory;
-constexpr size_t kThreads = 1024;             // of a threadgroup
+constexpr size_t kThreads = 1024;  // of a threadgroup
 constexpr size_t kLargestBuffer = size_t{1} << 29;
 enum Status : unsigned long { kNotEnqueued = 0, kCommitted = 2, kCompleted = 4, kFailed = 5 };
 enum Usage : unsigned long { kRead = 1, kWrite = 2 };
@@ -88,7 +88,8 @@ struct Buffer : Object {
   void from_device() {
     const DeviceOpen open;
     if (mapped) {
-      if (std::memcmp(memory, mapped, bytes) != 0) note(this, "a kernel wrote to memory that was mapped for reading");
+      if (std::memcmp(memory, mapped, bytes) != 0)
+        note(this, "a kernel wrote to memory that was mapped for reading");
       return;
     }
     if (before != contents) note(this, "the host wrote to it while a command buffer used it");
@@ -107,12 +108,14 @@ struct Library : Object {
   std::string source;
 };
 struct Function : Object {
-  Function(const std::string& name, const msl::Function& function) : Object("MTLFunction"), name(name), function(function) {}
+  Function(const std::string& name, const msl::Function& function)
+      : Object("MTLFunction"), name(name), function(function) {}
   std::string name;
   msl::Function function;
 };
 struct Pipeline : Object {
-  explicit Pipeline(const Function& of) : Object("MTLComputePipelineState"), name(of.name), function(of.function) {}
+  explicit Pipeline(const Function& of)
+      : Object("MTLComputePipelineState"), name(of.name), function(of.function) {}
   std::string name;
   msl::Function function;
 };
@@ -207,7 +210,8 @@ struct Range {
 };
 
 Dim3 to_dim3(Size size) {
-  return {static_cast<unsigned>(size.width), static_cast<unsigned>(size.height), static_cast<unsigned>(size.depth)};
+  return {static_cast<unsigned>(size.width), static_cast<unsigned>(size.height),
+          static_cast<unsigned>(size.depth)};
 }
 
 std::vector<Buffer*>& all_buffers() {
@@ -215,13 +219,14 @@ std::vector<Buffer*>& all_buffers() {
   return *all;
 }
 
-bool run_kernel(const msl::Function& function, const std::shared_ptr<msl::Arguments>& arguments, Size grid, Size block,
-                size_t threadgroup_bytes, const std::set<Buffer*>& resident) {
+bool run_kernel(const msl::Function& function, const std::shared_ptr<msl::Arguments>& arguments, Size grid,
+                Size block, size_t threadgroup_bytes, const std::set<Buffer*>& resident) {
   std::vector<Buffer*> hidden;
   for (Buffer* one : all_buffers())
     if (one->alive && resident.count(one) == 0) hidden.push_back(one);
   for (Buffer* one : hidden) emulator::set_reachable(one->memory, false);
-  const emulator::Launch launch = msl::make_launch(function, arguments, to_dim3(grid), to_dim3(block), threadgroup_bytes);
+  const emulator::Launch launch =
+      msl::make_launch(function, arguments, to_dim3(grid), to_dim3(block), threadgroup_bytes);
   const bool good = emulator::run_launches({launch});
   for (Buffer* one : hidden) emulator::set_reachable(one->memory, true);
   return good;
@@ -232,23 +237,27 @@ void dispatch(ComputeEncoder* self, Size grid, Size block) {
   if (!self->pipeline) return note(self, "dispatchThreadgroups without a pipeline");
   const msl::Function& function = self->pipeline->function;
   if (grid.count() == 0 || block.count() == 0)
-    return note(self, "dispatchThreadgroups: " + grid.text() + " threadgroups of " + block.text() + " threads");
+    return note(self,
+                "dispatchThreadgroups: " + grid.text() + " threadgroups of " + block.text() + " threads");
   if (block.count() > kThreads)
-    return note(self, "threadgroups of " + block.text() + " threads; " + std::to_string(kThreads) + " are allowed");
-  if (block.count() % 32 != 0) return note(self, "threadgroups of " + block.text() + " threads: no whole SIMD groups");
+    return note(self,
+                "threadgroups of " + block.text() + " threads; " + std::to_string(kThreads) + " are allowed");
+  if (block.count() % 32 != 0)
+    return note(self, "threadgroups of " + block.text() + " threads: no whole SIMD groups");
   size_t total = 0;
   for (size_t i = 0; i < msl::kSlots; ++i) {
     self->arguments.threadgroup_offset[i] = total;
     total += self->threadgroup_bytes[i];
   }
   if (total > kThreadgroupMemory)
-    return note(self, std::to_string(total) + " bytes of threadgroup memory; there are " + std::to_string(kThreadgroupMemory));
+    return note(self, std::to_string(total) + " bytes of threadgroup memory; there are " +
+                          std::to_string(kThreadgroupMemory));
   for (size_t i = 0; i < function.parameter_count; ++i) {
     const msl::Parameter& p = function.parameters[i];
     const bool buffer = p.kind == msl::Parameter::kBuffer;
     if (buffer && self->arguments.byte_counts[p.index] != p.bytes)
-      return note(self, "the kernel's buffer " + std::to_string(p.index) + " has " + std::to_string(p.bytes) + " bytes, " +
-                            std::to_string(self->arguments.byte_counts[p.index]) + " were set");
+      return note(self, "the kernel's buffer " + std::to_string(p.index) + " has " + std::to_string(p.bytes) +
+                            " bytes, " + std::to_string(self->arguments.byte_counts[p.index]) + " were set");
     if (!buffer && self->threadgroup_bytes[p.index] == 0)
       return note(self, "the kernel's threadgroup memory " + std::to_string(p.index) + " has no length");
   }
@@ -273,61 +282,75 @@ void add_encoders() {
   };
   method("MTLComputeCommandEncoder", "endEncoding", end);
   method("MTLBlitCommandEncoder", "endEncoding", end);
-  method("MTLComputeCommandEncoder", "setComputePipelineState:", +[](ComputeEncoder* self, const char*, Pipeline* pipeline) {
-    self->expect_open("setComputePipelineState");
-    self->pipeline = pipeline;
-  });
-  method("MTLComputeCommandEncoder", "setBytes:length:atIndex:",
-         +[](ComputeEncoder* self, const char*, const void* bytes, unsigned long length, unsigned long index) {
-           self->expect_open("setBytes");
-           if (length > msl::kMostBytes || index >= msl::kSlots)
-             return note(self, "setBytes: " + std::to_string(length) + " bytes at index " + std::to_string(index));
-           std::memcpy(self->arguments.bytes[index], bytes, length);
-           self->arguments.byte_counts[index] = length;
-         });
-  method("MTLComputeCommandEncoder", "setThreadgroupMemoryLength:atIndex:",
-         +[](ComputeEncoder* self, const char*, unsigned long length, unsigned long index) {
-           self->expect_open("setThreadgroupMemoryLength");
-           if (length % 16 != 0 || index >= msl::kSlots)
-             return note(self, "setThreadgroupMemoryLength: " + std::to_string(length) + " is no multiple of 16");
-           self->threadgroup_bytes[index] = length;
-         });
-  method("MTLComputeCommandEncoder", "useResources:count:usage:",
-         +[](ComputeEncoder* self, const char*, Buffer* const* buffers, unsigned long count, unsigned long usage) {
-           self->expect_open("useResources");
-           for (unsigned long i = 0; i < count; ++i) {
-             if (!buffers[i]->alive) note(buffers[i], "made resident after its release");
-             if (buffers[i]->mapped && (usage & kWrite)) note(buffers[i], "is mapped for reading, and used for writing");
-             if (!buffers[i]->mapped && !(usage & kWrite)) note(buffers[i], "is used for reading alone, which hides writes");
-             self->resident.insert(buffers[i]);
-           }
-         });
-  method("MTLComputeCommandEncoder", "dispatchThreadgroups:threadsPerThreadgroup:",
-         +[](ComputeEncoder* self, const char*, Size grid, Size block) { dispatch(self, grid, block); });
-  method("MTLBlitCommandEncoder", "copyFromBuffer:sourceOffset:toBuffer:destinationOffset:size:",
-         +[](BlitEncoder* self, const char*, Buffer* from, unsigned long from_offset, Buffer* to, unsigned long to_offset,
-             unsigned long bytes) {
-           self->expect_open("copyFromBuffer");
-           expect_inside(self, from, from_offset, bytes);
-           expect_inside(self, to, to_offset, bytes);
-           self->buffer->commands.push_back({[=] {
-                                               const DeviceOpen open;
-                                               std::memmove(to->memory + to_offset, from->memory + from_offset, bytes);
-                                               return true;
-                                             },
-                                             {from, to}});
-         });
-  method("MTLBlitCommandEncoder", "fillBuffer:range:value:",
-         +[](BlitEncoder* self, const char*, Buffer* to, Range range, unsigned char value) {
-           self->expect_open("fillBuffer");
-           expect_inside(self, to, range.location, range.length);
-           self->buffer->commands.push_back({[=] {
-                                               const DeviceOpen open;
-                                               std::memset(to->memory + range.location, value, range.length);
-                                               return true;
-                                             },
-                                             {to}});
-         });
+  method(
+      "MTLComputeCommandEncoder",
+      "setComputePipelineState:", +[](ComputeEncoder* self, const char*, Pipeline* pipeline) {
+        self->expect_open("setComputePipelineState");
+        self->pipeline = pipeline;
+      });
+  method(
+      "MTLComputeCommandEncoder", "setBytes:length:atIndex:",
+      +[](ComputeEncoder* self, const char*, const void* bytes, unsigned long length, unsigned long index) {
+        self->expect_open("setBytes");
+        if (length > msl::kMostBytes || index >= msl::kSlots)
+          return note(self,
+                      "setBytes: " + std::to_string(length) + " bytes at index " + std::to_string(index));
+        std::memcpy(self->arguments.bytes[index], bytes, length);
+        self->arguments.byte_counts[index] = length;
+      });
+  method(
+      "MTLComputeCommandEncoder", "setThreadgroupMemoryLength:atIndex:",
+      +[](ComputeEncoder* self, const char*, unsigned long length, unsigned long index) {
+        self->expect_open("setThreadgroupMemoryLength");
+        if (length % 16 != 0 || index >= msl::kSlots)
+          return note(self,
+                      "setThreadgroupMemoryLength: " + std::to_string(length) + " is no multiple of 16");
+        self->threadgroup_bytes[index] = length;
+      });
+  method(
+      "MTLComputeCommandEncoder", "useResources:count:usage:",
+      +[](ComputeEncoder* self, const char*, Buffer* const* buffers, unsigned long count,
+          unsigned long usage) {
+        self->expect_open("useResources");
+        for (unsigned long i = 0; i < count; ++i) {
+          if (!buffers[i]->alive) note(buffers[i], "made resident after its release");
+          if (buffers[i]->mapped && (usage & kWrite))
+            note(buffers[i], "is mapped for reading, and used for writing");
+          if (!buffers[i]->mapped && !(usage & kWrite))
+            note(buffers[i], "is used for reading alone, which hides writes");
+          self->resident.insert(buffers[i]);
+        }
+      });
+  method(
+      "MTLComputeCommandEncoder", "dispatchThreadgroups:threadsPerThreadgroup:",
+      +[](ComputeEncoder* self, const char*, Size grid, Size block) { dispatch(self, grid, block); });
+  method(
+      "MTLBlitCommandEncoder", "copyFromBuffer:sourceOffset:toBuffer:destinationOffset:size:",
+      +[](BlitEncoder* self, const char*, Buffer* from, unsigned long from_offset, Buffer* to,
+          unsigned long to_offset, unsigned long bytes) {
+        self->expect_open("copyFromBuffer");
+        expect_inside(self, from, from_offset, bytes);
+        expect_inside(self, to, to_offset, bytes);
+        self->buffer->commands.push_back({[=] {
+                                            const DeviceOpen open;
+                                            std::memmove(to->memory + to_offset, from->memory + from_offset,
+                                                         bytes);
+                                            return true;
+                                          },
+                                          {from, to}});
+      });
+  method(
+      "MTLBlitCommandEncoder", "fillBuffer:range:value:",
+      +[](BlitEncoder* self, const char*, Buffer* to, Range range, unsigned char value) {
+        self->expect_open("fillBuffer");
+        expect_inside(self, to, range.location, range.length);
+        self->buffer->commands.push_back({[=] {
+                                            const DeviceOpen open;
+                                            std::memset(to->memory + range.location, value, range.length);
+                                            return true;
+                                          },
+                                          {to}});
+      });
 }
 
 // --- Command buffers and queues
@@ -342,33 +365,41 @@ Object* open_encoder(CommandBuffer* self) {
 }
 
 void add_command_buffers() {
-  method("MTLCommandQueue", "commandBuffer",
-         +[](Queue* self, const char*) { return autorelease(new CommandBuffer(self)); });
-  method("MTLCommandBuffer", "computeCommandEncoder",
-         +[](CommandBuffer* self, const char*) { return open_encoder<ComputeEncoder>(self); });
-  method("MTLCommandBuffer", "blitCommandEncoder",
-         +[](CommandBuffer* self, const char*) { return open_encoder<BlitEncoder>(self); });
-  method("MTLCommandBuffer", "commit", +[](CommandBuffer* self, const char*) {
-    if (self->encoder) note(self, "commit before endEncoding");
-    if (self->status != kNotEnqueued) return note(self, "committed twice");
-    trace("commit");
-    self->status = kCommitted;
-    ++self->references;
-    self->queue->committed.push_back(self);
-  });
-  method("MTLCommandBuffer", "waitUntilCompleted", +[](CommandBuffer* self, const char*) {
-    if (self->status == kNotEnqueued) return note(self, "waitUntilCompleted before commit: for ever");
-    while (self->status == kCommitted) run_first(*self->queue);
-  });
-  method("MTLCommandBuffer", "status", +[](CommandBuffer* self, const char*) {
-    static Random chance(7);
-    const bool waits = std::getenv("FAKE_METAL_WAITS") != nullptr;
-    if (self->status == kCommitted && !waits && chance.chance(0.3)) run_first(*self->queue);  // time passes
-    return self->status;
-  });
-  method("MTLCommandBuffer", "error", +[](CommandBuffer* self, const char*) -> Object* {
-    return self->error.empty() ? nullptr : autorelease(new Error(self->error));
-  });
+  method(
+      "MTLCommandQueue", "commandBuffer",
+      +[](Queue* self, const char*) { return autorelease(new CommandBuffer(self)); });
+  method(
+      "MTLCommandBuffer", "computeCommandEncoder",
+      +[](CommandBuffer* self, const char*) { return open_encoder<ComputeEncoder>(self); });
+  method(
+      "MTLCommandBuffer", "blitCommandEncoder",
+      +[](CommandBuffer* self, const char*) { return open_encoder<BlitEncoder>(self); });
+  method(
+      "MTLCommandBuffer", "commit", +[](CommandBuffer* self, const char*) {
+        if (self->encoder) note(self, "commit before endEncoding");
+        if (self->status != kNotEnqueued) return note(self, "committed twice");
+        trace("commit");
+        self->status = kCommitted;
+        ++self->references;
+        self->queue->committed.push_back(self);
+      });
+  method(
+      "MTLCommandBuffer", "waitUntilCompleted", +[](CommandBuffer* self, const char*) {
+        if (self->status == kNotEnqueued) return note(self, "waitUntilCompleted before commit: for ever");
+        while (self->status == kCommitted) run_first(*self->queue);
+      });
+  method(
+      "MTLCommandBuffer", "status", +[](CommandBuffer* self, const char*) {
+        static Random chance(7);
+        const bool waits = std::getenv("FAKE_METAL_WAITS") != nullptr;
+        if (self->status == kCommitted && !waits && chance.chance(0.3))
+          run_first(*self->queue);  // time passes
+        return self->status;
+      });
+  method(
+      "MTLCommandBuffer", "error", +[](CommandBuffer* self, const char*) -> Object* {
+        return self->error.empty() ? nullptr : autorelease(new Error(self->error));
+      });
   method("MTLCommandBuffer", "GPUStartTime", +[](CommandBuffer* self, const char*) { return self->start; });
   method("MTLCommandBuffer", "GPUEndTime", +[](CommandBuffer* self, const char*) { return self->end; });
 }
@@ -390,9 +421,11 @@ Object* new_buffer(size_t bytes, const void* host) {
 
 Object* new_library(String* source, CompileOptions* options, Error** error) {
   if (!options || options->fast_math) note(nullptr, "the program is compiled with fast math");
-  if (options && options->version < ((3ul << 16) | 1)) note(nullptr, "the program is compiled as Metal before 3.1");
+  if (options && options->version < ((3ul << 16) | 1))
+    note(nullptr, "the program is compiled as Metal before 3.1");
   if (fails("compile")) {
-    *error = static_cast<Error*>(autorelease(new Error("program_source:7:1: error: unknown type name 'flaot'")));
+    *error =
+        static_cast<Error*>(autorelease(new Error("program_source:7:1: error: unknown type name 'flaot'")));
     return nullptr;
   }
   trace("compile");
@@ -402,53 +435,77 @@ Object* new_library(String* source, CompileOptions* options, Error** error) {
 }
 
 void add_device() {
-  method("MTLDevice", "name", +[](Object*, const char*) { return autorelease(new String("an emulated Apple GPU")); });
-  method("MTLDevice", "supportsFamily:", +[](Object*, const char*, long family) -> bool { return family <= 1007; });
-  method("MTLDevice", "recommendedMaxWorkingSetSize",
-         +[](Object*, const char*) { return static_cast<uint64_t>(emulator::memory_total()); });
-  method("MTLDevice", "currentAllocatedSize", +[](Object*, const char*) {
-    return static_cast<unsigned long>(emulator::memory_total() - emulator::memory_free());
-  });
-  method("MTLDevice", "maxBufferLength", +[](Object*, const char*) { return static_cast<unsigned long>(kLargestBuffer); });
-  method("MTLDevice", "maxThreadgroupMemoryLength",
-         +[](Object*, const char*) { return static_cast<unsigned long>(kThreadgroupMemory); });
+  method(
+      "MTLDevice", "name",
+      +[](Object*, const char*) { return autorelease(new String("an emulated Apple GPU")); });
+  method(
+      "MTLDevice",
+      "supportsFamily:", +[](Object*, const char*, long family) -> bool { return family <= 1007; });
+  method(
+      "MTLDevice", "recommendedMaxWorkingSetSize",
+      +[](Object*, const char*) { return static_cast<uint64_t>(emulator::memory_total()); });
+  method(
+      "MTLDevice", "currentAllocatedSize", +[](Object*, const char*) {
+        return static_cast<unsigned long>(emulator::memory_total() - emulator::memory_free());
+      });
+  method(
+      "MTLDevice", "maxBufferLength",
+      +[](Object*, const char*) { return static_cast<unsigned long>(kLargestBuffer); });
+  method(
+      "MTLDevice", "maxThreadgroupMemoryLength",
+      +[](Object*, const char*) { return static_cast<unsigned long>(kThreadgroupMemory); });
   method("MTLDevice", "newCommandQueue", +[](Object*, const char*) -> Object* { return new Queue; });
-  method("MTLDevice", "newBufferWithLength:options:",
-         +[](Object*, const char*, unsigned long bytes, unsigned long) { return new_buffer(bytes, nullptr); });
-  method("MTLDevice", "newBufferWithBytesNoCopy:length:options:deallocator:",
-         +[](Object* self, const char*, void* host, unsigned long bytes, unsigned long, void* deallocator) -> Object* {
-           const auto page = static_cast<unsigned long>(getpagesize());
-           if (reinterpret_cast<unsigned long>(host) % page != 0 || bytes % page != 0)
-             return note(self, "newBufferWithBytesNoCopy: not whole pages"), nullptr;
-           if (deallocator) note(self, "newBufferWithBytesNoCopy: a deallocator that is not modelled");
-           return new_buffer(bytes, host);
-         });
-  method("MTLDevice", "newLibraryWithSource:options:error:",
-         +[](Object*, const char*, String* source, CompileOptions* options, Error** error) {
-           return new_library(source, options, error);
-         });
-  method("MTLDevice", "newComputePipelineStateWithFunction:error:",
-         +[](Object*, const char*, Function* function, Error** error) -> Object* {
-           if (!fails("pipeline")) return new Pipeline(*function);
-           *error = static_cast<Error*>(autorelease(new Error("Compiler encountered an internal error")));
-           return nullptr;
-         });
-  method("MTLLibrary", "newFunctionWithName:", +[](Library* self, const char*, String* name) -> Object* {
-    const auto found = msl::library().find(name->text);
-    const bool in_text = self->source.find(name->text) != std::string::npos;  // of the program that was given
-    return found == msl::library().end() || !in_text ? nullptr : new Function(name->text, found->second);
-  });
-  method("MTLComputePipelineState", "maxTotalThreadsPerThreadgroup",
-         +[](Object*, const char*) { return static_cast<unsigned long>(kThreads); });
+  method(
+      "MTLDevice", "newBufferWithLength:options:",
+      +[](Object*, const char*, unsigned long bytes, unsigned long) { return new_buffer(bytes, nullptr); });
+  method(
+      "MTLDevice", "newBufferWithBytesNoCopy:length:options:deallocator:",
+      +[](Object* self, const char*, void* host, unsigned long bytes, unsigned long,
+          void* deallocator) -> Object* {
+        const auto page = static_cast<unsigned long>(getpagesize());
+        if (reinterpret_cast<unsigned long>(host) % page != 0 || bytes % page != 0)
+          return note(self, "newBufferWithBytesNoCopy: not whole pages"), nullptr;
+        if (deallocator) note(self, "newBufferWithBytesNoCopy: a deallocator that is not modelled");
+        return new_buffer(bytes, host);
+      });
+  method(
+      "MTLDevice", "newLibraryWithSource:options:error:",
+      +[](Object*, const char*, String* source, CompileOptions* options, Error** error) {
+        return new_library(source, options, error);
+      });
+  method(
+      "MTLDevice", "newComputePipelineStateWithFunction:error:",
+      +[](Object*, const char*, Function* function, Error** error) -> Object* {
+        if (!fails("pipeline")) return new Pipeline(*function);
+        *error = static_cast<Error*>(autorelease(new Error("Compiler encountered an internal error")));
+        return nullptr;
+      });
+  method(
+      "MTLLibrary", "newFunctionWithName:", +[](Library* self, const char*, String* name) -> Object* {
+        const auto found = msl::library().find(name->text);
+        const bool in_text =
+            self->source.find(name->text) != std::string::npos;  // of the program that was given
+        return found == msl::library().end() || !in_text ? nullptr : new Function(name->text, found->second);
+      });
+  method(
+      "MTLComputePipelineState", "maxTotalThreadsPerThreadgroup",
+      +[](Object*, const char*) { return static_cast<unsigned long>(kThreads); });
   method("MTLComputePipelineState", "threadExecutionWidth", +[](Object*, const char*) { return 32ul; });
-  method("MTLComputePipelineState", "staticThreadgroupMemoryLength", +[](Object*, const char*) { return 0ul; });
-  method("MTLBuffer", "gpuAddress", +[](Buffer* self, const char*) { return reinterpret_cast<uint64_t>(self->memory); });
+  method(
+      "MTLComputePipelineState", "staticThreadgroupMemoryLength", +[](Object*, const char*) { return 0ul; });
+  method(
+      "MTLBuffer", "gpuAddress",
+      +[](Buffer* self, const char*) { return reinterpret_cast<uint64_t>(self->memory); });
   method("MTLBuffer", "contents", +[](Buffer* self, const char*) { return self->host(); });
-  method("MTLBuffer", "length", +[](Buffer* self, const char*) { return static_cast<unsigned long>(self->bytes); });
-  method("MTLCompileOptions", "setFastMathEnabled:",
-         +[](CompileOptions* self, const char*, bool fast) { self->fast_math = fast; });
-  method("MTLCompileOptions", "setLanguageVersion:",
-         +[](CompileOptions* self, const char*, unsigned long version) { self->version = version; });
+  method(
+      "MTLBuffer", "length",
+      +[](Buffer* self, const char*) { return static_cast<unsigned long>(self->bytes); });
+  method(
+      "MTLCompileOptions",
+      "setFastMathEnabled:", +[](CompileOptions* self, const char*, bool fast) { self->fast_math = fast; });
+  method(
+      "MTLCompileOptions", "setLanguageVersion:",
+      +[](CompileOptions* self, const char*, unsigned long version) { self->version = version; });
 }
 
 Device* the_device() {

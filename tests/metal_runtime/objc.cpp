@@ -108,7 +108,7 @@ World& world() {
 }
 
 struct ClassObject : Object {
-  explicit ClassObject(const char* name) : Object("class") , name(name) {}
+  explicit ClassObject(const char* name) : Object("class"), name(name) {}
   std::string name;
 };
 
@@ -152,7 +152,9 @@ void note(const Object* object, const std::string& what) {
   emulator::note_fault(emulator::Kind::kLaunch, object ? name_of(object) : "Metal", "host", what);
 }
 
-void add_method(const char* type, const char* selector, void* body) { world().methods[type][selector] = body; }
+void add_method(const char* type, const char* selector, void* body) {
+  world().methods[type][selector] = body;
+}
 
 Object* autorelease(Object* object) {
   if (pools.empty())
@@ -169,26 +171,37 @@ int living(const char* type) {
 }
 
 void add_foundation() {
-  method("NSObject", "retain", +[](Object* self, const char*) {
-    ++self->references;
-    return self;
-  });
+  method(
+      "NSObject", "retain", +[](Object* self, const char*) {
+        ++self->references;
+        return self;
+      });
   method("NSObject", "release", +[](Object* self, const char*) { release(self); });
   method("NSObject", "autorelease", +[](Object* self, const char*) { return autorelease(self); });
   method("NSObject", "init", +[](Object* self, const char*) { return self; });
-  method("NSObject", "respondsToSelector:", +[](Object* self, const char*, const char* selector) {
-    return world().methods[self->type].count(selector) != 0 || world().methods["NSObject"].count(selector) != 0;
-  });
+  method(
+      "NSObject", "respondsToSelector:", +[](Object* self, const char*, const char* selector) {
+        return world().methods[self->type].count(selector) != 0 ||
+               world().methods["NSObject"].count(selector) != 0;
+      });
   method("class", "alloc", +[](ClassObject* self, const char*) { return allocated(self->name); });
   method("NSAutoreleasePool", "release", +[](AutoreleasePool* self, const char*) { drain(self); });
   method("NSAutoreleasePool", "drain", +[](AutoreleasePool* self, const char*) { drain(self); });
-  method("class", "stringWithCString:encoding:", +[](ClassObject*, const char*, const char* text, unsigned long) {
-    return autorelease(new String(text));
-  });
+  method(
+      "class",
+      "stringWithCString:encoding:", +[](ClassObject*, const char*, const char* text, unsigned long) {
+        return autorelease(new String(text));
+      });
   method("NSString", "UTF8String", +[](String* self, const char*) { return self->text.c_str(); });
-  method("NSError", "localizedDescription", +[](Error* self, const char*) { return autorelease(new String(self->text)); });
-  method("NSArray", "count", +[](Array* self, const char*) { return static_cast<unsigned long>(self->items.size()); });
-  method("NSArray", "objectAtIndex:", +[](Array* self, const char*, unsigned long i) { return self->items.at(i); });
+  method(
+      "NSError", "localizedDescription",
+      +[](Error* self, const char*) { return autorelease(new String(self->text)); });
+  method(
+      "NSArray", "count",
+      +[](Array* self, const char*) { return static_cast<unsigned long>(self->items.size()); });
+  method(
+      "NSArray",
+      "objectAtIndex:", +[](Array* self, const char*, unsigned long i) { return self->items.at(i); });
 }
 
 }  // namespace fake_metal
@@ -197,14 +210,16 @@ using fake_metal::Object;
 using fake_metal::world;
 
 // What implements the message; nothing returns from a message that nobody understands.
-extern "C" __attribute__((visibility("hidden"))) void* fake_metal_method(Object* object, const char* selector) {
+extern "C" __attribute__((visibility("hidden"))) void* fake_metal_method(Object* object,
+                                                                         const char* selector) {
   const std::lock_guard lock(world().mutex);
   if (world().methods.empty()) {
     fake_metal::add_foundation();
     fake_metal::add_metal();
   }
   world().objects.insert(object);
-  if (!object->alive) fake_metal::note(object, std::string(selector) + ": a message to an object that was released");
+  if (!object->alive)
+    fake_metal::note(object, std::string(selector) + ": a message to an object that was released");
   for (const char* type : {object->type, "NSObject"}) {
     const auto methods = world().methods.find(type);
     if (methods == world().methods.end()) continue;

@@ -10,8 +10,8 @@ std::map<std::string, Function>& library() {
   return all;
 }
 
-Launch make_launch(const std::string& name, Dim3 grid, Dim3 block, size_t threadgroup_bytes, const void* arguments,
-                   size_t argument_bytes) {
+Launch make_launch(const std::string& name, Dim3 grid, Dim3 block, size_t threadgroup_bytes,
+                   const void* arguments, size_t argument_bytes) {
   const Function& function = library().at(name);
   const auto set = std::make_shared<Arguments>();
   std::memcpy(set->bytes[0], arguments, argument_bytes);

@@ -11,7 +11,7 @@
 
 namespace emulator::metal {
 
-constexpr size_t kSlots = 31;       // of buffers, and of threadgroup memory
+constexpr size_t kSlots = 31;        // of buffers, and of threadgroup memory
 constexpr size_t kMostBytes = 4096;  // of a setBytes
 
 // What an encoder has set when it dispatches: bytes, and pieces of threadgroup memory.
@@ -28,7 +28,7 @@ struct Parameter {
 };
 
 struct Function {
-  const void* code = nullptr;              // from which reports get the kernel's name
+  const void* code = nullptr;                // from which reports get the kernel's name
   void (*enter)(void* arguments) = nullptr;  // calls it, in one thread
   const Parameter* parameters = nullptr;
   size_t parameter_count = 0;
@@ -44,8 +44,8 @@ struct Registration {
 constexpr size_t kThreadgroupMemory = 32768;  // of every Apple GPU
 Launch make_launch(const Function& function, std::shared_ptr<Arguments> arguments, Dim3 grid, Dim3 block,
                    size_t threadgroup_bytes);
-Launch make_launch(const std::string& name, Dim3 grid, Dim3 block, size_t threadgroup_bytes, const void* arguments,
-                   size_t argument_bytes);
+Launch make_launch(const std::string& name, Dim3 grid, Dim3 block, size_t threadgroup_bytes,
+                   const void* arguments, size_t argument_bytes);
 
 template <class T>
 const T& buffer(const void* arguments, size_t index) {

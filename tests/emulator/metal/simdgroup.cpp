@@ -29,12 +29,14 @@ void apply_product(Participants& group) {
 
 void block_barrier(bool ordered, const char* name, Site site) {
   if (!ordered)
-    fault(Kind::kInstruction, Where::of(site), "%s does not order both device and threadgroup memory: use sync_block()", name);
+    fault(Kind::kInstruction, Where::of(site),
+          "%s does not order both device and threadgroup memory: use sync_block()", name);
   syncthreads(name, site);
 }
 
 void simdgroup_barrier(bool ordered, const char* name, Site site) {
-  if (!ordered) fault(Kind::kInstruction, Where::of(site), "%s does not order threadgroup memory: use sync_warp()", name);
+  if (!ordered)
+    fault(Kind::kInstruction, Where::of(site), "%s does not order threadgroup memory: use sync_warp()", name);
   warp_barrier(true, 0xffffffff, name, site);
 }
 
