@@ -1,14 +1,18 @@
-"""Whole steps on a card: python -m bench.gpu --model DIR [--json FILE]
+"""Whole steps on a card: python -m bench.gpu --model DIR [--without matrix dependent graphs] [--json FILE]
 
 Decode and prefill through the public stream, as `bench steps` measures them on the CPU, beside a plain read of the
-card's own memory in the same round (by torch, or cupy, which the package itself does not need).
+card's own memory in the same round (by torch, or cupy, which the package itself does not need). --without measures the
+same again for each of its words (one, or several with commas) without that part: the matrix kernels, dependent
+launches, graphs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -59,14 +63,16 @@ def reader(index: int = 0) -> Callable[[], float]:
 
 
 def measure(folder: Path | None, device: str, precision: str, kv_dtype: str, prefill: list[int], contexts: list[int],
-            tokens: int, rounds: int, read: Callable[[], float]) -> Iterator[dict[str, Any]]:
+            tokens: int, rounds: int, read: Callable[[], float], without: str = "") -> Iterator[dict[str, Any]]:
+    os.environ["GPTOSS_CUDA_WITHOUT"] = without
     begun = perf_counter()
     with gptoss.load(folder, device=device, precision=precision, kv_dtype=kv_dtype, token_budget=2048,
                      max_context=max([*prefill, *contexts]) + (rounds + 2) * (tokens + 2)) as engine:
         loaded = perf_counter() - begun
         model = Model(engine.config, kv_dtype=kv_dtype)
         common = {"model": str(folder or "demo"), "layers": engine.config.num_hidden_layers,
-                  "device": str(engine.device), "precision": precision, "kv_dtype": kv_dtype, "load_seconds": loaded}
+                  "device": str(engine.device), "precision": precision, "kv_dtype": kv_dtype, "without": without,
+                  "load_seconds": loaded}
         random = np.random.default_rng(0)
 
         def ids(count: int) -> Any:
@@ -109,17 +115,19 @@ def main() -> None:
     parser.add_argument("--contexts", default="0,1024")
     parser.add_argument("--tokens", type=int, default=32, help="decoded in a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--without", nargs="*", default=[], metavar="PARTS")
     options = parser.parse_args()
     prefill, contexts = ([int(text) for text in field.split(",") if text]
                          for field in (options.prefill, options.contexts))
     read = reader()
-    for precision in options.precision.split(","):
+    for precision, without in product(options.precision.split(","), ["", *options.without]):
         for row in measure(options.model, options.device, precision, options.kv_dtype, prefill, contexts,
-                           options.tokens, options.rounds, read):
+                           options.tokens, options.rounds, read, without):
             share = f", {row['percent_of_read']:.1f} % of {row['read_bytes_per_second'] / 1e9:.0f} GB/s" \
                 if "percent_of_read" in row else ""
             middle = 1e3 * row["seconds"]["median"]
-            print(f"{row['model']}, {row['layers']} layers, {precision}: {row['name']}: {middle:.3f} ms "
+            how = precision + (f" without {without}" if without else "")
+            print(f"{row['model']}, {row['layers']} layers, {how}: {row['name']}: {middle:.3f} ms "
                   f"({1e3 * row['seconds']['low']:.3f}-{1e3 * row['seconds']['high']:.3f}), "
                   f"{row['tokens_per_second']:.1f} tokens/s{share}", flush=True)
             if options.json:

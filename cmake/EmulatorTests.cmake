@@ -59,13 +59,15 @@ set(simt_sources gpu_backend gpu_state gpu_weights ops runtime stages)
 list(TRANSFORM simt_sources PREPEND ${PROJECT_SOURCE_DIR}/csrc/simt/)
 list(TRANSFORM simt_sources APPEND .cpp)
 function(gptoss_emulate target language)
-  target_include_directories(${target} PRIVATE ${emulator}/${language} ${emulator} ${PROJECT_SOURCE_DIR}/csrc)
+  target_include_directories(${target} PRIVATE ${emulator}/${language} ${emulator} ${PROJECT_SOURCE_DIR}/csrc
+    ${PROJECT_SOURCE_DIR}/cuda)
   target_compile_options(${target} PRIVATE -g -O1 -Wno-unknown-pragmas -ftrivial-auto-var-init=pattern ${emulator_checks})
   target_link_libraries(${target} PRIVATE gptoss_emulator)
 endfunction()
 
 if(GPTOSS_EMULATED_DEVICE)
-  gptoss_add_device(emulated ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${simt_sources})
+  gptoss_add_device(emulated ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${simt_sources}
+    ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp)
   gptoss_emulate(gptoss_device_emulated cuda)
 endif()
 include(${emulator}/metal/MetalKernels.cmake)
@@ -85,6 +87,36 @@ if(GPTOSS_METAL_KERNELS)
   gptoss_add_emulator_test(metal_twins_test cuda ${emulator}/metal_twins_test.cpp ${GPTOSS_METAL_KERNELS})
   target_include_directories(metal_twins_test PRIVATE ${PROJECT_SOURCE_DIR}/metal)
 endif()
+
+# The kernels of cuda/mma as they are, and copies of them with one fault each.
+include(PlantFaults)
+gptoss_plant_faults(mma gptoss::cuda product.cuh
+  weight_ring.cuh wrong_wait_count "cp_async_wait_group<kStages - 2>" "cp_async_wait_group<kStages - 1>"
+  weight_ring.cuh missing_commit "    ptx::cp_async_commit_group()" "    if (stage % 2) ptx::cp_async_commit_group()"
+  weight_ring.cuh wrong_slot "oldest = stage + 1 == kStages ? 0 : stage + 1" "oldest = stage"
+  product.cuh missing_sum_barrier "__syncthreads();  // all parts" "// all parts"
+  product.cuh missing_reuse_barrier "__syncthreads();  // the next" "// the next"
+  product.cuh wrong_fragment_row "g + n / 2 * 8]" "g + n % 2 * 8]"
+  product.cuh wrong_part "+ first * (kUnitDepth / 8) + t" "+ t"
+  weight_ring.cuh wrong_scale "scale[i / 2]" "scale[i % 2]"
+  weight_ring.cuh wrong_half "unpack_and_multiply(words.z, words.w" "unpack_and_multiply(words.x, words.y"
+  product.cuh wrong_pair "return pair(item, i); }" "return pair(item, i * 0); }")
+gptoss_plant_faults(mma_attention gptoss::cuda attention.cuh
+  attention.cuh attn_no_wait "    ptx::cp_async_wait_group<0>();\n" ""
+  attention.cuh attn_no_warp_barrier "__syncwarp();  // the other" "// the other"
+  attention.cuh attn_no_state_barrier "__syncthreads();  // the states" "// the states"
+  attention.cuh attn_no_rescale "acc[s][j][2 * half + c] *= keep;" ""
+  attention.cuh attn_no_transpose "ptx::movmatrix_trans(simt" "(simt"
+  attention.cuh attn_unwritten_values ": row < live;" ": true;"
+  attention.cuh attn_wrong_wait_count "cp_async_wait_group<1>" "cp_async_wait_group<2>"
+  attention.cuh attn_no_reuse_barrier "__syncthreads();  // all have read it" "// all have read it"
+  attention.cuh attn_wrong_mask "slot < end[j][c] ?" "slot <= end[j][c] ?"
+  attention.cuh attn_wrong_sequence "bool here = i >= begin && i < end;" "bool here = true;")
+gptoss_add_emulator_test(mma_attention_test cuda ${emulator}/mma_attention_test.cpp)
+target_include_directories(mma_attention_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
+gptoss_add_emulator_test(mma_product_test cuda ${emulator}/mma_product_test.cpp ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp
+  ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
+target_include_directories(mma_product_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
 
 # HIP, once for each size of a wave.
 foreach(wave 64 32)

@@ -17,8 +17,8 @@ GPTOSS_CONSTANT int kPageSlots = 64;     // kPageTokens of backend.h, which kern
 GPTOSS_CONSTANT int kPagesPerSplit = 16; // kSplitPages of backend.h
 GPTOSS_CONSTANT int kMaxHeadDim = 128;
 GPTOSS_CONSTANT int kScoreBlock = 16;    // dimensions summed as one chain: a score of 20 loses less to rounding
-GPTOSS_CONSTANT int kBins = 256;         // of one round of the radix select of sample
 GPTOSS_CONSTANT int kMaxWarps = 1024 / 32;  // of a block
+GPTOSS_CONSTANT int kFewTokens = 8;      // that are routed in one launch
 GPTOSS_CONSTANT int kCeilingThreads = 256;
 GPTOSS_CONSTANT int kChains = 16;        // multiply-adds in flight in a thread
 
@@ -40,30 +40,37 @@ struct EmbedArgs {
   int hidden_size, half_dim;
 };
 
+// What a product multiplies, as whoever makes it writes it: float32, or, for matrix cores, bf16 terms that add up to
+// it, one row behind the other.
+struct Operand {
+  GPTOSS_MEMORY float* values;    // (rows, size), for SIMT kernels; rounded to bf16 if `round`. Or null, and
+  GPTOSS_MEMORY uint16_t* terms;  // bf16 (rows, count, size): the value, what is missing from it, what is missing then
+  int size, count;
+  bool round;
+};
+
 struct NormArgs {
   GPTOSS_MEMORY const int32_t* count;  // live rows of `out`
   GPTOSS_MEMORY const int32_t* row;    // (rows) which row of `x`; null: the same
   GPTOSS_MEMORY const float* x;        // (tokens, size)
   GPTOSS_MEMORY const float* gain;     // (size)
-  GPTOSS_MEMORY float* out;            // (rows, size)
-  int size;
+  Operand out;           // (rows, out.size)
   float eps;
-  bool round;  // to bf16
 };
 
 struct RoundArgs {
   GPTOSS_MEMORY const int32_t* count;
   GPTOSS_MEMORY const float* x;
-  GPTOSS_MEMORY float* out;  // (rows, size) = bf16(x)
-  int size;
+  Operand out;  // (rows, out.size) = x
 };
 
 // y = x W' + bias, or added to y
 struct LinearArgs {
   GPTOSS_MEMORY const int32_t* count;    // live rows of x
   GPTOSS_MEMORY const uint16_t* weight;  // bf16 (rows, k)
+  GPTOSS_MEMORY const uint8_t* arranged; // or the same as MatrixKernels have arranged it; then x is in terms
   GPTOSS_MEMORY const float* bias;       // (rows), or null
-  GPTOSS_MEMORY const float* x;          // (tokens, k)
+  Operand x;               // (tokens, k)
   GPTOSS_MEMORY float* y;                // (tokens, rows)
   int rows, k;
   bool add;
@@ -96,6 +103,7 @@ struct AttentionArgs {
   KvArgs kv;
   GPTOSS_MEMORY float* attn;         // (tokens, heads, head_dim)
   GPTOSS_MEMORY float* lse;          // (tokens, heads)
+  GPTOSS_MEMORY uint16_t* terms;     // or null; (tokens, heads, head_dim): bf16(attn), by MatrixKernels
   GPTOSS_MEMORY float* partial;      // (tokens, heads, splits, 2 + head_dim): m, l, acc
   int splits;          // of a whole context
   int heads, kv_heads, head_dim;
@@ -104,16 +112,16 @@ struct AttentionArgs {
   bool round_weights;
 };
 
-GPTOSS_CONSTANT int kTileTokens = 4;  // rows of activations that share one read of a weight
+GPTOSS_CONSTANT int kTileTokens = 4;  // rows of activations that share one read of a weight in a SIMT kernel
 
-// Rows [first, first + count) of `pairs` go through one expert; count is at most kTileTokens.
+// Rows [first, first + count) of `pairs` go through one expert; count is at most GroupArgs::tile.
 struct ExpertTile {
   int32_t expert, first, count;
 };
 
 // More tiles than this cannot be: only the last one of an expert is not full.
-inline int most_tiles(int pairs, int experts) {
-  return pairs < pairs / kTileTokens + experts ? pairs : pairs / kTileTokens + experts;
+inline int most_tiles(int pairs, int experts, int tile = kTileTokens) {
+  return pairs < pairs / tile + experts ? pairs : pairs / tile + experts;
 }
 
 struct RouteArgs {
@@ -131,13 +139,20 @@ struct GroupArgs {
   GPTOSS_MEMORY ExpertTile* tiles;
   GPTOSS_MEMORY int32_t* tile_count;
   int experts, chosen;
+  int tile;               // pairs of a tile
 };
 
-// Weights of all experts, (experts, rows, k): MXFP4, or bf16 where `dense` is set.
+struct RouteFewArgs {
+  RouteArgs route;
+  GroupArgs group;
+};
+
+// Weights of all experts, (experts, rows, k): MXFP4, or bf16 where `dense` is set, or as MatrixKernels have arranged them.
 struct ExpertArgs {
   GPTOSS_MEMORY const uint32_t* blocks;  // (experts, rows, k / 8): eight codes a word, the first in the lowest bits
   GPTOSS_MEMORY const uint8_t* scales;   // (experts, rows, k / 32)
   GPTOSS_MEMORY const uint16_t* dense;
+  GPTOSS_MEMORY const uint8_t* arranged;
   GPTOSS_MEMORY const float* bias;       // (experts, rows)
   int rows, k;
 };
@@ -147,11 +162,11 @@ struct MoeArgs {
   GPTOSS_MEMORY const ExpertTile* tiles;
   GPTOSS_MEMORY const int32_t* pairs;
   ExpertArgs experts;
-  GPTOSS_MEMORY const float* x;   // up: (tokens, k); down: (pairs, k)
-  GPTOSS_MEMORY float* y;         // up: (pairs, rows / 2); down: (pairs, rows)
+  Operand x;  // up: (tokens, k); down: (pairs, k)
+  Operand h;  // what up writes: (pairs, rows / 2)
+  GPTOSS_MEMORY float* y;   // what down writes: (pairs, rows)
   int chosen;
   float limit, alpha;
-  bool round;       // what up writes, to bf16
 };
 
 struct CombineArgs {
@@ -188,6 +203,21 @@ struct MultiplyAddArgs {
   GPTOSS_MEMORY float* sink;
 };
 
+GPTOSS_CONSTANT int kSliceTokens = 1024;  // of the vocabulary, that one block samples from
+GPTOSS_CONSTANT int kSampleBins = 4096;
+GPTOSS_CONSTANT int kSampleTop = 20;  // kMaxLogprobs of backend.h
+
+#if defined(__METAL_VERSION__)
+struct SampleSlice;  // Metal has no float64: a block samples from the whole vocabulary there, see metal/sample.metal
+#else
+// What is found of a slice. Keys order tokens by their logit, largest first; see sort_key().
+struct SampleSlice {
+  unsigned long long given, best, drawn;  // its best token as the model gave it, after edits and mask, and as drawn
+  unsigned long long top[kSampleTop];     // the most probable ones as the model gave them
+  double sum;                             // of exp(logit - that of `given`)
+  int32_t given_bad, bad;                 // some logit is not a number
+};
+#endif
 struct SampleArgs {
   GPTOSS_MEMORY const LiveCounts* live;
   GPTOSS_MEMORY float* logits;  // (rows, vocab); edits and mask are applied in place
@@ -199,6 +229,10 @@ struct SampleArgs {
   GPTOSS_MEMORY float* logprob;
   GPTOSS_MEMORY int32_t* top_token;   // (samples, max_logprobs)
   GPTOSS_MEMORY float* top_logprob;
+  GPTOSS_MEMORY SampleSlice* slices;  // (samples, slices)
+  GPTOSS_MEMORY GPTOSS_U64* bins;  // (samples, kSampleBins): tokens with top_k, mass without
+  GPTOSS_MEMORY int32_t* collected;   // (samples): how many
+  GPTOSS_MEMORY int32_t* candidates;  // (samples, vocab)
   int vocab, mask_words, max_logprobs;
 };
 

@@ -8,11 +8,13 @@
 #define GPTOSS_MEMORY device  // what a pointer member of an argument struct points into
 #define GPTOSS_CONSTANT constant constexpr
 #define GPTOSS_HD
+#define GPTOSS_U64 ulong
 #else
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #define GPTOSS_MEMORY
+#define GPTOSS_U64 unsigned long long  // what CUDA and HIP add to atomically
 #define GPTOSS_CONSTANT inline constexpr
 #if defined(__CUDACC__) || defined(__HIPCC__)
 #define GPTOSS_HD __host__ __device__

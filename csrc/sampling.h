@@ -170,5 +170,9 @@ GPTOSS_HD inline uint64_t sort_key(float value, uint32_t id) {
   return static_cast<uint64_t>(~ordered(value)) << 32 | id;
 }
 
+GPTOSS_HD inline float unordered(uint32_t order) { return as_float((order & 0x80000000u) ? order ^ 0x80000000u : ~order); }
+
+GPTOSS_HD inline bool is_finite(float value) { return (as_bits(value) & 0x7f800000u) != 0x7f800000u; }
+
 }  // namespace sampling
 }  // namespace gptoss

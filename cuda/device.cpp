@@ -2,11 +2,14 @@
 #include <cuda_runtime.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 
 #include "build_info.h"
+#include "mma/kernels.h"
 #include "simt/gpu_backend.h"
 
 namespace gptoss::cuda {
@@ -61,7 +64,24 @@ void refuse_unless_usable(const cudaDeviceProp& card) {
                              std::to_string(kOldestMinor) + " or later");
 }
 
+// What a run shall do without, to see what it is worth: names with commas in the environment.
+constexpr char kWithout[] = "GPTOSS_CUDA_WITHOUT";
+struct Without {
+  bool matrix = false, dependent = false, graphs = false;
+  Without() {
+    const char* text = std::getenv(kWithout);
+    std::istringstream names(text != nullptr ? text : "");
+    for (std::string name; std::getline(names, name, ',');) {
+      if (name == "matrix") matrix = true;
+      else if (name == "dependent") dependent = true;
+      else if (name == "graphs") graphs = true;
+      else throw std::runtime_error(std::string(kWithout) + ": expected matrix, dependent or graphs, found " + name);
+    }
+  }
+};
+
 std::unique_ptr<Backend> make(const BackendOptions& options) {
+  const Without without;
   const int count = count_cards(), index = options.index;
   if (index >= count)
     throw std::runtime_error("there is no card " + std::to_string(index) + ": " + std::to_string(count) +
@@ -78,7 +98,11 @@ std::unique_ptr<Backend> make(const BackendOptions& options) {
                              "; build with GPTOSS_CUDA_ARCH=native on this machine");
   }
   const std::string name = count == 1 ? "cuda" : "cuda:" + std::to_string(index);
-  return std::make_unique<simt::GpuBackend>(options, index, name, describe(card));
+  auto backend = std::make_unique<simt::GpuBackend>(options, index, name, describe(card),
+                                                    without.matrix ? nullptr : make_mma_kernels(options));
+  backend->use_dependent_launches(card.major >= 9 && !without.dependent);
+  if (without.graphs) backend->use_graphs(false);
+  return backend;
 }
 
 // Copies as much as fits.

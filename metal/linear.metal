@@ -14,7 +14,8 @@ kernel void linear(constant LinearArgs& a [[buffer(0)]], GPTOSS_PLACE) {
   if (row >= a.rows || count <= 0) return;
 
   TileRows x;
-  for (int t = 0; t < kTileTokens; ++t) x.at[t] = a.x + static_cast<size_t>(first + min(t, count - 1)) * a.k;
+  for (int t = 0; t < kTileTokens; ++t)
+    x.at[t] = a.x.values + static_cast<size_t>(first + min(t, count - 1)) * a.k;
   float sums[kTileTokens];
   dot(Bf16Row{a.weight + static_cast<size_t>(row) * a.k}, a.k, x, count, sums, lane);
 

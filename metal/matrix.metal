@@ -10,6 +10,7 @@
 
 #include "matrix_shape.h"
 #include "mxfp4.h"
+#include "operand.h"
 #include "swiglu.h"
 
 using namespace gptoss;
@@ -112,7 +113,7 @@ kernel void linear_matrix(constant LinearArgs& a [[buffer(0)]], threadgroup floa
             first_row = static_cast<int>(block.x) * kMatrixRows;
   const int count = min(*a.count - first, kMatrixTokens);
   if (count <= 0) return;  // the whole block
-  const Activations x = {a.x + static_cast<size_t>(first) * a.k, nullptr, 1, a.k};
+  const Activations x = {a.x.values + static_cast<size_t>(first) * a.k, nullptr, 1, a.k};
   threadgroup const float* sums =
       multiply_tile(x, count, Bf16Matrix{a.weight, a.k}, first_row, a.rows, shared, thread_index, warp);
   for (int i = thread_index; i < count * kMatrixRows; i += kMatrixThreads) {
@@ -143,7 +144,7 @@ kernel void moe_up_matrix(constant MoeArgs& a [[buffer(0)]], threadgroup float* 
   const ExpertTile tile = joined_tile(a, block.y);
   if (tile.count == 0) return;  // the whole block
   const int first_row = static_cast<int>(block.x) * kMatrixRows, neurons = a.experts.rows / 2;
-  const Activations x = {a.x, a.pairs + tile.first, a.chosen, a.experts.k};
+  const Activations x = {a.x.values, a.pairs + tile.first, a.chosen, a.experts.k};
   const Matrix weights = matrix_of(a.experts, static_cast<thread Matrix*>(nullptr), tile.expert);
   threadgroup const float* sums =
       multiply_tile(x, tile.count, weights, first_row, a.experts.rows, shared, thread_index, warp);
@@ -152,8 +153,7 @@ kernel void moe_up_matrix(constant MoeArgs& a [[buffer(0)]], threadgroup float* 
     const int pair = i / (kMatrixRows / 2), neuron = first_row / 2 + i % (kMatrixRows / 2);
     if (neuron >= neurons) continue;
     const float gate = sums[2 * i] + bias[2 * neuron], up = sums[2 * i + 1] + bias[2 * neuron + 1];
-    const float h = swiglu(gate, up, a.limit, a.alpha);
-    a.y[static_cast<size_t>(a.pairs[tile.first + pair]) * neurons + neuron] = a.round ? round_to_bf16(h) : h;
+    store_operand(a.h, a.pairs[tile.first + pair], neuron, swiglu(gate, up, a.limit, a.alpha));
   }
 }
 
@@ -164,7 +164,7 @@ kernel void moe_down_matrix(constant MoeArgs& a [[buffer(0)]], threadgroup float
   const ExpertTile tile = joined_tile(a, block.y);
   if (tile.count == 0) return;  // the whole block
   const int first_row = static_cast<int>(block.x) * kMatrixRows;
-  const Activations x = {a.x, a.pairs + tile.first, 1, a.experts.k};
+  const Activations x = {a.x.values, a.pairs + tile.first, 1, a.experts.k};
   const Matrix weights = matrix_of(a.experts, static_cast<thread Matrix*>(nullptr), tile.expert);
   threadgroup const float* sums =
       multiply_tile(x, tile.count, weights, first_row, a.experts.rows, shared, thread_index, warp);

@@ -7,6 +7,7 @@
 // Tested by test_metal.py. Reads as csrc/simt/moe.cuh. For many tokens: moe_up_matrix and its like of matrix.metal.
 #include "dot.h"
 #include "mxfp4.h"
+#include "operand.h"
 #include "swiglu.h"
 
 using namespace gptoss;
@@ -32,8 +33,8 @@ kernel void moe_up(constant MoeArgs& a [[buffer(0)]], GPTOSS_PLACE) {
   const ExpertTile tile = a.tiles[block.y];
   TileRows x;
   for (int t = 0; t < kTileTokens; ++t)
-    x.at[t] =
-        a.x + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)] / a.chosen) * a.experts.k;
+    x.at[t] = a.x.values +
+              static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)] / a.chosen) * a.experts.k;
 
   float gate[kTileTokens], up[kTileTokens];
   expert_row<Row>(a.experts, tile, 2 * neuron, x, gate, lane);
@@ -41,8 +42,7 @@ kernel void moe_up(constant MoeArgs& a [[buffer(0)]], GPTOSS_PLACE) {
   if (lane != 0) return;
   for (int t = 0; t < kTileTokens; ++t) {
     if (t >= tile.count) continue;
-    const float h = swiglu(gate[t], up[t], a.limit, a.alpha);
-    a.y[static_cast<size_t>(a.pairs[tile.first + t]) * neurons + neuron] = a.round ? round_to_bf16(h) : h;
+    store_operand(a.h, a.pairs[tile.first + t], neuron, swiglu(gate[t], up[t], a.limit, a.alpha));
   }
 }
 
@@ -53,7 +53,7 @@ kernel void moe_down(constant MoeArgs& a [[buffer(0)]], GPTOSS_PLACE) {
   const ExpertTile tile = a.tiles[block.y];
   TileRows x;
   for (int t = 0; t < kTileTokens; ++t)
-    x.at[t] = a.x + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)]) * a.experts.k;
+    x.at[t] = a.x.values + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)]) * a.experts.k;
 
   float y[kTileTokens];
   expert_row<Row>(a.experts, tile, row, x, y, lane);

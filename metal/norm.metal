@@ -1,33 +1,31 @@
-// out (rows, size) = x / sqrt(mean(x^2) + eps) * gain, rounded to bf16 where it enters a product of `fast`
+// out (rows, size) = x / sqrt(mean(x^2) + eps) * gain, as the operand of a product
 //
 // A warp per row, four rows to a block; the row is read twice, the second time from cache.
 // Bound by latency: size * 8 bytes a row (23 KB of the 20b).
 // The sum of squares is one warp's, in a fixed order; nothing is shared between warps.
 // Tested by test_metal.py. Reads as csrc/simt/norm.cuh.
 #include "dot.h"
+#include "operand.h"
 
 using namespace gptoss;
 
 kernel void rmsnorm(constant NormArgs& a [[buffer(0)]], GPTOSS_PLACE) {
   const int row = global_warp(block, warp);
   if (row >= *a.count) return;
-  device const float* x = a.x + static_cast<size_t>(a.row ? a.row[row] : row) * a.size;
-  device float* out = a.out + static_cast<size_t>(row) * a.size;
+  const int size = a.out.size;
+  device const float* x = a.x + static_cast<size_t>(a.row ? a.row[row] : row) * size;
 
   float squares = 0;
-  for (int i = lane; i < a.size; i += kWarp) squares = fmaf(x[i], x[i], squares);
-  const float mean = warp_sum(squares) / static_cast<float>(a.size);
+  for (int i = lane; i < size; i += kWarp) squares = fmaf(x[i], x[i], squares);
+  const float mean = warp_sum(squares) / static_cast<float>(size);
   const float scale = 1.0f / sqrtf(mean + a.eps);
-  for (int i = lane; i < a.size; i += kWarp) {
-    const float y = x[i] * scale * a.gain[i];
-    out[i] = a.round ? round_to_bf16(y) : y;
-  }
+  for (int i = lane; i < size; i += kWarp) store_operand(a.out, row, i, x[i] * scale * a.gain[i]);
 }
 
-// What `fast` multiplies, where no norm stands before the product.
+// An operand, where no norm stands before the product.
 kernel void round_rows(constant RoundArgs& a [[buffer(0)]], GPTOSS_PLACE) {
   const int row = global_warp(block, warp);
   if (row >= *a.count) return;
-  const size_t offset = static_cast<size_t>(row) * a.size;
-  for (int i = lane; i < a.size; i += kWarp) a.out[offset + i] = round_to_bf16(a.x[offset + i]);
+  device const float* x = a.x + static_cast<size_t>(row) * a.out.size;
+  for (int i = lane; i < a.out.size; i += kWarp) store_operand(a.out, row, i, x[i]);
 }

@@ -1,7 +1,8 @@
 // choice, weight (tokens, chosen) = the largest router logits, lowest id on ties, and their softmax; then
 // pairs (tokens * chosen) of token and rank, grouped by expert and cut into tiles {expert, first, count}
 //
-// choose: a warp per token, a lane for every kWarp-th expert. group: one block, a thread per expert.
+// choose: a warp per token, a lane for every kWarp-th expert. group_pairs: one block, a thread per expert. route_few
+// does both in one block.
 // Bound by latency; group reads tokens * chosen * 4 bytes once for each expert, from cache.
 // Sums in order of rank; the grouping is a stable sort by counts and needs no atomics.
 // Tested by test_metal.py. Reads as csrc/simt/route.cuh.
@@ -10,9 +11,8 @@
 using namespace gptoss;
 using sampling::sort_key;
 
-kernel void choose(constant RouteArgs& a [[buffer(0)]], GPTOSS_PLACE) {
-  const int token = global_warp(block, warp);
-  if (token >= a.live->tokens) return;
+// By a warp.
+inline void choose_for(constant RouteArgs& a, int token, uint lane) {
   device const float* logits = a.logits + static_cast<size_t>(token) * a.experts;
   device int32_t* choice = a.choice + static_cast<size_t>(token) * a.chosen;
   device float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
@@ -40,10 +40,15 @@ kernel void choose(constant RouteArgs& a [[buffer(0)]], GPTOSS_PLACE) {
     for (int rank = 0; rank < a.chosen; ++rank) weight[rank] /= sum;
 }
 
-kernel void group_pairs(constant GroupArgs& a [[buffer(0)]], threadgroup int32_t* shared [[threadgroup(0)]],
-                        GPTOSS_PLACE, GPTOSS_STRIDES) {
+kernel void choose(constant RouteArgs& a [[buffer(0)]], GPTOSS_PLACE) {
+  const int token = global_warp(block, warp);
+  if (token < a.live->tokens) choose_for(a, token, lane);
+}
+
+// By a block.
+inline void group(constant GroupArgs& a, threadgroup int32_t* shared, int thread_index, int threads) {
   threadgroup int32_t *first = shared, *first_tile = shared + a.experts;
-  const int pairs = a.live->tokens * a.chosen, threads = block_extent.x;
+  const int pairs = a.live->tokens * a.chosen;
 
   for (int e = thread_index; e < a.experts; e += threads) {
     int count = 0;
@@ -58,7 +63,7 @@ kernel void group_pairs(constant GroupArgs& a [[buffer(0)]], threadgroup int32_t
       first[e] = pair;
       first_tile[e] = tile;
       pair += count;
-      tile += (count + kTileTokens - 1) / kTileTokens;
+      tile += (count + a.tile - 1) / a.tile;
     }
     *a.tile_count = tile;
   }
@@ -67,7 +72,21 @@ kernel void group_pairs(constant GroupArgs& a [[buffer(0)]], threadgroup int32_t
     int at = first[e];
     for (int p = 0; p < pairs; ++p)
       if (a.choice[p] == e) a.pairs[at++] = p;
-    for (int from = first[e], tile = first_tile[e]; from < at; from += kTileTokens, ++tile)
-      a.tiles[tile] = ExpertTile{e, from, min(kTileTokens, at - from)};
+    for (int from = first[e], tile = first_tile[e]; from < at; from += a.tile, ++tile)
+      a.tiles[tile] = ExpertTile{e, from, min(a.tile, at - from)};
   }
+}
+
+kernel void group_pairs(constant GroupArgs& a [[buffer(0)]], threadgroup int32_t* shared [[threadgroup(0)]],
+                        GPTOSS_PLACE, GPTOSS_STRIDES) {
+  group(a, shared, thread_index, block_extent.x);
+}
+
+// Both, for so few tokens that a launch would take longer.
+kernel void route_few(constant RouteFewArgs& a [[buffer(0)]], threadgroup int32_t* shared [[threadgroup(0)]],
+                      GPTOSS_PLACE, GPTOSS_STRIDES) {
+  for (int token = warp; token < a.route.live->tokens; token += block_extent.x / kWarp)
+    choose_for(a.route, token, lane);
+  sync_block();  // all choices are there
+  group(a.group, shared, thread_index, block_extent.x);
 }

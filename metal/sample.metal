@@ -4,8 +4,9 @@
 // rounds of a radix select on 64-bit keys (value, id), over counts or integer masses in 256 bins.
 // Bound by latency: up to some 20 passes over vocab * 4 bytes, from cache (0.8 MB of the 20b).
 // What decides is integers and minima, which have no order; log_sum is a sum of Pairs in a fixed tree.
-// Tested by test_metal.py: the very tokens of the CPU, under every parameter. Reads as csrc/simt/sample.cuh, but for
-// float64, which Pairs replace, and the atomic sums of 64 bits, which are two of 32 and a carry.
+// Tested by test_metal.py: the very tokens of the CPU, under every parameter. csrc/simt/sample.cuh cuts the vocabulary
+// for many blocks, with float64 and atomic sums of 64 bits, which are not there: here are Pairs, and two sums of 32 bits
+// and a carry.
 #include "block.h"
 #include "pair_exp.h"
 #include "sample_shared.h"

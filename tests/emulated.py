@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
@@ -14,7 +15,10 @@ _registered: list[str] = []
 
 
 def register_emulated(factory: pytest.TempPathFactory) -> str:
-    """Its name. Builds it the first time; skips where that cannot be done."""
+    """Its name. Builds it the first time, or takes the one at $GPTOSS_EMULATED_PLUGIN; skips where that cannot be done."""
+    if not _registered and (built := os.environ.get("GPTOSS_EMULATED_PLUGIN")):
+        _core.register_device("emulated", built)
+        _registered.append("emulated")
     if not _registered:
         _registered.append(_build(factory))
     return _registered[0]

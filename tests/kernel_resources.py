@@ -1,6 +1,6 @@
 """Registers, shared memory and spills of every GPU kernel, for every architecture: python tests/kernel_resources.py
 
-Prints the table that ptxas gives for csrc/simt/stages.cpp; --write puts it into kernel_resources.txt, which
+Prints the table that ptxas gives for the files of SOURCES; --write puts it into kernel_resources.txt, which
 test_cuda_build.py compares with. A cell is registers/static shared bytes/stack bytes/spilled bytes of a thread.
 """
 
@@ -12,10 +12,12 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LISTED = Path(__file__).parent / "kernel_resources.txt"
+SOURCES = ("csrc/simt/stages.cpp", "cuda/mma/kernels.cpp")
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
 REGISTER_DRIFT = 8
 """What another release of the compiler may change: registers are allotted in eights."""
@@ -37,16 +39,23 @@ def nvcc_version(nvcc: str) -> str:
     return found[1]
 
 
-def measure(nvcc: str) -> Table:
-    """Compiled as cuda/CMakeLists.txt does."""
-    codes = [f"-gencode=arch=compute_{name[3:]},code={name}" for name in ARCHITECTURES]
-    with tempfile.TemporaryDirectory() as folder:
-        result = subprocess.run(
-            [nvcc, "-x", "cu", "-std=c++20", "-O3", "--fmad=false", f"-I{ROOT}/csrc", *codes, "--threads=0", "-Xptxas=-v",
-             "-fatbin", f"{ROOT}/csrc/simt/stages.cpp", "-o", f"{folder}/stages.fatbin"],
-            capture_output=True, text=True, timeout=900)  # fmt: skip
+def compile_kernels(nvcc: str, source: str, architectures: Sequence[str], output: Path) -> str:
+    """Compiled as cuda/CMakeLists.txt does. What ptxas says."""
+    codes = [f"-gencode=arch=compute_{name[3:]},code={name}" for name in architectures]
+    result = subprocess.run(
+        [nvcc, "-x", "cu", "-std=c++20", "-O3", "--fmad=false", f"-I{ROOT}/csrc", f"-I{ROOT}/cuda", *codes, "--threads=0",
+         "-Xptxas=-v", "-fatbin", f"{ROOT}/{source}", "-o", str(output)],
+        capture_output=True, text=True, timeout=900)  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
-    return read(result.stdout + result.stderr)
+    return result.stdout + result.stderr
+
+
+def measure(nvcc: str) -> Table:
+    table: Table = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for source in SOURCES:
+            table |= read(compile_kernels(nvcc, source, ARCHITECTURES, Path(folder) / "kernels.fatbin"))
+    return table
 
 
 def read(text: str) -> Table:
@@ -70,7 +79,7 @@ def read(text: str) -> Table:
 def plain_name(mangled: str) -> str:
     """attn<float> for _ZN6gptoss4simt4attnIfEEvNS_13AttentionArgsE"""
     text = subprocess.run(["c++filt", mangled], check=True, capture_output=True, text=True).stdout
-    return re.sub(r"^void |gptoss::simt::|\(.*\n", "", text).strip()
+    return re.sub(r"^void |gptoss::(simt|cuda)::|\(.*\n", "", text).strip()
 
 
 def write(table: Table, version: str) -> str:

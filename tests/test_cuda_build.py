@@ -40,6 +40,40 @@ def test_registers_and_spills_are_those_listed() -> None:
             assert now[3] == 0 or spilled > 0, where
 
 
+SASS = {
+    "mma_product": ["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "HMUL2.BF16|HFMA2.BF16"],
+    "attn_decode": ["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88.4", "MOVM.16.MT88"],
+    "attn_prefill": ["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88.4", "MOVM.16.MT88"],
+}
+"""What kernels are meant to be made of: their products, their copies, and what feeds them."""
+
+
+@needs_nvcc
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
+def test_kernels_are_made_of_the_instructions_that_were_meant(architecture: str, tmp_path: Path) -> None:
+    assert NVCC is not None
+    disassembler = Path(NVCC).resolve().parent / "cuobjdump"
+    found = shutil.which("cuobjdump") or (str(disassembler) if disassembler.exists() else None)
+    if found is None:
+        pytest.skip("cuobjdump is not installed")
+    kernel_resources.compile_kernels(NVCC, "cuda/mma/kernels.cpp", [architecture], tmp_path / "kernels.fatbin")
+    text = subprocess.run([found, "-sass", tmp_path / "kernels.fatbin"], check=True, capture_output=True, text=True).stdout
+    functions = {kernel_resources.plain_name(name): body for name, body in
+                 re.findall(r"Function : (\w+)\n(.*?)(?=Function :|\Z)", text, re.DOTALL)}
+    for kernel, instructions in SASS.items():
+        bodies = {name: body for name, body in functions.items() if name.startswith(kernel)}
+        assert bodies, kernel
+        for name, body in bodies.items():
+            assert not re.search(r"\b(LDL|STL)\b", body), f"{name} keeps something in local memory"
+            if architecture == "sm_90a":
+                assert "ACQBULK" in body, f"{name} does not wait for its predecessors"
+            for instruction in instructions:
+                if "HMUL2" in instruction and "Mxfp4" not in name:
+                    continue
+                assert any(one in body for one in instruction.split("|")), f"{instruction} in {name}"
+
+
 def test_the_list_is_whole() -> None:
     version, listed = kernel_resources.listed()
     assert re.fullmatch(r"\d+\.\d+\.\d+", version)

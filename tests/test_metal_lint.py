@@ -21,8 +21,8 @@ from lint import lint  # noqa: E402
 
 PLANTED = [  # where, what was there, what stands there instead, what is said
     # Address spaces
-    ("norm.metal", "device float* out = a.out", "float* out = a.out", "says in no way which memory"),
-    ("norm.metal", "device float* out = a.out", "threadgroup float* out = a.out", "changes address space|cannot initialize"),
+    ("linear.metal", "device float* y = a.y", "float* y = a.y", "says in no way which memory"),
+    ("linear.metal", "device float* y = a.y", "threadgroup float* y = a.y", "changes address space|cannot initialize"),
     ("norm.metal", "device const float* x = a.x", "constant float* x = a.x", "changes address space|cannot initialize"),
     ("norm.metal", "constant NormArgs& a [[buffer(0)]]", "NormArgs& a [[buffer(0)]]", "is in no address space"),
     ("attention.metal", "int page, threadgroup float* weights", "int page, device float* weights", "no matching function|changes address"),

@@ -123,6 +123,7 @@ GPTOSS_DEVICE void finish(const AttentionArgs& a, const Query& query, const Soft
 
 template <class Kv>
 __global__ void __launch_bounds__(kBlockThreads) attn(AttentionArgs a) {
+  wait_for_predecessors();
   GPTOSS_DYNAMIC_SHARED(float, shared);
   if (global_warp() / a.heads >= a.live->tokens) return;  // a whole warp; none waits for another
   const Query query(a, global_warp() / a.heads, global_warp() % a.heads);
@@ -135,6 +136,7 @@ __global__ void __launch_bounds__(kBlockThreads) attn(AttentionArgs a) {
 // The same in two kernels: each split of each query by a warp of its own, and then their merge.
 template <class Kv>
 __global__ void __launch_bounds__(kBlockThreads) attn_split(AttentionArgs a) {
+  wait_for_predecessors();
   GPTOSS_DYNAMIC_SHARED(float, shared);
   if (global_warp() / a.heads >= a.live->tokens) return;
   const Query query(a, global_warp() / a.heads, global_warp() % a.heads);
@@ -151,6 +153,7 @@ __global__ void __launch_bounds__(kBlockThreads) attn_split(AttentionArgs a) {
 }
 
 __global__ void __launch_bounds__(kBlockThreads) attn_merge(AttentionArgs a) {
+  wait_for_predecessors();
   if (global_warp() / a.heads >= a.live->tokens) return;
   const Query query(a, global_warp() / a.heads, global_warp() % a.heads);
   Softmax total;

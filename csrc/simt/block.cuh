@@ -20,6 +20,23 @@ GPTOSS_DEVICE T block_reduce(T value, T* slots, const Op& op) {
   return result;
 }
 
+// The sum of the values of all threads before this one. `slots` as above.
+template <class T>
+GPTOSS_DEVICE T block_sum_before(T value, T* slots) {
+  T upto = value;
+#pragma unroll
+  for (int distance = 1; distance < kWarp; distance *= 2) {
+    const T other = shuffle(upto, lane() >= distance ? lane() - distance : lane());
+    if (lane() >= distance) upto += other;
+  }
+  if (lane() == kWarp - 1) slots[warp()] = upto;
+  __syncthreads();  // every warp's sum is there
+  T before = upto - value;
+  for (int w = 0; w < warp(); ++w) before += slots[w];
+  __syncthreads();  // all have read: the slots may be used again
+  return before;
+}
+
 struct Lower {
   template <class T>
   GPTOSS_DEVICE T operator()(T a, T b) const {

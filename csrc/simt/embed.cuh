@@ -12,6 +12,7 @@
 namespace gptoss::simt {
 
 __global__ void __launch_bounds__(kBlockThreads) embed(EmbedArgs a) {
+  wait_for_predecessors();
   const int token = global_warp();
   if (token >= a.live->tokens) return;
   const uint16_t* row = a.embed_tokens + static_cast<size_t>(a.token[token]) * a.hidden_size;

@@ -68,8 +68,9 @@ std::string names(const std::vector<Call>& calls, size_t first, size_t end) {
 
 }  // namespace
 
-GpuBackend::GpuBackend(const BackendOptions& options, int index, std::string name, std::string detail)
-    : options_(options), index_(index), name_(std::move(name)), detail_(std::move(detail)) {
+GpuBackend::GpuBackend(const BackendOptions& options, int index, std::string name, std::string detail,
+                       std::unique_ptr<MatrixKernels> matrix)
+    : options_(options), index_(index), name_(std::move(name)), detail_(std::move(detail)), matrix_(std::move(matrix)) {
   if (options.dense != Dense::bf16)
     throw std::invalid_argument("dense weights stay in bf16 on this device; load with dense='bf16', or with device='cpu'");
   // Who looks for a kernel that fails has the runtime wait for each: which a graph's are not.
@@ -83,7 +84,7 @@ void GpuBackend::use_device() const { check(GPU(SetDevice)(index_), "choosing de
 
 DeviceFacts GpuBackend::facts() const {
   return {.name = name_,
-          .detail = detail_,
+          .detail = matrix_ ? detail_ + ", " + matrix_->name() : detail_,
           .threads = 0,
           .precision = options_.precision,
           .kv_dtype = options_.kv_dtype};
@@ -97,10 +98,15 @@ size_t GpuBackend::page_bytes(const Config& c) const {
   return layers * c.num_key_value_heads * kPageTokens * 2 * c.head_dim * element;
 }
 
+MatrixNeeds GpuBackend::needs(const Config& c, const Limits& limits) const {
+  if (!matrix_) return {};
+  return {.terms = operand_terms(options_.precision), .scratch_bytes = matrix_->scratch_bytes(c, limits)};
+}
+
 StateBytes GpuBackend::plan(const Config& c, const Limits& limits) const {
   Buffers shape;
   Arena activations(nullptr), logits(nullptr);
-  arrange(shape, c, limits, activations, logits);
+  arrange(shape, c, limits, needs(c, limits), activations, logits);
   return {.kv = page_bytes(c) * limits.pages,
           .activations = activations.used(),
           .logits = logits.used(),
@@ -123,12 +129,13 @@ std::unique_ptr<State> GpuBackend::state(const Config& c, const Limits& limits) 
                              std::to_string(wanted) + " bytes of device " + name_ + ", " + std::to_string(free) +
                              " of " + std::to_string(total) + " are free");
   auto s = std::make_unique<GpuState>();
+  s->dependent_launches = dependent_launches_;
   s->activations_memory = DeviceMemory(bytes.activations, "activations");
   s->logits_memory = DeviceMemory(bytes.logits, "logits");
   s->kv = DeviceMemory(bytes.kv, "KV cache");
   s->kept_memory = DeviceMemory(bytes.kept, "observed values");
   Arena activations(s->activations_memory.data()), logits(s->logits_memory.data());
-  arrange(*s, c, limits, activations, logits);
+  arrange(*s, c, limits, needs(c, limits), activations, logits);
   s->kept = s->kept_memory.data();
   s->page_bytes = page_bytes(c);
   s->page_layer_bytes =
@@ -204,6 +211,7 @@ void GpuBackend::keep(State& state, Field field, int layer, const Batch& batch) 
 }
 
 void GpuBackend::run_keep(GpuState& s, const Call& call) {
+  s.behind_a_kernel = false;
   check(GPU(MemcpyAsync)(kept_slot(s, call.field, call.index), place(s, call.field).data,
                          token_bytes(s.config, call.field) * call.kept, GPU(MemcpyDeviceToDevice), s.stream),
         "keeping observed values");
@@ -249,6 +257,8 @@ Ticket GpuBackend::submit(State& state, const Batch& batch, const std::function<
   auto& s = static_cast<GpuState&>(state);
   use_device();
   s.calls.clear();
+  s.behind_a_kernel = false;
+  s.attn_in_terms = nullptr;
   enqueue();
   const LiveCounts live{batch.tokens, batch.rows, batch.samples};
   check(GPU(MemcpyAsync)(s.live, &live, sizeof live, GPU(MemcpyHostToDevice), s.stream), "writing the step's counts");

@@ -7,13 +7,15 @@
 #pragma once
 
 #include "gpu_state.h"
+#include "matrix_kernels.h"
 
 namespace gptoss::simt {
 
 class GpuBackend : public Backend {
  public:
-  // `index`: which of the runtime's devices. `name` and `detail` are for facts().
-  GpuBackend(const BackendOptions& options, int index, std::string name, std::string detail);
+  // `index`: which of the runtime's devices. `name` and `detail` are for facts(). `matrix`: null where SIMT does all.
+  GpuBackend(const BackendOptions& options, int index, std::string name, std::string detail,
+             std::unique_ptr<MatrixKernels> matrix = nullptr);
 
   DeviceFacts facts() const override;
   std::unique_ptr<Layer> load(const Config& config, const HostLayer& layer) override;
@@ -48,10 +50,11 @@ class GpuBackend : public Backend {
   };
   const Counters& counters() const { return counters_; }
   void use_graphs(bool use) { graphs_ = use; }  // on unless a test compares
+  // For states made from then on: kernels of a step begin while the ones before them end. For cards that can.
+  void use_dependent_launches(bool use) { dependent_launches_ = use; }
 
  protected:
-  // Puts the stage's kernels into the state's stream. A device with matrix cores overrides what it does
-  // better.
+  // Puts the stage's kernels into the state's stream.
   virtual void run(GpuState& state, const Call& call);
   // Where the device reads this tensor of the checkpoint itself; null if it has to be copied.
   virtual const void* map(const Tensor&, Mappings&) { return nullptr; }
@@ -70,10 +73,13 @@ class GpuBackend : public Backend {
   void run_eagerly(GpuState& state, const InterruptPoll& poll);
   void run_keep(GpuState& state, const Call& call);
 
+  MatrixNeeds needs(const Config& config, const Limits& limits) const;
+
   int index_;
   std::string name_, detail_;
+  std::unique_ptr<MatrixKernels> matrix_;
   Counters counters_;
-  bool graphs_ = true;
+  bool graphs_ = true, dependent_launches_ = false;
 };
 
 }  // namespace gptoss::simt

@@ -60,7 +60,15 @@ uint8_t* kept_slot(const Buffers& s, Field wanted, int layer) {
   throw std::invalid_argument("this field cannot be kept");
 }
 
-void arrange(Buffers& s, const Config& c, const Limits& limits, Arena& arena, Arena& logits) {
+void arrange_sampling(Buffers& s, size_t samples, size_t vocab, Arena& arena) {
+  arena.take(s.sample_slices, samples * ((vocab + kSliceTokens - 1) / kSliceTokens));
+  arena.take(s.sample_bins, samples * kSampleBins);
+  arena.take(s.sample_collected, samples);
+  arena.take(s.sample_candidates, samples * vocab);
+}
+
+void arrange(Buffers& s, const Config& c, const Limits& limits, const MatrixNeeds& needs, Arena& arena,
+             Arena& logits) {
   s.config = c;
   s.limits = limits;
   s.splits = (limits.table_pages() + kSplitPages - 1) / kSplitPages;
@@ -93,13 +101,17 @@ void arrange(Buffers& s, const Config& c, const Limits& limits, Arena& arena, Ar
   arena.take(s.rope_cos, tokens * half);
   arena.take(s.rope_sin, tokens * half);
   arena.take(s.operand, operand_rows * operand_size);
+  arena.take(s.operand_terms, operand_rows * operand_size * needs.terms);
   arena.take(s.qkv, tokens * (c.q_size() + 2 * c.kv_size()));
   arena.take(s.partial, s.splits < 2 ? 0 : split_tokens * c.num_attention_heads * s.splits * (2 + c.head_dim));
   arena.take(s.pairs, pairs);
   arena.take(s.tiles, most_tiles(static_cast<int>(pairs), c.num_local_experts));
   arena.take(s.tile_count, 1);
   arena.take(s.expert_h, pairs * c.intermediate_size);
+  arena.take(s.expert_h_terms, pairs * c.intermediate_size * needs.terms);
   arena.take(s.expert_y, pairs * c.hidden_size);
+  arrange_sampling(s, sequences, c.vocab_size, arena);
+  arena.take(s.scratch, needs.scratch_bytes);
   logits.take(s.logits, rows * c.vocab_size);
 }
 

@@ -15,11 +15,17 @@ namespace gptoss::simt {
 // Host memory that a device reads where it lies.
 using Mappings = std::vector<std::shared_ptr<void>>;
 
+// bf16 (rows, k), or the same as MatrixKernels have arranged it: one of the two is null.
+struct Matrix {
+  uint16_t* rows = nullptr;
+  uint8_t* arranged = nullptr;
+};
+
 struct GpuLayer : Layer {
   uint64_t id = 0;  // of all weights that this process ever loaded: addresses are used again, ids are not
   DeviceMemory memory;
   Mappings mappings;
-  uint16_t *qkv = nullptr, *o = nullptr, *router = nullptr;  // bf16 (rows, k); q, k and v are one matrix
+  Matrix qkv, o, router;  // q, k and v are one matrix
   float *qkv_bias = nullptr, *o_bias = nullptr, *router_bias = nullptr;
   float *input_layernorm = nullptr, *post_attention_layernorm = nullptr, *sinks = nullptr;
   ExpertArgs gate_up{}, down{};
@@ -29,7 +35,8 @@ struct GpuEnds : Ends {
   uint64_t id = 0;
   DeviceMemory memory;
   Mappings mappings;
-  uint16_t *embed_tokens = nullptr, *lm_head = nullptr;
+  uint16_t* embed_tokens = nullptr;
+  Matrix lm_head;
   float* norm = nullptr;
 };
 
@@ -84,15 +91,22 @@ struct Buffers {
   // Between stages.
   float *inv_freq = nullptr, *rope_cos = nullptr, *rope_sin = nullptr;
   double concentration = 1;
-  float* operand = nullptr;  // what the next product multiplies: (tokens or rows, hidden_size or q_size)
+  // What the next product multiplies: (tokens or rows, hidden_size or q_size), float32 or bf16 terms.
+  float* operand = nullptr;
+  uint16_t* operand_terms = nullptr;
   float* qkv = nullptr;      // (tokens, q_size + 2 kv_size)
   float* partial = nullptr;  // (split tokens, heads, splits, 2 + head_dim)
   int32_t* pairs = nullptr;  // see GroupArgs
   ExpertTile* tiles = nullptr;
   int32_t* tile_count = nullptr;
-  float* expert_h = nullptr;  // (pairs, intermediate_size)
+  float* expert_h = nullptr;  // (pairs, intermediate_size), or
+  uint16_t* expert_h_terms = nullptr;
   float* expert_y = nullptr;  // (pairs, hidden_size)
+  SampleSlice* sample_slices = nullptr;
+  unsigned long long* sample_bins = nullptr;
+  int32_t *sample_collected = nullptr, *sample_candidates = nullptr;
   uint8_t* kept = nullptr;    // (layers, fields that can be kept, max_kept tokens)
+  uint8_t* scratch = nullptr;  // of MatrixKernels
 };
 
 struct GpuState : State, Buffers {
@@ -100,6 +114,10 @@ struct GpuState : State, Buffers {
   explicit GpuState(GPU(Stream_t) other) : stream(other) {}
 
   DeviceMemory activations_memory, logits_memory, kv, kept_memory;
+
+  bool dependent_launches = false;
+  const Layer* attn_in_terms = nullptr;  // of this layer, its attention lies in operand_terms
+  bool behind_a_kernel = false;  // what was put into the stream last is a kernel of a step
 
   // The step that is being written down, and earlier ones that may be replayed; the newest last.
   std::vector<Call> calls;
@@ -116,8 +134,19 @@ struct Place {
 };
 Place place(const Buffers& s, Field field);
 
+// Of bf16, that an activation becomes for matrix cores.
+inline int operand_terms(Precision precision) { return precision == Precision::fast ? 1 : 3; }
+
+// What MatrixKernels add to a state; nothing without them.
+struct MatrixNeeds {
+  int terms = 0;  // of an activation
+  size_t scratch_bytes = 0;
+};
+// What samples of one step need beside their inputs.
+void arrange_sampling(Buffers& s, size_t samples, size_t vocab, Arena& arena);
 // Sets shapes, and points into `activations` and `logits`, or counts what they need.
-void arrange(Buffers& s, const Config& config, const Limits& limits, Arena& activations, Arena& logits);
+void arrange(Buffers& s, const Config& config, const Limits& limits, const MatrixNeeds& needs, Arena& activations,
+             Arena& logits);
 size_t kept_bytes(const Config& config, const Limits& limits);
 size_t token_bytes(const Config& config, Field field);
 uint8_t* kept_slot(const Buffers& s, Field field, int layer);

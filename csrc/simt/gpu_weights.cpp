@@ -1,6 +1,8 @@
 // load: a layer's weights in one block of device memory, in the form that the kernels read.
 #include <algorithm>
 #include <atomic>
+#include <functional>
+#include <map>
 
 #include "../numeric.h"
 #include "gpu_backend.h"
@@ -25,58 +27,140 @@ void copy_floats(float* to, const uint16_t* bf16, size_t count, const char* what
 }
 void copy_floats(float* to, const Tensor& from, const char* what) { copy_floats(to, from.bf16(), from.count(), what); }
 
-// Expert by expert from (in, out) to (out, in), so that a warp reads a row.
-void copy_transposed(uint16_t* to, const uint16_t* from, int experts, int rows, int k) {
+// Experts (in, out) of the checkpoint as (out, in): rows that a warp reads.
+std::vector<uint16_t> transposed(const uint16_t* from, int rows, int k) {
   std::vector<uint16_t> turned(static_cast<size_t>(rows) * k);
-  for (int e = 0; e < experts; ++e, to += turned.size(), from += turned.size()) {
-    for (int i = 0; i < k; ++i)
-      for (int r = 0; r < rows; ++r) turned[static_cast<size_t>(r) * k + i] = from[static_cast<size_t>(i) * rows + r];
-    copy_in(to, turned.data(), turned.size() * sizeof(uint16_t), "experts");
-  }
+  for (int i = 0; i < k; ++i)
+    for (int r = 0; r < rows; ++r) turned[static_cast<size_t>(r) * k + i] = from[static_cast<size_t>(i) * rows + r];
+  return turned;
 }
 
-// A matrix as the checkpoint has it: where the device reads it in place, or else a copy.
-template <class T>
-class Matrix {
+// Brings matrices to the device: in rows, or by way of a piece of device memory into the order of the matrix kernels.
+class Loader {
  public:
-  Matrix() = default;
-  Matrix(const Tensor& host, const void* in_place)
-      : host_(&host), mapped_(in_place != nullptr), place_(static_cast<T*>(const_cast<void*>(in_place))) {}
-  void take(Arena& arena) {
-    if (host_ && !mapped_) arena.take(place_, host_->bytes() / sizeof(T));
+  // `map`: where the device reads a tensor of the checkpoint itself; null if it has to be copied.
+  using Map = std::function<const void*(const Tensor&)>;
+  Loader(const MatrixKernels* matrix, Map map) : matrix_(matrix), map_(std::move(map)) {}
+
+  size_t arranged_bytes(const MatrixShape& shape) const { return matrix_ ? matrix_->bytes(shape) : 0; }
+
+  // In rows: where it lies in the checkpoint, or else in the arena.
+  template <class T>
+  void take(Arena& arena, const Tensor& host, T*& to) {
+    if (const void* place = in_place(host))
+      to = static_cast<T*>(const_cast<void*>(place));
+    else
+      arena.take(to, host.bytes() / sizeof(T));
   }
-  T* copy(const char* what) {
-    if (host_ && !mapped_) copy_in(place_, host_->data, host_->bytes(), what);
-    return place_;
+  template <class T>
+  void copy(const Tensor& host, T* to, const char* what) {
+    if (!in_place(host)) copy_in(const_cast<std::remove_const_t<T>*>(to), host.data, host.bytes(), what);
+  }
+
+  // `whole`: the matrix, if it is one tensor.
+  void take(Arena& arena, const MatrixShape& shape, Matrix& to, const Tensor* whole = nullptr) {
+    const size_t arranged = arranged_bytes(shape);
+    if (arranged > 0)
+      arena.take(to.arranged, arranged);
+    else if (whole)
+      take(arena, *whole, to.rows);
+    else
+      arena.take(to.rows, static_cast<size_t>(shape.rows) * shape.k);
+  }
+
+  // The parts lie one behind the other, as q, k and v do.
+  void copy(const MatrixShape& shape, const std::vector<const Tensor*>& parts, const Matrix& to, const char* what) {
+    if (!to.arranged && parts.size() == 1) return copy(*parts[0], to.rows, what);
+    int first = 0;
+    for (const Tensor* part : parts) {
+      const int rows = static_cast<int>(part->count() / shape.k);
+      copy_rows(shape, {.expert = 0, .first = first, .count = rows, .dense = part->bf16()}, to, what);
+      first += rows;
+    }
+  }
+
+  void take(Arena& arena, const ExpertWeights& host, const MatrixShape& shape, bool arranged, ExpertArgs& to) {
+    if (arranged)
+      arena.take(to.arranged, arranged_bytes(shape));
+    else if (shape.mxfp4)
+      take(arena, host.blocks, to.blocks), take(arena, host.scales, to.scales);
+    else
+      arena.take(to.dense, host.dense.count());
+    arena.take(to.bias, host.bias.count());
+    to.rows = shape.rows;
+    to.k = shape.k;
+  }
+
+  void copy(const ExpertWeights& host, const MatrixShape& shape, const ExpertArgs& to) {
+    copy_floats(const_cast<float*>(to.bias), host.bias, "experts");
+    if (shape.mxfp4 && !to.arranged) {
+      copy(host.blocks, to.blocks, "experts");
+      copy(host.scales, to.scales, "experts");
+      return;
+    }
+    const size_t weights = static_cast<size_t>(shape.rows) * shape.k;
+    for (int e = 0; e < shape.experts; ++e) {
+      MatrixRows rows{.expert = e, .first = 0, .count = shape.rows};
+      std::vector<uint16_t> turned;
+      if (shape.mxfp4) {
+        rows.blocks = static_cast<const uint32_t*>(host.blocks.data) + e * weights / 8;
+        rows.scales = static_cast<const uint8_t*>(host.scales.data) + e * weights / 32;
+      } else {
+        turned = transposed(host.dense.bf16() + e * weights, shape.rows, shape.k);
+        rows.dense = turned.data();
+      }
+      copy_rows(shape, rows,
+                {.rows = const_cast<uint16_t*>(to.dense ? to.dense + e * weights : nullptr),
+                 .arranged = const_cast<uint8_t*>(to.arranged)},
+                "experts");
+    }
   }
 
  private:
-  const Tensor* host_ = nullptr;
-  bool mapped_ = false;
-  T* place_ = nullptr;
+  // Of pieces on their way; the largest matrix of the 120b has more than a GB.
+  static constexpr size_t kStagingBytes = size_t{64} << 20;
+
+  // `rows` lie on the host.
+  void copy_rows(const MatrixShape& shape, MatrixRows rows, const Matrix& to, const char* what) {
+    const size_t k = shape.k;
+    if (!to.arranged) return copy_in(to.rows + rows.first * k, rows.dense, rows.count * k * sizeof(uint16_t), what);
+    const size_t code_bytes = shape.mxfp4 ? k / 2 : k * sizeof(uint16_t), scale_bytes = shape.mxfp4 ? k / 32 : 0;
+    const size_t most = std::max<size_t>(kStagingBytes / (code_bytes + scale_bytes), 1);
+    for (size_t done = 0; done < static_cast<size_t>(rows.count); done += most) {
+      const size_t count = std::min(most, rows.count - done);
+      uint8_t* const codes = staging((count * code_bytes + 15) / 16 * 16 + count * scale_bytes);
+      uint8_t* const scales = codes + (count * code_bytes + 15) / 16 * 16;
+      MatrixRows piece{.expert = rows.expert, .first = rows.first + static_cast<int>(done), .count = static_cast<int>(count)};
+      if (shape.mxfp4) {
+        copy_in(codes, rows.blocks + done * k / 8, count * code_bytes, what);
+        copy_in(scales, rows.scales + done * k / 32, count * scale_bytes, what);
+        piece.blocks = reinterpret_cast<const uint32_t*>(codes);
+        piece.scales = scales;
+      } else {
+        copy_in(codes, rows.dense + done * k, count * code_bytes, what);
+        piece.dense = reinterpret_cast<const uint16_t*>(codes);
+      }
+      matrix_->arrange(shape, piece, to.arranged, nullptr);  // the stream of the copies: the next piece waits for it
+    }
+  }
+  const void* in_place(const Tensor& host) {  // asked once for each
+    const auto [known, is_new] = places_.try_emplace(host.data, nullptr);
+    if (is_new) known->second = map_(host);
+    return known->second;
+  }
+  uint8_t* staging(size_t bytes) {
+    if (staging_.bytes() < bytes) {
+      wait_for_copies();  // the piece that is replaced may be read still
+      staging_ = DeviceMemory(bytes, "weights on their way");
+    }
+    return staging_.data();
+  }
+
+  const MatrixKernels* matrix_;
+  Map map_;
+  std::map<const void*, const void*> places_;
+  DeviceMemory staging_;
 };
-
-struct ExpertPlaces {
-  Matrix<uint32_t> blocks;
-  Matrix<uint8_t> scales;
-  uint16_t* dense = nullptr;
-  float* bias = nullptr;
-};
-
-void arrange(Arena& arena, const ExpertWeights& host, ExpertPlaces& to) {
-  to.blocks.take(arena);
-  to.scales.take(arena);
-  if (!host.dense.empty()) arena.take(to.dense, host.dense.count());
-  arena.take(to.bias, host.bias.count());
-}
-
-ExpertArgs copy_experts(ExpertPlaces& to, const ExpertWeights& host, int experts, int rows, int k) {
-  const uint32_t* blocks = to.blocks.copy("experts");
-  const uint8_t* scales = to.scales.copy("experts");
-  if (!host.dense.empty()) copy_transposed(to.dense, host.dense.bf16(), experts, rows, k);
-  copy_floats(to.bias, host.bias, "experts");
-  return {.blocks = blocks, .scales = scales, .dense = to.dense, .bias = to.bias, .rows = rows, .k = k};
-}
 
 constexpr int kLargestHeadDim = 128;
 
@@ -88,74 +172,69 @@ std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) 
                                 std::to_string(kLargestHeadDim) + ", found " + std::to_string(c.head_dim));
   use_device();
   auto layer = std::make_unique<GpuLayer>();
-  const auto in_place = [&](const Tensor& tensor) { return map(tensor, layer->mappings); };
-  Matrix<uint16_t> o(host.o_proj_weight, in_place(host.o_proj_weight));
-  Matrix<uint16_t> router(host.router_weight, in_place(host.router_weight));
-  ExpertPlaces gate_up, down;
-  for (auto& [to, from] : {std::pair(&gate_up, &host.gate_up_proj), std::pair(&down, &host.down_proj)}) {
-    if (!from->dense.empty()) continue;
-    to->blocks = {from->blocks, in_place(from->blocks)};
-    to->scales = {from->scales, in_place(from->scales)};
-  }
+  Loader loader(matrix_.get(), [&](const Tensor& tensor) { return map(tensor, layer->mappings); });
+  using Use = MatrixShape::Use;
+  const MatrixShape qkv{Use::qkv, 1, c.q_size() + 2 * c.kv_size(), c.hidden_size, false, c.head_dim};
+  const MatrixShape o{Use::attn_out, 1, c.hidden_size, c.q_size(), false};
+  const MatrixShape router{Use::router, 1, c.num_local_experts, c.hidden_size, false};
+  const MatrixShape gate_up{Use::gate_up, c.num_local_experts, 2 * c.intermediate_size, c.hidden_size,
+                            host.gate_up_proj.dense.empty()};
+  const MatrixShape down{Use::down, c.num_local_experts, c.hidden_size, c.intermediate_size, host.down_proj.dense.empty()};
+  const bool experts = loader.arranged_bytes(gate_up) > 0 && loader.arranged_bytes(down) > 0;
   const auto arrange_all = [&](uint8_t* base) {
     Arena arena(base);
-    arena.take(layer->qkv, host.q_proj_weight.count() + host.k_proj_weight.count() + host.v_proj_weight.count());
-    arena.take(layer->qkv_bias, host.q_proj_bias.count() + host.k_proj_bias.count() + host.v_proj_bias.count());
-    o.take(arena);
-    arena.take(layer->o_bias, host.o_proj_bias.count());
-    router.take(arena);
-    arena.take(layer->router_bias, host.router_bias.count());
+    loader.take(arena, qkv, layer->qkv);
+    arena.take(layer->qkv_bias, qkv.rows);
+    loader.take(arena, o, layer->o, &host.o_proj_weight);
+    arena.take(layer->o_bias, o.rows);
+    loader.take(arena, router, layer->router, &host.router_weight);
+    arena.take(layer->router_bias, router.rows);
     arena.take(layer->input_layernorm, host.input_layernorm.count());
     arena.take(layer->post_attention_layernorm, host.post_attention_layernorm.count());
     arena.take(layer->sinks, host.sinks.count());
-    arrange(arena, host.gate_up_proj, gate_up);
-    arrange(arena, host.down_proj, down);
+    loader.take(arena, host.gate_up_proj, gate_up, experts, layer->gate_up);
+    loader.take(arena, host.down_proj, down, experts, layer->down);
     return arena.used();
   };
   layer->memory = DeviceMemory(arrange_all(nullptr), ("weights of layer " + std::to_string(host.index)).c_str());
   arrange_all(layer->memory.data());
 
-  uint16_t* qkv = layer->qkv;
-  for (const Tensor* part : {&host.q_proj_weight, &host.k_proj_weight, &host.v_proj_weight}) {
-    copy_in(qkv, part->data, part->bytes(), "qkv");
-    qkv += part->count();
-  }
+  loader.copy(qkv, {&host.q_proj_weight, &host.k_proj_weight, &host.v_proj_weight}, layer->qkv, "qkv");
   float* bias = layer->qkv_bias;
   for (const Tensor* part : {&host.q_proj_bias, &host.k_proj_bias, &host.v_proj_bias}) {
     copy_floats(bias, *part, "qkv");
     bias += part->count();
   }
-  layer->o = o.copy("o_proj");
+  loader.copy(o, {&host.o_proj_weight}, layer->o, "o_proj");
   copy_floats(layer->o_bias, host.o_proj_bias, "o_proj");
-  layer->router = router.copy("the router");
+  loader.copy(router, {&host.router_weight}, layer->router, "the router");
   copy_floats(layer->router_bias, host.router_bias, "the router");
   copy_floats(layer->input_layernorm, host.input_layernorm, "norms");
   copy_floats(layer->post_attention_layernorm, host.post_attention_layernorm, "norms");
   copy_floats(layer->sinks, host.sinks, "sinks");
-  layer->gate_up =
-      copy_experts(gate_up, host.gate_up_proj, c.num_local_experts, 2 * c.intermediate_size, c.hidden_size);
-  layer->down = copy_experts(down, host.down_proj, c.num_local_experts, c.hidden_size, c.intermediate_size);
+  loader.copy(host.gate_up_proj, gate_up, layer->gate_up);
+  loader.copy(host.down_proj, down, layer->down);
   wait_for_copies();
   layer->id = ++loaded;
   return layer;
 }
 
-std::unique_ptr<Ends> GpuBackend::load(const Config&, const HostEnds& host) {
+std::unique_ptr<Ends> GpuBackend::load(const Config& c, const HostEnds& host) {
   use_device();
   auto ends = std::make_unique<GpuEnds>();
-  Matrix<uint16_t> embed_tokens(host.embed_tokens, map(host.embed_tokens, ends->mappings));
-  Matrix<uint16_t> lm_head(host.lm_head, map(host.lm_head, ends->mappings));
+  Loader loader(matrix_.get(), [&](const Tensor& tensor) { return map(tensor, ends->mappings); });
+  const MatrixShape head{MatrixShape::Use::unembed, 1, c.vocab_size, c.hidden_size, false};
   const auto arrange_all = [&](uint8_t* base) {
     Arena arena(base);
-    embed_tokens.take(arena);
-    lm_head.take(arena);
+    loader.take(arena, host.embed_tokens, ends->embed_tokens);
+    loader.take(arena, head, ends->lm_head, &host.lm_head);
     arena.take(ends->norm, host.norm.count());
     return arena.used();
   };
   ends->memory = DeviceMemory(arrange_all(nullptr), "embedding and head");
   arrange_all(ends->memory.data());
-  ends->embed_tokens = embed_tokens.copy("the embedding");
-  ends->lm_head = lm_head.copy("the head");
+  loader.copy(host.embed_tokens, ends->embed_tokens, "the embedding");
+  loader.copy(head, {&host.lm_head}, ends->lm_head, "the head");
   copy_floats(ends->norm, host.norm, "the last norm");
   wait_for_copies();
   ends->id = ++loaded;

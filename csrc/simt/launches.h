@@ -1,6 +1,8 @@
 // What a stage puts into a stream: stages, and the kernels that they are made of, one launch each.
 #pragma once
 
+#include <utility>
+
 #include "gpu_backend.h"
 
 namespace gptoss::simt {
@@ -9,7 +11,8 @@ namespace gptoss::simt {
 // kernels look up the live ones.
 class Launches {
  public:
-  Launches(GpuState& state, const BackendOptions& options, const Call& call);
+  // `matrix`: null where SIMT does all.
+  Launches(GpuState& state, const BackendOptions& options, const MatrixKernels* matrix, const Call& call);
 
   void embed();
   void attn_qkv();
@@ -21,10 +24,11 @@ class Launches {
   void unembed();
   void sample();
 
-  void norm(const float* gain, const int32_t* row, const int32_t* count, int rows);  // residual -> operand
-  void round_rows(const float* x, float* out, int size, int rows);
+  void norm(const float* gain, const int32_t* row, const int32_t* count, int rows, const Operand& out);  // of residual
+  void round_rows(const float* x, const Operand& out, int rows);
   void linear(const LinearArgs& args, int rows);
   void rotate_append();
+  AppendArgs append() const;
   void choose();
   void group_pairs();
 
@@ -40,15 +44,26 @@ class Launches {
   template <class Args>
   void start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args);
 
+  // Whether the next kernel may begin before the last one has ended: not the first one behind something else.
+  bool dependent() const { return std::exchange(s_.behind_a_kernel, true) && s_.dependent_launches; }
   const GpuLayer& layer() const { return static_cast<const GpuLayer&>(*call_.layer); }
   int tokens() const { return call_.grid.tokens; }
+  // What a product multiplies next, for matrix kernels or for SIMT.
+  Operand operand(bool arranged, int size) const;
+  Operand expert_h() const;
+  MatrixKernels::Launch matrix_launch(int rows) const { return {s_.stream, s_.scratch, rows, dependent()}; }
+  RouteArgs route() const;
+  GroupArgs group() const;
+  int group_threads() const;
   dim3 expert_grid(int rows) const;
   KvArgs kv() const;
-  MoeArgs moe(const ExpertArgs& experts, const float* x, float* y) const;
+  MoeArgs moe(const ExpertArgs& experts, const Operand& x) const;
 
   GpuState& s_;
   const Config& c_;
+  const MatrixKernels* matrix_;
   bool fast_, bf16_kv_;
+  int terms_;
   const Call& call_;
 };
 

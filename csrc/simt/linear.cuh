@@ -12,13 +12,14 @@
 namespace gptoss::simt {
 
 __global__ void __launch_bounds__(kBlockThreads) linear(LinearArgs a) {
+  wait_for_predecessors();
   const int row = global_warp(), first = static_cast<int>(blockIdx.y) * kTileTokens;
   const int count = min(*a.count - first, kTileTokens);
   if (row >= a.rows || count <= 0) return;
 
   const float* x[kTileTokens];
 #pragma unroll
-  for (int t = 0; t < kTileTokens; ++t) x[t] = a.x + static_cast<size_t>(first + min(t, count - 1)) * a.k;
+  for (int t = 0; t < kTileTokens; ++t) x[t] = a.x.values + static_cast<size_t>(first + min(t, count - 1)) * a.k;
   float sums[kTileTokens];
   dot(Bf16Row{a.weight + static_cast<size_t>(row) * a.k}, a.k, x, count, sums);
 

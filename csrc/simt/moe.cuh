@@ -11,8 +11,11 @@
 #include "../swiglu.h"
 #include "mxfp4.cuh"
 #include "dot.cuh"
+#include "operand.cuh"
 
 namespace gptoss::simt {
+
+using gptoss::swiglu;
 
 GPTOSS_DEVICE Mxfp4Row row_of(const ExpertArgs& e, Mxfp4Row*, size_t row) {
   return {e.blocks + row * (e.k / 8), e.scales + row * (e.k / 32)};
@@ -31,13 +34,14 @@ GPTOSS_DEVICE void expert_row(const ExpertArgs& e, const ExpertTile& tile, int r
 
 template <class Row>
 __global__ void __launch_bounds__(kBlockThreads) moe_up(MoeArgs a) {
+  wait_for_predecessors();
   const int neuron = global_warp(), neurons = a.experts.rows / 2;
   if (static_cast<int>(blockIdx.y) >= *a.tile_count || neuron >= neurons) return;
   const ExpertTile tile = a.tiles[blockIdx.y];
   const float* x[kTileTokens];
 #pragma unroll
   for (int t = 0; t < kTileTokens; ++t)
-    x[t] = a.x + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)] / a.chosen) * a.experts.k;
+    x[t] = a.x.values + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)] / a.chosen) * a.experts.k;
 
   float gate[kTileTokens], up[kTileTokens];
   expert_row<Row>(a.experts, tile, 2 * neuron, x, gate);
@@ -46,20 +50,20 @@ __global__ void __launch_bounds__(kBlockThreads) moe_up(MoeArgs a) {
 #pragma unroll
   for (int t = 0; t < kTileTokens; ++t) {
     if (t >= tile.count) continue;
-    const float h = swiglu(gate[t], up[t], a.limit, a.alpha);
-    a.y[static_cast<size_t>(a.pairs[tile.first + t]) * neurons + neuron] = a.round ? round_to_bf16(h) : h;
+    store_operand(a.h, a.pairs[tile.first + t], neuron, swiglu(gate[t], up[t], a.limit, a.alpha));
   }
 }
 
 template <class Row>
 __global__ void __launch_bounds__(kBlockThreads) moe_down(MoeArgs a) {
+  wait_for_predecessors();
   const int row = global_warp();
   if (static_cast<int>(blockIdx.y) >= *a.tile_count || row >= a.experts.rows) return;
   const ExpertTile tile = a.tiles[blockIdx.y];
   const float* x[kTileTokens];
 #pragma unroll
   for (int t = 0; t < kTileTokens; ++t)
-    x[t] = a.x + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)]) * a.experts.k;
+    x[t] = a.x.values + static_cast<size_t>(a.pairs[tile.first + min(t, tile.count - 1)]) * a.experts.k;
 
   float y[kTileTokens];
   expert_row<Row>(a.experts, tile, row, x, y);
@@ -70,6 +74,7 @@ __global__ void __launch_bounds__(kBlockThreads) moe_down(MoeArgs a) {
 }
 
 __global__ void __launch_bounds__(kBlockThreads) moe_combine(CombineArgs a) {
+  wait_for_predecessors();
   const int token = global_warp();
   if (token >= a.live->tokens) return;
   const float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
@@ -83,6 +88,7 @@ __global__ void __launch_bounds__(kBlockThreads) moe_combine(CombineArgs a) {
 
 // swiglu by itself, for gptoss_native.ops: a warp per row.
 __global__ void __launch_bounds__(kBlockThreads) swiglu_rows(SwigluArgs a) {
+  wait_for_predecessors();
   const int row = global_warp();
   if (row >= a.rows) return;
   const float* u = a.u + 2 * static_cast<size_t>(row) * a.size;
@@ -94,6 +100,7 @@ __global__ void __launch_bounds__(kBlockThreads) swiglu_rows(SwigluArgs a) {
 
 // The weights as the products see them, for gptoss_native.ops: a warp per row, a lane per word of eight codes.
 __global__ void __launch_bounds__(kBlockThreads) dequantize_rows(DequantizeArgs a) {
+  wait_for_predecessors();
   const int row = global_warp();
   if (row >= a.rows) return;
   const Mxfp4Row weights{a.blocks + static_cast<size_t>(row) * (a.k / 8), a.scales + static_cast<size_t>(row) * (a.k / 32)};

@@ -146,10 +146,12 @@ class GpuOps : public Ops {
     Made op = make(stream, Stage::attn_out, a.tokens);
     op->s.config.hidden_size = a.rows;
     op->s.config.head_dim = a.k;  // o_proj of one head
-    op->layer.o = const_cast<uint16_t*>(a.weight);
+    const MatrixShape shape{MatrixShape::Use::attn_out, 1, a.rows, a.k, false};
+    op->layer.o.arranged = arranged(*op, shape, {.expert = 0, .first = 0, .count = a.rows, .dense = a.weight});
+    if (!op->layer.o.arranged) op->layer.o.rows = const_cast<uint16_t*>(a.weight);
     op->layer.o_bias = op->floats(a.bias, a.rows, "bias");
     op->s.attn = const_cast<float*>(a.x);
-    if (rounds()) op->s.operand = op->take<float>(static_cast<size_t>(a.tokens) * a.k, "rounded activations");
+    take_operand(*op, op->layer.o.arranged, static_cast<size_t>(a.tokens) * a.k, op->s.operand, op->s.operand_terms);
     op->s.residual = a.y;
     return with_body(std::move(op), [this, a](GpuOperation& o) {
       o.zero(a.y, static_cast<size_t>(a.tokens) * a.rows);  // attn_out adds to the residual
@@ -163,9 +165,10 @@ class GpuOps : public Ops {
     c.intermediate_size = a.experts.rows / 2;
     c.swiglu_limit = a.limit;
     c.swiglu_alpha = a.alpha;
-    op->layer.gate_up = op->layer.down;
-    op->s.operand = rounded(*op, a.x, a.tokens, a.experts.k);
+    fill_operand(*op, a.x, a.tokens, a.experts.k, op->s.operand, op->s.operand_terms);
     op->s.expert_h = a.y;
+    // What the experts hand on is read as float32.
+    op->layer.down.arranged = nullptr;
     return with_body(std::move(op), [this](GpuOperation& o) { device_.run(o.s, o.call); });
   }
 
@@ -173,7 +176,7 @@ class GpuOps : public Ops {
     Made op = make_experts(stream, Stage::moe_down, a.tokens, a.chosen, a.experts, a.choice);
     const size_t pairs = static_cast<size_t>(a.tokens) * a.chosen, out = static_cast<size_t>(a.tokens) * a.experts.rows;
     op->s.config.hidden_size = a.experts.rows;
-    op->s.expert_h = rounded(*op, a.h, static_cast<int>(pairs), a.experts.k);
+    fill_operand(*op, a.h, static_cast<int>(pairs), a.experts.k, op->s.expert_h, op->s.expert_h_terms);
     op->s.expert_y = op->take<float>(pairs * a.experts.rows, "outputs of experts");
     op->s.router_weight = const_cast<float*>(a.weight);
     if (a.weight == nullptr) {
@@ -232,9 +235,9 @@ class GpuOps : public Ops {
     op->s.config.rms_norm_eps = a.eps;
     op->layer.post_attention_layernorm = op->floats(a.gain, a.size, "gain");
     op->s.residual = const_cast<float*>(a.x);
-    op->s.operand = a.y;
-    return with_body(std::move(op), [this, a](GpuOperation& o) {
-      launches(o).norm(o.layer.post_attention_layernorm, nullptr, &o.s.live->tokens, a.tokens);
+    const Operand out{.values = a.y, .terms = nullptr, .size = a.size, .count = 0, .round = rounds()};
+    return with_body(std::move(op), [this, a, out](GpuOperation& o) {
+      launches(o).norm(o.layer.post_attention_layernorm, nullptr, &o.s.live->tokens, a.tokens, out);
     });
   }
 
@@ -306,6 +309,11 @@ class GpuOps : public Ops {
     const size_t count = static_cast<size_t>(a.rows) * a.vocab;
     const bool changes = a.edit_count + a.mask_count > 0;  // then logits are changed in place
     if (changes) s.logits = op->take<float>(count, "logits");
+    Buffers counted;
+    Arena needed(nullptr);
+    arrange_sampling(counted, a.rows, a.vocab, needed);
+    Arena arena(op->take<uint8_t>(needed.used(), "what sampling needs"));
+    arrange_sampling(s, a.rows, a.vocab, arena);
     s.next_token = a.next_token;
     s.logprob = a.logprob;
     s.top_token = a.top_token;
@@ -373,17 +381,42 @@ class GpuOps : public Ops {
     };
     return op;
   }
-  Launches launches(GpuOperation& op) { return Launches(op.s, device_.options_, op.call); }
+  Launches launches(GpuOperation& op) { return Launches(op.s, device_.options_, device_.matrix_.get(), op.call); }
 
-  // What `fast` multiplies; in `exact` x itself.
-  float* rounded(GpuOperation& op, const float* x, int rows, int size) {
-    if (!rounds()) return const_cast<float*>(x);
-    float* to = op.take<float>(static_cast<size_t>(rows) * size, "rounded activations");
+  int terms() const { return operand_terms(device_.options_.precision); }
+
+  // The weights as load() arranges them; null where the matrix kernels do not take them.
+  uint8_t* arranged(GpuOperation& op, const MatrixShape& shape, const MatrixRows& rows) {
+    const size_t bytes = device_.matrix_ ? device_.matrix_->bytes(shape) : 0;
+    if (bytes == 0) return nullptr;
+    uint8_t* to = op.take<uint8_t>(bytes, "weights of an operation");
+    const size_t weights = static_cast<size_t>(shape.rows) * shape.k;
+    for (MatrixRows expert = rows; expert.expert < shape.experts; ++expert.expert) {
+      device_.matrix_->arrange(shape, expert, to, op.s.stream);
+      expert.blocks = expert.blocks ? expert.blocks + weights / 8 : nullptr;
+      expert.scales = expert.scales ? expert.scales + weights / 32 : nullptr;
+    }
+    return to;
+  }
+  void take_operand(GpuOperation& op, bool arranged, size_t count, float*& values, uint16_t*& bf16) {
+    if (arranged)
+      bf16 = op.take<uint16_t>(count * terms(), "terms of activations");
+    else if (rounds())
+      values = op.take<float>(count, "rounded activations");
+  }
+  // x as the experts multiply it; in SIMT's `exact` x itself.
+  void fill_operand(GpuOperation& op, const float* x, int rows, int size, float*& values, uint16_t*& bf16) {
+    const bool arranged = op.layer.down.arranged != nullptr;
+    take_operand(op, arranged, static_cast<size_t>(rows) * size, values, bf16);
+    if (!arranged && !rounds()) {
+      values = const_cast<float*>(x);
+      return;
+    }
+    const Operand out{.values = values, .terms = bf16, .size = size, .count = terms(), .round = rounds()};
     const Batch grid = op.call.grid;
     op.set_tokens(rows);
-    launches(op).round_rows(x, to, size, rows);
+    launches(op).round_rows(x, out, rows);
     op.set_tokens(grid.tokens);
-    return to;
   }
 
   // An operation with the experts in down, and the pairs grouped.
@@ -393,12 +426,18 @@ class GpuOps : public Ops {
     GpuState& s = op->s;
     s.config.num_local_experts = e.experts;
     s.config.num_experts_per_tok = chosen;
-    op->layer.down = {.blocks = reinterpret_cast<const uint32_t*>(e.blocks),
+    const auto* blocks = reinterpret_cast<const uint32_t*>(e.blocks);
+    const MatrixShape shape{stage == Stage::moe_up ? MatrixShape::Use::gate_up : MatrixShape::Use::down, e.experts, e.rows,
+                            e.k, true};
+    op->layer.down = {.blocks = blocks,
                       .scales = e.scales,
                       .dense = nullptr,
+                      .arranged = arranged(*op, shape, {.expert = 0, .first = 0, .count = e.rows, .dense = nullptr,
+                                                        .blocks = blocks, .scales = e.scales}),
                       .bias = op->floats(e.bias, static_cast<size_t>(e.experts) * e.rows, "bias"),
                       .rows = e.rows,
                       .k = e.k};
+    op->layer.gate_up = op->layer.down;
     s.router_choice = const_cast<int32_t*>(choice);
     if (choice == nullptr) {
       const std::vector<int32_t> zeros(pairs, 0);
@@ -448,7 +487,7 @@ class GpuOps : public Ops {
   double best_rate(double amount, double seconds, const Work& work) {
     device_.use_device();
     GpuOperation op{stream_};
-    Launches launches(op.s, device_.options_, op.call);
+    Launches launches(op.s, device_.options_, device_.matrix_.get(), op.call);
     work(launches);  // warm
     double best = 0, spent = 0;
     do {

@@ -21,6 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../numeric.h"
+
 // The host API differs in its prefix: GPU(Malloc)(&pointer, bytes).
 #if GPTOSS_METAL_DEVICE
 #define GPU(name) metal##name
@@ -50,6 +52,10 @@ constexpr int kWarp = GPTOSS_EMULATED_WAVE;
 #else
 constexpr int kWarp = 64;
 #endif
+
+// bf16 as bits, so that no vendor's type crosses an interface.
+using gptoss::bf16_to_float;
+using gptoss::float_to_bf16;
 
 #if !GPTOSS_METAL_DEVICE
 #define GPTOSS_DEVICE __device__ __forceinline__
@@ -111,6 +117,18 @@ GPTOSS_DEVICE float warp_max(float value) {
   return value;
 }
 
+// --- Dependent launches
+
+// The first statement of every kernel of a step, or what comes behind reads of what no kernel of the step writes: from
+// here on it may read what its predecessors wrote, and write. Then the next kernel may begin, up to its own wait. A block
+// that left without it would let its successors begin too early. CUDA, where the launch was a programmatic one.
+GPTOSS_DEVICE void wait_for_predecessors() {
+#if GPTOSS_CUDA_DEVICE && (defined(GPTOSS_EMULATOR) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900))
+  cudaGridDependencySynchronize();
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+
 #endif  // !GPTOSS_METAL_DEVICE
 
 // --- Launches
@@ -119,7 +137,7 @@ struct LaunchConfig {
   dim3 grid, block;
   size_t dynamic_shared = 0;  // bytes; beyond 48 KiB the kernel has to be told, see allow_dynamic_shared()
   GPU(Stream_t) stream = nullptr;
-  bool programmatic = false;  // may begin before its predecessor's end (CUDA); see ptx/grid_dependency.cuh
+  bool programmatic = false;  // may begin before its predecessor's end (CUDA); see wait_for_predecessors()
 };
 
 // launch(kernel, {.grid = 4, .block = 128}, arguments...): the one way to start a kernel. What differs from

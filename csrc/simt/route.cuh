@@ -1,7 +1,8 @@
 // choice, weight (tokens, chosen) = the largest router logits, lowest id on ties, and their softmax; then
 // pairs (tokens * chosen) of token and rank, grouped by expert and cut into tiles {expert, first, count}
 //
-// choose: a warp per token, a lane for every kWarp-th expert. group: one block, a thread per expert.
+// choose: a warp per token, a lane for every kWarp-th expert. group_pairs: one block, a thread per expert. route_few
+// does both in one block.
 // Bound by latency; group reads tokens * chosen * 4 bytes once for each expert, from cache.
 // Sums in order of rank; the grouping is a stable sort by counts and needs no atomics.
 // Tested by test_gpu_device.py and gpu_backend_test.cpp.
@@ -14,9 +15,8 @@ namespace gptoss::simt {
 
 using sampling::sort_key;
 
-__global__ void __launch_bounds__(kBlockThreads) choose(RouteArgs a) {
-  const int token = global_warp();
-  if (token >= a.live->tokens) return;
+// By a warp.
+GPTOSS_DEVICE void choose_for(const RouteArgs& a, int token) {
   const float* logits = a.logits + static_cast<size_t>(token) * a.experts;
   int32_t* choice = a.choice + static_cast<size_t>(token) * a.chosen;
   float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
@@ -45,8 +45,13 @@ __global__ void __launch_bounds__(kBlockThreads) choose(RouteArgs a) {
     for (int rank = 0; rank < a.chosen; ++rank) weight[rank] /= sum;
 }
 
-__global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
-  GPTOSS_DYNAMIC_SHARED(int32_t, shared);
+__global__ void __launch_bounds__(kBlockThreads) choose(RouteArgs a) {
+  wait_for_predecessors();
+  if (global_warp() < a.live->tokens) choose_for(a, global_warp());
+}
+
+// By a block.
+GPTOSS_DEVICE void group(const GroupArgs& a, int32_t* shared) {
   int32_t *first = shared, *first_tile = shared + a.experts;
   const int pairs = a.live->tokens * a.chosen;
 
@@ -63,7 +68,7 @@ __global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
       first[e] = pair;
       first_tile[e] = tile;
       pair += count;
-      tile += (count + kTileTokens - 1) / kTileTokens;
+      tile += (count + a.tile - 1) / a.tile;
     }
     *a.tile_count = tile;
   }
@@ -72,9 +77,25 @@ __global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
     int at = first[e];
     for (int p = 0; p < pairs; ++p)
       if (a.choice[p] == e) a.pairs[at++] = p;
-    for (int from = first[e], tile = first_tile[e]; from < at; from += kTileTokens, ++tile)
-      a.tiles[tile] = {e, from, min(kTileTokens, at - from)};
+    for (int from = first[e], tile = first_tile[e]; from < at; from += a.tile, ++tile)
+      a.tiles[tile] = {e, from, min(a.tile, at - from)};
   }
+}
+
+__global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
+  GPTOSS_DYNAMIC_SHARED(int32_t, shared);
+  wait_for_predecessors();
+  group(a, shared);
+}
+
+// Both, for so few tokens that a launch would take longer.
+__global__ void __launch_bounds__(1024, 1) route_few(RouteFewArgs a) {
+  GPTOSS_DYNAMIC_SHARED(int32_t, shared);
+  wait_for_predecessors();
+  for (int token = warp(); token < a.route.live->tokens; token += static_cast<int>(blockDim.x) / kWarp)
+    choose_for(a.route, token);
+  __syncthreads();  // all choices are there
+  group(a.group, shared);
 }
 
 }  // namespace gptoss::simt

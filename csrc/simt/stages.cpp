@@ -5,17 +5,19 @@
 
 namespace gptoss::simt {
 
+static_assert(kSampleTop == kMaxLogprobs);
 static_assert(kPageSlots == kPageTokens && kPagesPerSplit == kSplitPages, "kernels and engine cut the keys alike");
 
-Launches::Launches(GpuState& state, const BackendOptions& options, const Call& call)
-    : s_(state), c_(state.config), fast_(options.precision == Precision::fast),
-      bf16_kv_(options.kv_dtype == KvDType::bf16), call_(call) {}
+Launches::Launches(GpuState& state, const BackendOptions& options, const MatrixKernels* matrix, const Call& call)
+    : s_(state), c_(state.config), matrix_(matrix), fast_(options.precision == Precision::fast),
+      bf16_kv_(options.kv_dtype == KvDType::bf16), terms_(operand_terms(options.precision)), call_(call) {}
 
 template <class Args>
 void Launches::start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args,
                      int threads) {
   if (grid.x == 0 || grid.y == 0) return;  // nothing to do
-  check(launch(kernel, {.grid = grid, .block = dim3(threads), .dynamic_shared = shared, .stream = s_.stream}, args),
+  check(launch(kernel, {.grid = grid, .block = dim3(threads), .dynamic_shared = shared, .stream = s_.stream,
+                        .programmatic = dependent()}, args),
         std::string("launching kernel ") + kernel_name);
 }
 template <class Args>
@@ -40,23 +42,25 @@ void Launches::embed() {
 }
 
 void Launches::attn_qkv() {
-  norm(layer().input_layernorm, nullptr, &s_.live->tokens, tokens());
-  const int rows = c_.q_size() + 2 * c_.kv_size();
-  linear({.count = &s_.live->tokens,
-          .weight = layer().qkv,
-          .bias = layer().qkv_bias,
-          .x = s_.operand,
-          .y = s_.qkv,
-          .rows = rows,
-          .k = c_.hidden_size,
-          .add = false},
-         tokens());
+  const Operand x = operand(layer().qkv.arranged != nullptr, c_.hidden_size);
+  norm(layer().input_layernorm, nullptr, &s_.live->tokens, tokens(), x);
+  const LinearArgs product{.count = &s_.live->tokens,
+                           .weight = layer().qkv.rows,
+                           .arranged = layer().qkv.arranged,
+                           .bias = layer().qkv_bias,
+                           .x = x,
+                           .y = s_.qkv,
+                           .rows = c_.q_size() + 2 * c_.kv_size(),
+                           .k = c_.hidden_size,
+                           .add = false};
+  if (product.arranged && matrix_->qkv(product, append(), matrix_launch(tokens()))) return;
+  linear(product, tokens());
   rotate_append();
 }
 
 void Launches::attn() {
   const bool full = call_.layer->type == LayerType::full_attention;
-  const AttentionArgs args{.live = s_.live,
+  AttentionArgs args{.live = s_.live,
                            .position = s_.position,
                            .sequence = s_.sequence,
                            .qkv = s_.qkv,
@@ -64,6 +68,7 @@ void Launches::attn() {
                            .kv = kv(),
                            .attn = s_.attn,
                            .lse = s_.lse,
+                           .terms = nullptr,
                            .partial = s_.partial,
                            .splits = s_.splits,
                            .heads = c_.num_attention_heads,
@@ -72,6 +77,11 @@ void Launches::attn() {
                            .window = full ? 0 : c_.sliding_window,
                            .scale = 1.0f / std::sqrt(static_cast<float>(c_.head_dim)),
                            .round_weights = fast_};
+  if (matrix_ && fast_) args.terms = s_.operand_terms;
+  if (matrix_ && matrix_->attn(args, matrix_launch(tokens()))) {
+    s_.attn_in_terms = call_.layer;
+    return;
+  }
   dim3 grid = warp_grid(tokens() * c_.num_attention_heads);
   if (!full || s_.splits < 2 || tokens() > kDecodeTokens) {
     start("attn", bf16_kv_ ? simt::attn<uint16_t> : simt::attn<float>, grid, kAttentionShared, args);
@@ -84,13 +94,16 @@ void Launches::attn() {
 }
 
 void Launches::attn_out() {
-  const float* x = s_.attn;
-  if (fast_) {
-    round_rows(s_.attn, s_.operand, c_.q_size(), tokens());
-    x = s_.operand;
-  }
+  const bool arranged = layer().o.arranged != nullptr;
+  Operand x = operand(arranged, c_.q_size());
+  const bool written = arranged && std::exchange(s_.attn_in_terms, nullptr) == call_.layer;  // by attn
+  if (!fast_ && !arranged)
+    x.values = s_.attn;
+  else if (!written)
+    round_rows(s_.attn, x, tokens());
   linear({.count = &s_.live->tokens,
-          .weight = layer().o,
+          .weight = layer().o.rows,
+          .arranged = layer().o.arranged,
           .bias = layer().o_bias,
           .x = x,
           .y = s_.residual,
@@ -101,46 +114,63 @@ void Launches::attn_out() {
 }
 
 void Launches::moe_route() {
-  norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens());
+  // The router and the experts need not be multiplied by the same kernels.
+  const bool arranged = layer().router.arranged != nullptr, experts = layer().gate_up.arranged != nullptr;
+  const Operand x = operand(arranged, c_.hidden_size);
+  norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens(), x);
+  if (arranged != experts)
+    norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens(), operand(experts, c_.hidden_size));
   linear({.count = &s_.live->tokens,
-          .weight = layer().router,
+          .weight = layer().router.rows,
+          .arranged = layer().router.arranged,
           .bias = layer().router_bias,
-          .x = s_.operand,
+          .x = x,
           .y = s_.router_logits,
           .rows = c_.num_local_experts,
           .k = c_.hidden_size,
           .add = false},
          tokens());
-  choose();
-  group_pairs();
+  if (tokens() > kFewTokens) {
+    choose();
+    group_pairs();
+    return;
+  }
+  start("route_few", route_few, dim3(1), group_shared(c_.num_local_experts), RouteFewArgs{route(), group()}, group_threads());
 }
 
 void Launches::moe_up() {
   const bool dense = layer().gate_up.dense != nullptr;
-  start("moe_up", dense ? simt::moe_up<Bf16Row> : simt::moe_up<Mxfp4Row>, expert_grid(c_.intermediate_size), 0,
-        moe(layer().gate_up, s_.operand, s_.expert_h));
+  const MoeArgs args = moe(layer().gate_up, operand(layer().gate_up.arranged != nullptr, c_.hidden_size));
+  if (args.experts.arranged) return matrix_->moe_up(args, matrix_launch(tokens()));
+  start("moe_up", dense ? simt::moe_up<Bf16Row> : simt::moe_up<Mxfp4Row>, expert_grid(c_.intermediate_size), 0, args);
 }
 
 void Launches::moe_down() {
   const bool dense = layer().down.dense != nullptr;
-  start("moe_down", dense ? simt::moe_down<Bf16Row> : simt::moe_down<Mxfp4Row>, expert_grid(c_.hidden_size), 0,
-        moe(layer().down, s_.expert_h, s_.expert_y));
-  start("moe_combine", moe_combine, warp_grid(tokens()), 0,
-        CombineArgs{.live = s_.live,
-                    .y = s_.expert_y,
-                    .weight = s_.router_weight,
-                    .residual = s_.residual,
-                    .size = c_.hidden_size,
-                    .chosen = c_.num_experts_per_tok});
+  const MoeArgs args = moe(layer().down, expert_h());
+  const CombineArgs sum{.live = s_.live,
+                        .y = s_.expert_y,
+                        .weight = s_.router_weight,
+                        .residual = s_.residual,
+                        .size = c_.hidden_size,
+                        .chosen = c_.num_experts_per_tok};
+  if (args.experts.arranged) {
+    if (matrix_->moe_down(args, sum, matrix_launch(tokens()))) return;
+  } else {
+    start("moe_down", dense ? simt::moe_down<Bf16Row> : simt::moe_down<Mxfp4Row>, expert_grid(c_.hidden_size), 0, args);
+  }
+  start("moe_combine", moe_combine, warp_grid(tokens()), 0, sum);
 }
 
 void Launches::unembed() {
   const auto& ends = static_cast<const GpuEnds&>(*call_.ends);
-  norm(ends.norm, s_.row, &s_.live->rows, call_.grid.rows);
+  const Operand x = operand(ends.lm_head.arranged != nullptr, c_.hidden_size);
+  norm(ends.norm, s_.row, &s_.live->rows, call_.grid.rows, x);
   linear({.count = &s_.live->rows,
-          .weight = ends.lm_head,
+          .weight = ends.lm_head.rows,
+          .arranged = ends.lm_head.arranged,
           .bias = nullptr,
-          .x = s_.operand,
+          .x = x,
           .y = s_.logits,
           .rows = c_.vocab_size,
           .k = c_.hidden_size,
@@ -149,24 +179,47 @@ void Launches::unembed() {
 }
 
 void Launches::sample() {
-  start("sample", simt::sample, dim3(call_.grid.samples), sizeof(SampleShared),
-        SampleArgs{.live = s_.live,
-                   .logits = s_.logits,
-                   .sampling = s_.sampling,
-                   .edits = s_.edits,
-                   .masks = s_.masks,
-                   .position = s_.position,
-                   .row = s_.row,
-                   .next_token = s_.next_token,
-                   .logprob = s_.logprob,
-                   .top_token = s_.top_token,
-                   .top_logprob = s_.top_logprob,
-                   .vocab = c_.vocab_size,
-                   .mask_words = static_cast<int>(s_.mask_words),
-                   .max_logprobs = kMaxLogprobs},
-        sample_threads(c_.vocab_size));
+  const SampleArgs args{.live = s_.live,
+                        .logits = s_.logits,
+                        .sampling = s_.sampling,
+                        .edits = s_.edits,
+                        .masks = s_.masks,
+                        .position = s_.position,
+                        .row = s_.row,
+                        .next_token = s_.next_token,
+                        .logprob = s_.logprob,
+                        .top_token = s_.top_token,
+                        .top_logprob = s_.top_logprob,
+                        .slices = s_.sample_slices,
+                        .bins = s_.sample_bins,
+                        .collected = s_.sample_collected,
+                        .candidates = s_.sample_candidates,
+                        .vocab = c_.vocab_size,
+                        .mask_words = static_cast<int>(s_.mask_words),
+                        .max_logprobs = kMaxLogprobs};
+#if GPTOSS_METAL_DEVICE  // has no float64 and no atomic sums of 64 bits: a block for each sample
+  start("sample", simt::sample, dim3(call_.grid.samples), sizeof(SampleShared), args, sample_threads(c_.vocab_size));
+#else
+  const dim3 grid(sample_slices(c_.vocab_size), call_.grid.samples);
+  start("sample_scan", sample_scan, grid, kMaxWarps * sizeof(U64), args, kSampleThreads);
+  start("sample_weigh", sample_weigh, grid, weigh_shared(), args, kSampleThreads);
+  start("sample_collect", sample_collect, grid, kMaxWarps * sizeof(U64), args, kSampleThreads);
+  start("sample_finish", sample_finish, dim3(call_.grid.samples), sizeof(FinishShared), args, kFinishThreads);
+#endif
 }
 
+Operand Launches::operand(bool arranged, int size) const {
+  if (arranged) return {.values = nullptr, .terms = s_.operand_terms, .size = size, .count = terms_, .round = false};
+  return {.values = s_.operand, .terms = nullptr, .size = size, .count = 0, .round = fast_};
+}
+Operand Launches::expert_h() const {
+  Operand h = operand(layer().down.arranged != nullptr, c_.intermediate_size);
+  if (h.terms)
+    h.terms = s_.expert_h_terms;
+  else
+    h.values = s_.expert_h;
+  return h;
+}
 dim3 Launches::expert_grid(int rows) const {
   return dim3(warp_grid(rows).x, most_tiles(tokens() * c_.num_experts_per_tok, c_.num_local_experts));
 }
@@ -177,73 +230,78 @@ KvArgs Launches::kv() const {
           .pages = call_.layer->type == LayerType::full_attention ? s_.full_pages : s_.window_pages,
           .table_pages = s_.limits.table_pages()};
 }
-MoeArgs Launches::moe(const ExpertArgs& experts, const float* x, float* y) const {
+MoeArgs Launches::moe(const ExpertArgs& experts, const Operand& x) const {
   return {.tile_count = s_.tile_count,
           .tiles = s_.tiles,
           .pairs = s_.pairs,
           .experts = experts,
           .x = x,
-          .y = y,
+          .h = expert_h(),
+          .y = s_.expert_y,
           .chosen = c_.num_experts_per_tok,
           .limit = c_.swiglu_limit,
-          .alpha = c_.swiglu_alpha,
-          .round = fast_};
+          .alpha = c_.swiglu_alpha};
 }
 
 // --- The kernels of the stages
 
-void Launches::norm(const float* gain, const int32_t* row, const int32_t* count, int rows) {
+void Launches::norm(const float* gain, const int32_t* row, const int32_t* count, int rows, const Operand& out) {
   start("rmsnorm", rmsnorm, warp_grid(rows), 0,
         NormArgs{.count = count,
                  .row = row,
                  .x = s_.residual,
                  .gain = gain,
-                 .out = s_.operand,
-                 .size = c_.hidden_size,
-                 .eps = c_.rms_norm_eps,
-                 .round = fast_});
+                 .out = out,
+                 .eps = c_.rms_norm_eps});
 }
-void Launches::round_rows(const float* x, float* out, int size, int rows) {
-  start("round_rows", simt::round_rows, warp_grid(rows), 0,
-        RoundArgs{.count = &s_.live->tokens, .x = x, .out = out, .size = size});
+void Launches::round_rows(const float* x, const Operand& out, int rows) {
+  start("round_rows", simt::round_rows, warp_grid(rows), 0, RoundArgs{.count = &s_.live->tokens, .x = x, .out = out});
 }
 void Launches::linear(const LinearArgs& args, int rows) {
+  if (args.arranged) return matrix_->linear(args, matrix_launch(rows));
   start("linear", simt::linear, linear_grid(args.rows, rows), 0, args);
 }
 void Launches::rotate_append() {
   start("rotate_append", bf16_kv_ ? simt::rotate_append<uint16_t> : simt::rotate_append<float>,
-        warp_grid(tokens() * (c_.num_attention_heads + 2 * c_.num_key_value_heads)), 0,
-        AppendArgs{.live = s_.live,
-                   .position = s_.position,
-                   .sequence = s_.sequence,
-                   .rope_cos = s_.rope_cos,
-                   .rope_sin = s_.rope_sin,
-                   .qkv = s_.qkv,
-                   .kv = kv(),
-                   .heads = c_.num_attention_heads,
-                   .kv_heads = c_.num_key_value_heads,
-                   .head_dim = c_.head_dim,
-                   .round_q = fast_});
+        warp_grid(tokens() * (c_.num_attention_heads + 2 * c_.num_key_value_heads)), 0, append());
+}
+AppendArgs Launches::append() const {
+  return {.live = s_.live,
+          .position = s_.position,
+          .sequence = s_.sequence,
+          .rope_cos = s_.rope_cos,
+          .rope_sin = s_.rope_sin,
+          .qkv = s_.qkv,
+          .kv = kv(),
+          .heads = c_.num_attention_heads,
+          .kv_heads = c_.num_key_value_heads,
+          .head_dim = c_.head_dim,
+          .round_q = fast_};
 }
 void Launches::choose() {
-  start("choose", simt::choose, warp_grid(tokens()), 0,
-        RouteArgs{.live = s_.live,
-                  .logits = s_.router_logits,
-                  .choice = s_.router_choice,
-                  .weight = s_.router_weight,
-                  .experts = c_.num_local_experts,
-                  .chosen = c_.num_experts_per_tok});
+  start("choose", simt::choose, warp_grid(tokens()), 0, route());
 }
 void Launches::group_pairs() {
-  start("group_pairs", simt::group_pairs, dim3(1), group_shared(c_.num_local_experts),
-        GroupArgs{.live = s_.live,
-                  .choice = s_.router_choice,
-                  .pairs = s_.pairs,
-                  .tiles = s_.tiles,
-                  .tile_count = s_.tile_count,
-                  .experts = c_.num_local_experts,
-                  .chosen = c_.num_experts_per_tok},
-        std::min(1024, (c_.num_local_experts + 63) / 64 * 64));
+  start("group_pairs", simt::group_pairs, dim3(1), group_shared(c_.num_local_experts), group(), group_threads());
+}
+int Launches::group_threads() const { return std::min(1024, (c_.num_local_experts + 63) / 64 * 64); }
+RouteArgs Launches::route() const {
+  return {.live = s_.live,
+          .logits = s_.router_logits,
+          .choice = s_.router_choice,
+          .weight = s_.router_weight,
+          .experts = c_.num_local_experts,
+          .chosen = c_.num_experts_per_tok};
+}
+GroupArgs Launches::group() const {
+  return {.live = s_.live,
+          .choice = s_.router_choice,
+          .pairs = s_.pairs,
+          .tiles = s_.tiles,
+          .tile_count = s_.tile_count,
+          .experts = c_.num_local_experts,
+          .chosen = c_.num_experts_per_tok,
+          .tile = layer().gate_up.arranged ? matrix_->tile(c_, tokens()) : kTileTokens};
 }
 
 // --- For operations
@@ -260,7 +318,7 @@ void Launches::multiply_add(const MultiplyAddArgs& args, int blocks) {
 }
 
 void GpuBackend::run(GpuState& s, const Call& call) {
-  Launches launches(s, options_, call);
+  Launches launches(s, options_, matrix_.get(), call);
   switch (call.stage) {
     case Stage::embed: return launches.embed();
     case Stage::attn_qkv: return launches.attn_qkv();

@@ -1,4 +1,4 @@
-// Integer instructions that C++ has no word for.
+// Instructions on words that C++ has no word for.
 #pragma once
 
 #include "shared.cuh"
@@ -21,6 +21,13 @@ template <int kTable>
 GPTOSS_PTX uint32_t lop3(uint32_t a, uint32_t b, uint32_t c) {
   uint32_t result;
   asm("lop3.b32 %0, %1, %2, %3, %4;" : "=r"(result) : "r"(a), "r"(b), "r"(c), "n"(kTable));
+  return result;
+}
+
+// a b + c of two bf16 in each word, rounded once; subnormal numbers are kept (sm_80).
+GPTOSS_PTX uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t result;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
   return result;
 }
 

@@ -1,4 +1,4 @@
-// cp.async (sm_80): each thread copies its own 16 bytes from global to shared memory and goes on.
+// cp.async (sm_80): each thread copies its own 16 (or 4) bytes from global to shared memory and goes on.
 //
 // Copies belong to the group that the thread commits next. wait_group<N> returns when at most N of the
 // thread's newest groups are still on their way; other threads know of the copy only after a barrier behind
@@ -16,6 +16,11 @@ namespace gptoss::ptx {
 GPTOSS_PTX void cp_async_16(void* shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global)
                : "memory");
+}
+
+// Four bytes, at multiples of 4.
+GPTOSS_PTX void cp_async_4(void* shared, const void* global) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(shared)), "l"(global) : "memory");
 }
 
 // 16 zero bytes where not `valid`; then `global` is not read.

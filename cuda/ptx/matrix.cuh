@@ -38,6 +38,14 @@ GPTOSS_PTX void ldmatrix_x2_trans(uint32_t (&fragment)[2], const void* row) {
                : "memory");
 }
 
+// Transposes an 8 x 8 matrix of 16-bit elements: lane l has elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4, before and
+// after (sm_75).
+GPTOSS_PTX uint32_t movmatrix_trans(uint32_t matrix) {
+  uint32_t result;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(matrix));
+  return result;
+}
+
 // d[16, 8] += a[16, 16] b[8, 16]^T, bf16 operands, f32 sums. With g = lane / 4 and t = lane % 4: a[0..3] hold
 // rows g, g + 8, g, g + 8 at columns 2t, 2t, 2t + 8, 2t + 8 (and the next one, in the high half); b[0..1]
 // hold row g at columns 2t and 2t + 8; d[0..3] are (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).

@@ -39,6 +39,7 @@ inline constexpr Kernel<AttentionArgs> attn_split{sizeof(Kv) == 4 ? "attn_split_
 inline constexpr Kernel<AttentionArgs> attn_merge{"attn_merge"};
 inline constexpr Kernel<RouteArgs> choose{"choose"};
 inline constexpr Kernel<GroupArgs> group_pairs{"group_pairs"};
+inline constexpr Kernel<RouteFewArgs> route_few{"route_few"};
 template <class Row>
 inline constexpr Kernel<MoeArgs> moe_up{"moe_up_bf16", "moe_up_matrix_bf16"};
 template <>

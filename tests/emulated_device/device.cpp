@@ -3,12 +3,15 @@
 // It is slow, runs on one thread, and only tests build it. GPTOSS_EMULATOR_SEED chooses the schedule of a
 // device:
 // of threads, of copies, of streams. A kernel that is right gives the same results with every seed.
+// GPTOSS_EMULATED_MATRIX=mma gives it the matrix kernels of cuda/mma, and launches that overlap.
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 
 #include "build_info.h"
 #include "runtime/stream.h"
+#include "mma/kernels.h"
 #include "simt/gpu_backend.h"
 
 namespace {
@@ -22,7 +25,12 @@ gptoss::Backend* create(const gptoss::BackendOptions* options, char* error, size
   try {
     const char* seed = std::getenv("GPTOSS_EMULATOR_SEED");
     emulator::seed(seed != nullptr ? std::strtoull(seed, nullptr, 10) : 0);
-    return new gptoss::simt::GpuBackend(*options, options->index, "emulated", "an emulated GPU");
+    const char* matrix = std::getenv("GPTOSS_EMULATED_MATRIX");
+    const bool mma = matrix != nullptr && std::strcmp(matrix, "mma") == 0;
+    auto backend = std::make_unique<gptoss::simt::GpuBackend>(*options, options->index, "emulated", "an emulated GPU",
+                                                              mma ? gptoss::cuda::make_mma_kernels(*options) : nullptr);
+    backend->use_dependent_launches(mma);
+    return backend.release();
   } catch (const std::exception& e) {  // nothing may be thrown through this function
     std::snprintf(error, error_bytes, "%s", e.what());
     return nullptr;

@@ -110,6 +110,10 @@ double twins(GpuVector<T>& result, const std::function<void()>& cuda, const std:
 
 // --- Cases: the largest error of each in units of its tolerance
 
+Operand plain(float* values, int size, bool round = false) {
+  return {.values = values, .terms = nullptr, .size = size, .count = 0, .round = round};
+}
+
 double norm_case(bool round, bool rows_chosen) {
   constexpr int kTokens = 6, kSize = 45;
   GpuVector<float> x(normal_numbers(kTokens * kSize, 1)), gain(normal_numbers(kSize, 2)),
@@ -119,15 +123,13 @@ double norm_case(bool round, bool rows_chosen) {
                    .row = rows_chosen ? row.data() : nullptr,
                    .x = x.data(),
                    .gain = gain.data(),
-                   .out = out.data(),
-                   .size = kSize,
-                   .eps = 1e-5f,
-                   .round = round};
+                   .out = plain(out.data(), kSize, round),
+                   .eps = 1e-5f};
   const dim3 grid = simt::warp_grid(kTokens + 3);
   double worst = twins<float>(
       out, [&] { run_cuda(simt::rmsnorm, grid, kThreads, 0, a); },
       [&] { run_metal("rmsnorm", grid, kThreads, 0, a); });
-  const RoundArgs r{.count = &live(5)->tokens, .x = x.data(), .out = out.data(), .size = kSize};
+  const RoundArgs r{.count = &live(5)->tokens, .x = x.data(), .out = plain(out.data(), kSize, true)};
   return std::max(worst, twins<float>(
                              out, [&] { run_cuda(simt::round_rows, grid, kThreads, 0, r); },
                              [&] { run_metal("round_rows", grid, kThreads, 0, r); }));
@@ -167,8 +169,9 @@ double linear_case(int tokens, int rows, int k, bool with_bias, bool add) {
   const int alive = tokens > 1 ? tokens - 1 : tokens;
   const LinearArgs a{.count = &live(alive)->tokens,
                      .weight = weight.data(),
+                     .arranged = nullptr,
                      .bias = with_bias ? bias.data() : nullptr,
-                     .x = x.data(),
+                     .x = plain(x.data(), k),
                      .y = y.data(),
                      .rows = rows,
                      .k = k,
@@ -276,6 +279,7 @@ double attention_case(int head_dim, int window, std::vector<int32_t> positions, 
                         .kv = pages.args(),
                         .attn = attn.data(),
                         .lse = lse.data(),
+                        .terms = nullptr,
                         .partial = partial.data(),
                         .splits = split_count,
                         .heads = kHeads,
@@ -319,7 +323,8 @@ double route_case(int experts, int chosen) {
                     .tiles = tiles.data(),
                     .tile_count = tile_count.data(),
                     .experts = experts,
-                    .chosen = chosen};
+                    .chosen = chosen,
+                    .tile = kTileTokens};
   const int threads = std::min(1024, (experts + 63) / 64 * 64);
   const auto cuda_groups = [&] {
     run_cuda(simt::group_pairs, dim3(1), threads, simt::group_shared(experts), g);
@@ -329,7 +334,13 @@ double route_case(int experts, int chosen) {
   };
   worst = std::max(worst, twins<int32_t>(pairs, cuda_groups, metal_groups));
   worst = std::max(worst, twins<int32_t>(tile_count, cuda_groups, metal_groups));
-  return std::max(worst, twins<ExpertTile>(tiles, cuda_groups, metal_groups, 0));
+  worst = std::max(worst, twins<ExpertTile>(tiles, cuda_groups, metal_groups, 0));
+  const RouteFewArgs both{.route = r, .group = g};
+  const size_t shared = simt::group_shared(experts);
+  const auto cuda_few = [&] { run_cuda(simt::route_few, dim3(1), threads, shared, both); };
+  const auto metal_few = [&] { run_metal("route_few", dim3(1), threads, shared, both); };
+  return std::max({worst, twins<float>(weight, cuda_few, metal_few),
+                   twins<int32_t>(choice, cuda_few, metal_few), twins<int32_t>(pairs, cuda_few, metal_few)});
 }
 double moe_case(int tokens, bool mxfp4, bool round) {
   constexpr int kExperts = 3, kChosen = 2, kInner = 96, kHidden = 64;
@@ -345,7 +356,8 @@ double moe_case(int tokens, bool mxfp4, bool round) {
                     .tiles = tiles.data(),
                     .tile_count = tile_count.data(),
                     .experts = kExperts,
-                    .chosen = kChosen};
+                    .chosen = kChosen,
+                    .tile = kTileTokens};
   run_cuda(simt::group_pairs, dim3(1), 64, simt::group_shared(kExperts), g);
 
   double worst = 0;
@@ -362,15 +374,16 @@ double moe_case(int tokens, bool mxfp4, bool round) {
                     .experts = {.blocks = mxfp4 ? blocks.data() : nullptr,
                                 .scales = mxfp4 ? scales.data() : nullptr,
                                 .dense = mxfp4 ? nullptr : dense.data(),
+                                .arranged = nullptr,
                                 .bias = bias.data(),
                                 .rows = rows,
                                 .k = k},
-                    .x = x.data(),
+                    .x = plain(x.data(), k),
+                    .h = plain(y.data(), kInner, round),
                     .y = y.data(),
                     .chosen = kChosen,
                     .limit = 7,
-                    .alpha = 1.702f,
-                    .round = round};
+                    .alpha = 1.702f};
     const dim3 grid(simt::warp_grid(up ? kInner : rows).x, most_tiles(pairs, kExperts));
     const auto kernel = up ? (mxfp4 ? simt::moe_up<simt::Mxfp4Row> : simt::moe_up<simt::Bf16Row>)
                            : (mxfp4 ? simt::moe_down<simt::Mxfp4Row> : simt::moe_down<simt::Bf16Row>);
@@ -448,6 +461,10 @@ double sample_case(uint64_t seed) {
       row(std::vector<int32_t>{0, 1, 2, 3, 4, 5});
   GpuVector<float> logits(values), logprob(kSamples), top_logprob(kSamples * kTop);
   GpuVector<int32_t> next(kSamples), top(kSamples * kTop);
+  const int slice_count = simt::sample_slices(kVocab);
+  GpuVector<SampleSlice> slices(static_cast<size_t>(kSamples) * slice_count);
+  GpuVector<GPTOSS_U64> bins(kSamples * kSampleBins);
+  GpuVector<int32_t> collected(kSamples), candidates(kSamples * kVocab);
   const SampleArgs a{.live = live(6, 6, kSamples),
                      .logits = logits.data(),
                      .sampling = sampling.data(),
@@ -459,6 +476,10 @@ double sample_case(uint64_t seed) {
                      .logprob = logprob.data(),
                      .top_token = top.data(),
                      .top_logprob = top_logprob.data(),
+                     .slices = slices.data(),
+                     .bins = bins.data(),
+                     .collected = collected.data(),
+                     .candidates = candidates.data(),
                      .vocab = kVocab,
                      .mask_words = kWords,
                      .max_logprobs = kTop};
@@ -471,7 +492,12 @@ double sample_case(uint64_t seed) {
   };
   const auto cuda = [&] {
     fresh();
-    run_cuda(simt::sample, dim3(kSamples), threads, sizeof(simt::SampleShared), a);
+    const dim3 grid(slice_count, kSamples);
+    const size_t slots = kMaxWarps * sizeof(simt::U64);
+    run_cuda(simt::sample_scan, grid, simt::kSampleThreads, slots, a);
+    run_cuda(simt::sample_weigh, grid, simt::kSampleThreads, simt::weigh_shared(), a);
+    run_cuda(simt::sample_collect, grid, simt::kSampleThreads, slots, a);
+    run_cuda(simt::sample_finish, dim3(kSamples), simt::kFinishThreads, sizeof(simt::FinishShared), a);
   };
   const auto metal = [&] {
     fresh();

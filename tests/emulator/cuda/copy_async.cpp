@@ -12,27 +12,38 @@ namespace gptoss::ptx {
 
 using namespace ::emulator;
 
-void cp_async_16_or_zero(void* shared, const void* global, bool valid, Site site) {
-  const Inside inside;
-  constexpr size_t kBytes = 16;
-  ::emulator::shared_address(shared, kBytes, "cp.async", site);
-  if (reinterpret_cast<uintptr_t>(shared) % kBytes != 0 || reinterpret_cast<uintptr_t>(global) % kBytes != 0)
-    fault(Kind::kMisaligned, Where::of(site), "cp.async: an address is not a multiple of %zu", kBytes);
-  if (valid) check_access(global, kBytes, Access::kRead, Where::of(site));
+namespace {
+
+void copy(void* shared, const void* global, size_t bytes, bool valid, Site site) {
+  ::emulator::shared_address(shared, bytes, "cp.async", site);
+  if (reinterpret_cast<uintptr_t>(shared) % bytes != 0 || reinterpret_cast<uintptr_t>(global) % bytes != 0)
+    fault(Kind::kMisaligned, Where::of(site), "cp.async: an address is not a multiple of %zu", bytes);
+  if (valid) check_access(global, bytes, Access::kRead, Where::of(site));
   auto operation = std::make_shared<AsyncOperation>();
   operation->name = "cp.async";
   operation->where = Where::of(site);
   operation->to = static_cast<char*>(shared);
-  operation->bytes = kBytes;
-  operation->land = [shared, global, valid] {
+  operation->bytes = bytes;
+  operation->land = [shared, global, bytes, valid] {
     if (valid)
-      std::memcpy(shared, global, kBytes);
+      std::memcpy(shared, global, bytes);
     else
-      std::memset(shared, 0, kBytes);
+      std::memset(shared, 0, bytes);
   };
-  begin_async_write(shared, kBytes, *operation);
+  begin_async_write(shared, bytes, *operation);
   self().copies.open.push_back(operation);
   start(*self().block, std::move(operation));
+}
+
+}  // namespace
+
+void cp_async_16_or_zero(void* shared, const void* global, bool valid, Site site) {
+  const Inside inside;
+  copy(shared, global, 16, valid, site);
+}
+void cp_async_4(void* shared, const void* global, Site site) {
+  const Inside inside;
+  copy(shared, global, 4, true, site);
 }
 
 void cp_async_commit_group(Site) {

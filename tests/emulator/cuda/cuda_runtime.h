@@ -45,6 +45,9 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, EmulatorSite site = Emulator
   ::emulator::warp_barrier(true, mask, "__syncwarp", site);
 }
 
+inline void cudaGridDependencySynchronize(EmulatorSite site = EmulatorSite::current()) { ::emulator::dependency_wait(site); }
+inline void cudaTriggerProgrammaticLaunchCompletion() { ::emulator::trigger_dependents(); }
+
 #define EMULATOR_REDUCE(name, how)                                                                           \
   inline unsigned name(unsigned mask, unsigned value, EmulatorSite site = EmulatorSite::current()) {         \
     return static_cast<unsigned>(                                                                            \
@@ -87,6 +90,7 @@ struct cudaDeviceProp {
   size_t totalGlobalMem = 0;
   size_t sharedMemPerBlock = ::emulator::kSharedMemory;
   size_t sharedMemPerBlockOptin = ::emulator::kSharedMemoryOptIn;
+  size_t sharedMemPerMultiprocessor = ::emulator::kSharedMemoryOptIn + 1024;
   int maxThreadsPerBlock = ::emulator::kMaxThreads;
 };
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {

@@ -54,6 +54,24 @@ void load(uint32_t* fragment, int matrices, bool transposed, const void* row, Si
   collect(kLoad, 0, &operand, site);
 }
 
+// --- movmatrix
+
+struct MoveOperand {
+  uint32_t matrix;
+  uint32_t* result;
+};
+
+void apply_move(Participants& warp) {
+  uint16_t matrix[8][8];
+  for (int lane = 0; lane < 32; ++lane)
+    for (int half = 0; half < 2; ++half)
+      matrix[lane / 4][lane % 4 * 2 + half] = static_cast<uint16_t>(warp.operand<MoveOperand>(lane).matrix >> (16 * half));
+  for (int lane = 0; lane < 32; ++lane) {
+    const int row = lane / 4, column = lane % 4 * 2;
+    *warp.operand<MoveOperand>(lane).result = matrix[column][row] | static_cast<uint32_t>(matrix[column + 1][row]) << 16;
+  }
+}
+
 // --- mma.sync
 
 struct ProductOperand {
@@ -92,6 +110,15 @@ void ldmatrix_x4_trans(uint32_t (&fragment)[4], const void* row, Site site) {
 }
 void ldmatrix_x2_trans(uint32_t (&fragment)[2], const void* row, Site site) {
   load(fragment, 2, true, row, site);
+}
+
+uint32_t movmatrix_trans(uint32_t matrix, Site site) {
+  const Inside inside;
+  static const Collective kMove{"movmatrix", Scope::kWarp, apply_move};
+  uint32_t result = 0;
+  MoveOperand operand{matrix, &result};
+  collect(kMove, 0, &operand, site);
+  return result;
 }
 
 void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site site) {

@@ -25,6 +25,13 @@ void run_prologue(Grid& grid, const Snapshot& before) {
   apply_stores(before, after);
 }
 
+// Whether all threads of the grid may be alive at the same time, as they are between their triggers and their ends.
+// A larger one is as if it triggered at its end, which is allowed to every grid.
+bool may_overlap(const Launch& launch) {
+  constexpr size_t kMostThreads = 8192;
+  return static_cast<size_t>(launch.grid.count()) * launch.block.count() <= kMostThreads;
+}
+
 bool has_triggered(const Grid& grid) { return grid.triggered == grid.launch.grid.count(); }
 
 }  // namespace
@@ -44,15 +51,17 @@ bool run_launches(const std::vector<Launch>& launches) {
     if (running.empty()) running.push_back(begin());
     Grid& first = *running.front();
     first.dependency_met = true;
-    if (overlapping) {
+    if (overlapping && may_overlap(first.launch)) {
       const Snapshot before = take_snapshot();
       run(first, Goal::kTriggered);
-      while (!failed() && grids.size() < launches.size() && has_triggered(*running.back())) {
+      while (!failed() && grids.size() < launches.size() && may_overlap(launches[grids.size()]) &&
+             has_triggered(*running.back())) {
         running.push_back(begin());
         run_prologue(*running.back(), before);
       }
     }
     if (!failed()) run(first, Goal::kFinished);
+    if (!failed()) first.blocks.clear();  // a step is a long chain: their stacks are wanted again
     running.pop_front();
   }
   const bool good = !failed();

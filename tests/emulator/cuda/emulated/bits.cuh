@@ -19,4 +19,15 @@ uint32_t lop3(uint32_t a, uint32_t b, uint32_t c) {
   return result;
 }
 
+inline uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t result = 0;
+  for (int shift = 0; shift < 32; shift += 16) {
+    const auto half = [&](uint32_t word) { return double{::gptoss::simt::bf16_to_float(static_cast<uint16_t>(word >> shift))}; };
+    // Of a product of two bf16 and a third one: double is wide enough that its rounding is seen only where bf16's is a tie.
+    const float sum = static_cast<float>(half(a) * half(b) + half(c));
+    result |= static_cast<uint32_t>(::gptoss::simt::float_to_bf16(sum)) << shift;
+  }
+  return result;
+}
+
 }  // namespace gptoss::ptx

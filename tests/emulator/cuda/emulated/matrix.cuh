@@ -9,6 +9,7 @@ void ldmatrix_x4(uint32_t (&fragment)[4], const void* row, Site site = Site::cur
 void ldmatrix_x2(uint32_t (&fragment)[2], const void* row, Site site = Site::current());
 void ldmatrix_x4_trans(uint32_t (&fragment)[4], const void* row, Site site = Site::current());
 void ldmatrix_x2_trans(uint32_t (&fragment)[2], const void* row, Site site = Site::current());
+uint32_t movmatrix_trans(uint32_t matrix, Site site = Site::current());
 void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                        Site site = Site::current());
 

@@ -1,0 +1,13 @@
+// What the attention kernels of cuda/mma are told.
+#pragma once
+
+#include "args.h"
+
+namespace gptoss {
+
+struct MmaAttentionArgs {
+  AttentionArgs a;
+  float* partial;  // (tokens, heads, splits, state): see attention.cuh
+};
+
+}  // namespace gptoss

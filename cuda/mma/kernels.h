@@ -1,0 +1,13 @@
+// The matrix kernels of NVIDIA's cards since sm_80, on mma.sync.
+#pragma once
+
+#include <memory>
+
+#include "simt/matrix_kernels.h"
+
+namespace gptoss::cuda {
+
+// Of the current card. Null where it has no bf16 mma.sync, or where this build has none for it.
+std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options);
+
+}  // namespace gptoss::cuda

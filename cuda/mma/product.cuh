@@ -1,0 +1,186 @@
+// y (columns, rows) = W (rows, k) x (columns, k)', by mma.sync: a stream of weights past a few columns of activations
+//
+// An item is a strip of 16 rows times up to 8 kTiles columns: bf16 terms of tokens, or of an expert's pairs. Blocks take
+// items in turn, so that a warp's ring of weights runs on from one to the next. In an item each of eight warps sums a
+// fixed part of k; their sums meet in shared memory in ascending order, then the terms of a token.
+// Bound by reading W once for every kTiles * 8 columns (qkv of the 20b: 29 MB, an expert: 13.2 MB); activations come
+// from L1, 2 KB a unit of weights and tile of columns.
+// An element depends on its row and its own column only, whatever else is in the item; no atomics.
+// Tested by mma_product_test.cpp (faults), test_matrix_kernels.py (in the engine) and test_ops.py.
+#pragma once
+
+#include "architecture.cuh"
+#include "simt/operand.cuh"
+#include "simt/qkv.cuh"
+#include "swiglu.h"
+#include "weight_ring.cuh"
+
+namespace gptoss::cuda {
+
+constexpr int kProductWarps = 8, kProductThreads = 32 * kProductWarps;
+constexpr int kMostTiles = 4;     // of eight columns
+constexpr int kColumnPitch = 20;  // floats of a column of 16 rows: lanes of a fragment meet no bank twice
+
+// --- What is multiplied by what: a job says so for each item, and what becomes of the result.
+
+// Column c of an item is term c % terms of its source c / terms; columns beyond the live sources repeat the last one.
+
+// y = x W' + bias, or added to y. Items: strips, and for each strip its tiles of tokens.
+struct LinearJob {
+  static constexpr bool kKnowsWeights = true;  // before the kernels that came before have ended
+  LinearArgs a;
+  int tiles, tile_tokens;  // made for the grid, not the live ones
+
+  GPTOSS_DEVICE int items() const { return a.rows / kStripRows * tiles; }
+  GPTOSS_DEVICE const uint8_t* weights(int item) const {
+    return a.arranged + item / tiles * (a.k / kUnitDepth * kBf16UnitBytes);
+  }
+  GPTOSS_DEVICE int depth() const { return a.k; }
+  GPTOSS_DEVICE const Operand& x() const { return a.x; }
+  GPTOSS_DEVICE int first(int item) const { return item % tiles * tile_tokens; }
+  GPTOSS_DEVICE int sources(int item) const { return min(*a.count - first(item), tile_tokens); }
+  // A grid may have been made for more tokens than memory was.
+  GPTOSS_DEVICE int source(int item, int i) const { return max(min(first(item) + i, *a.count - 1), 0); }
+  // By all threads; sum(i, row) is the product of source i.
+  template <class Sum>
+  GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
+    for (int e = threadIdx.x; e < live * kStripRows; e += kProductThreads) {
+      const int i = e / kStripRows, row = item / tiles * kStripRows + e % kStripRows;
+      const float value = sum(i, e % kStripRows) + (a.bias ? a.bias[row] : 0.0f);
+      float* y = a.y + static_cast<size_t>(first(item) + i) * a.rows + row;
+      *y = a.add ? *y + value : value;
+    }
+  }
+};
+
+// The same of qkv, whose strips hold rotated pairs (see RowPlace): queries turned, keys and values in their pages.
+template <class Kv>
+struct QkvJob : LinearJob {
+  AppendArgs append;
+
+  template <class Sum>
+  GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
+    constexpr int kPairs = kStripRows / 2;
+    const int half = append.head_dim / 2, strips = append.head_dim / kStripRows, strip = item / tiles;
+    const int head = strip / strips, head_row = head * append.head_dim;
+    for (int e = threadIdx.x; e < live * kPairs; e += kProductThreads) {
+      const int i = e / kPairs, p = e % kPairs, j = strip % strips * kPairs + p;
+      simt::rotate_append_pair<Kv>(append, first(item) + i, head, j, sum(i, p) + a.bias[head_row + j],
+                                   sum(i, p + kPairs) + a.bias[head_row + j + half]);
+    }
+  }
+};
+
+// Of experts. Items: tiles, and for each tile its strips.
+struct ExpertJob {
+  static constexpr bool kKnowsWeights = false;  // they are those that the router chose
+  MoeArgs a;
+
+  GPTOSS_DEVICE int strips() const { return a.experts.rows / kStripRows; }
+  GPTOSS_DEVICE int items() const { return *a.tile_count * strips(); }
+  GPTOSS_DEVICE const uint8_t* weights(int item) const {
+    const size_t strip = static_cast<size_t>(a.tiles[item / strips()].expert) * strips() + item % strips();
+    return a.experts.arranged + strip * (a.experts.k / kUnitDepth * kMxfp4UnitBytes);
+  }
+  GPTOSS_DEVICE int depth() const { return a.experts.k; }
+  GPTOSS_DEVICE const Operand& x() const { return a.x; }
+  GPTOSS_DEVICE int sources(int item) const { return a.tiles[item / strips()].count; }
+  GPTOSS_DEVICE int pair(int item, int i) const { return a.pairs[a.tiles[item / strips()].first + i]; }
+  GPTOSS_DEVICE const float* bias(int item) const {
+    return a.experts.bias + static_cast<size_t>(a.tiles[item / strips()].expert) * a.experts.rows + item % strips() * kStripRows;
+  }
+};
+
+struct UpJob : ExpertJob {
+  GPTOSS_DEVICE int source(int item, int i) const { return pair(item, i) / a.chosen; }
+  // Gate and up rows are interleaved: a strip has eight neurons.
+  template <class Sum>
+  GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
+    constexpr int kNeurons = kStripRows / 2;
+    for (int e = threadIdx.x; e < live * kNeurons; e += kProductThreads) {
+      const int i = e / kNeurons, n = e % kNeurons;
+      const float gate = sum(i, 2 * n) + bias(item)[2 * n], up = sum(i, 2 * n + 1) + bias(item)[2 * n + 1];
+      simt::store_operand(a.h, pair(item, i), item % strips() * kNeurons + n, simt::swiglu(gate, up, a.limit, a.alpha));
+    }
+  }
+};
+
+struct DownJob : ExpertJob {
+  GPTOSS_DEVICE int source(int item, int i) const { return pair(item, i); }
+  template <class Sum>
+  GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
+    for (int e = threadIdx.x; e < live * kStripRows; e += kProductThreads) {
+      const int i = e / kStripRows, row = e % kStripRows;
+      a.y[static_cast<size_t>(pair(item, i)) * a.experts.rows + item % strips() * kStripRows + row] =
+          sum(i, row) + bias(item)[row];
+    }
+  }
+};
+
+// --- The kernel
+
+template <class Format, int kTiles>
+struct ProductShape {
+  // Blocks that share a multiprocessor, as far as registers go: 80 or 128 of them.
+  static constexpr int kBlocks = kTiles <= 2 ? 3 : 2;
+  // With 32 columns and more there is less to wait for at a time, and more to be kept in shared memory beside it.
+  static constexpr size_t kRingBytes = (kTiles <= 2 ? 64 : 32) * 1024;
+  static constexpr int kStages = static_cast<int>(kRingBytes / kProductWarps / Format::kSlotBytes);
+  static constexpr size_t kPartialBytes = size_t{kProductWarps} * 8 * kTiles * kColumnPitch * sizeof(float);
+  static constexpr size_t kShared = kProductWarps * kStages * Format::kSlotBytes + kPartialBytes;
+  static_assert(kStages >= 2, "one unit is read while another is on its way");
+  static_assert(kShared <= 99 * 1024, "what every card since sm_80 has for a block");
+};
+
+template <class Format, int kTiles, class Job>
+__global__ void __launch_bounds__(kProductThreads, ProductShape<Format, kTiles>::kBlocks) mma_product(const Job job) {
+#if GPTOSS_HAS_MMA
+  using Shape = ProductShape<Format, kTiles>;
+  GPTOSS_DYNAMIC_SHARED(uint8_t, shared);
+  float* const partial = reinterpret_cast<float*>(shared + kProductWarps * Shape::kStages * Format::kSlotBytes);
+  const int warp = simt::warp(), g = simt::lane() / 4, t = simt::lane() % 4;
+  const int units = job.depth() / kUnitDepth, first = warp * units / kProductWarps, end = (warp + 1) * units / kProductWarps;
+
+  if constexpr (!Job::kKnowsWeights) simt::wait_for_predecessors();
+  const int items = job.items();
+  WeightRing<Format, Job, Shape::kStages> ring(shared + warp * Shape::kStages * Format::kSlotBytes, job, first, end, items);
+  if constexpr (Job::kKnowsWeights) simt::wait_for_predecessors();
+
+  for (int item = blockIdx.x; item < items; item += gridDim.x) {
+    const int live = job.sources(item), terms = job.x().count;
+    Activations<kTiles> x;
+    x.x = reinterpret_cast<const uint4*>(job.x().terms);
+    x.used = (live * terms + 7) / 8;
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+      const int column = 8 * j + g, row = job.source(item, min(column / terms, max(live - 1, 0))) * terms + column % terms;
+      x.at[j] = static_cast<uint32_t>(row) * (job.depth() / 8) + first * (kUnitDepth / 8) + t;
+    }
+    float sums[kTiles][4] = {};
+#pragma unroll 1
+    for (int unit = first; unit < end; ++unit) Format::multiply(ring.next(), x, sums);
+
+    float* mine = partial + warp * 8 * kTiles * kColumnPitch;
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j)
+#pragma unroll
+      for (int n = 0; n < 4; ++n)
+        if (j < x.used) mine[(8 * j + 2 * t + n % 2) * kColumnPitch + g + n / 2 * 8] = sums[j][n];
+    __syncthreads();  // all parts of k are there
+    job.finish(item, live, [&](int i, int row) {
+      float total = 0;
+      for (int term = 0; term < terms; ++term) {
+        const float* column = partial + (i * terms + term) * kColumnPitch + row;
+        float sum = column[0];
+#pragma unroll
+        for (int w = 1; w < kProductWarps; ++w) sum += column[w * 8 * kTiles * kColumnPitch];
+        total += sum;
+      }
+      return total;
+    });
+    __syncthreads();  // the next item's parts may take these places
+  }
+#endif
+}
+
+}  // namespace gptoss::cuda

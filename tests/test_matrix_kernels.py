@@ -1,0 +1,169 @@
+"""The kernels of cuda/mma as the matrix kernels of the GPU device: over the emulator, in whole engines.
+
+Steps are as right as SIMT's, and as independent of the batch, the chunks and the schedule. What the kernels do not take
+is SIMT's, and the device says what they take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import tolerances
+from conftest import CaseMaker
+from emulated import register_emulated
+from engines import all_logits, chunks, ids
+from gptoss_native import _core, ops
+from gptoss_native.ops import reference as oracle
+from make_checkpoint import hf_config, make_tensors, write_bf16
+from shapes import Shape
+from test_device_plugin import FIELDS, generate, open_on
+
+pytestmark = pytest.mark.slow
+
+FIELDS_OF = {"num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 64, "head_dim": 64, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "num_local_experts": 16, "num_experts_per_tok": 2, "vocab_size": 208}
+TAKEN = Shape("matrix", FIELDS_OF, 40, True)
+SHAPES = [
+    TAKEN,
+    Shape("matrix_router_and_head_by_simt", FIELDS_OF | {"num_local_experts": 6, "vocab_size": 101}, 20),
+    Shape("matrix_down_by_simt", FIELDS_OF | {"intermediate_size": 96}, 20),
+    Shape("matrix_nothing", FIELDS_OF | {"hidden_size": 96, "intermediate_size": 32}, 20),
+]
+EXACT = {"max_context": 256, "max_tokens": 80, "max_outputs": 80, "threads": 2}
+
+
+@pytest.fixture
+def device(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("GPTOSS_EMULATED_MATRIX", "mma")
+    return register_emulated(tmp_path_factory)
+
+
+@pytest.fixture(autouse=True)
+def silent(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """A fault that nobody noticed in the numbers is still a fault."""
+    yield
+    assert "emulator:" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_exact_logits_are_those_of_the_reference(case_of: CaseMaker, device: str, shape: Shape) -> None:
+    case = case_of(shape)
+    engine = open_on(device, case.folder, **EXACT)
+    assert "mma.sync for products whose k is a multiple of 64" in engine.device["isa"]
+    got = all_logits(engine, case.tokens)
+    engine.close()
+    assert np.abs(got - case.trace.logits).max() <= tolerances.LOGITS
+
+
+def test_chunks_token_by_token_and_another_schedule_change_no_bit(
+    case_of: CaseMaker, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also: a step alone is the same eagerly, captured, and replayed."""
+    case = case_of(TAKEN)
+    engine = open_on(device, case.folder, **EXACT)
+    whole = all_logits(engine, case.tokens)
+    for sizes in ([1], [20, 1, 9]):
+        assert np.array_equal(all_logits(engine, case.tokens, sizes), whole), sizes
+    engine.close()
+    monkeypatch.setenv("GPTOSS_EMULATOR_SEED", "1")
+    engine = open_on(device, case.folder, **EXACT)
+    assert np.array_equal(all_logits(engine, case.tokens, [25]), whole)
+    engine.close()
+
+
+def test_two_sequences_in_one_step_are_two_alone(case_of: CaseMaker, device: str) -> None:
+    case = case_of(TAKEN)
+    engine = open_on(device, case.folder, **EXACT)
+    prompts = [case.tokens[:12], case.tokens[20:32][::-1].copy()]
+    alone = [all_logits(engine, prompt) for prompt in prompts]
+    sessions = [engine.session() for _ in prompts]
+    parts: list[list[npt.NDArray[np.float32]]] = [[], []]
+    for pieces in zip(*(chunks(prompt, [9, 1]) for prompt in prompts), strict=True):
+        work = [_core.Work(session, ids(piece), rows=ids(range(len(piece))))
+                for session, piece in zip(sessions, pieces, strict=True)]
+        for part, output in zip(parts, engine.step(work), strict=True):
+            part.append(output.logits)
+    engine.close()
+    for part, want in zip(parts, alone, strict=True):
+        assert np.array_equal(np.concatenate(part), want)
+
+
+def layer_fields(device: str, folder: Path, layer: int, tokens: int, **settings: Any) -> dict[str, npt.NDArray[Any]]:
+    """FIELDS after all stages of a layer, of the same residual on every device."""
+    residual = np.random.default_rng(4).normal(0, 2, (tokens, 128)).astype(np.float32)
+    stages = ["attn_qkv", "attn", "attn_out", "moe_route", "moe_up", "moe_down"]
+    engine = open_on(device, folder, **(EXACT | settings))
+    fields = engine.run_stages(stages, layer, [_core.Work(engine.session(), ids(range(tokens)))], {"residual": residual}, FIELDS)
+    engine.close()
+    return fields
+
+
+@pytest.mark.parametrize("layer", [0, 1], ids=["sliding", "full"])
+@pytest.mark.parametrize("tokens", [1, 30])
+def test_every_field_of_a_layer(case_of: CaseMaker, device: str, layer: int, tokens: int) -> None:
+    cpu, other = (layer_fields(name, case_of(TAKEN).folder, layer, tokens) for name in ("cpu", device))
+    assert np.array_equal(cpu.pop("router_choice"), other.pop("router_choice"))
+    for field in cpu:
+        assert tolerances.error(cpu[field], other[field].astype(np.float64))[1] <= 2e-5, field
+
+
+@pytest.mark.parametrize("kv_dtype", ["f32", "bf16"])
+def test_both_round_the_same_operands(case_of: CaseMaker, device: str, kv_dtype: str) -> None:
+    """They are nearer to each other than to exact arithmetic."""
+    folder = case_of(TAKEN).folder
+    exact = layer_fields("cpu", folder, 1, 20)
+    cpu, other = (layer_fields(name, folder, 1, 20, precision="fast", kv_dtype=kv_dtype) for name in ("cpu", device))
+    for field in ("attn", "lse", "router_logits", "residual"):
+        effect = tolerances.error(other[field], exact[field].astype(np.float64))[0]
+        assert effect > 1e-5, field
+        assert tolerances.error(cpu[field], other[field].astype(np.float64))[0] < 0.5 * effect, field
+
+
+@pytest.mark.parametrize("layer", [0, 1], ids=["sliding", "full"])
+def test_attention_of_a_prefill_beyond_a_page(case_of: CaseMaker, device: str, layer: int) -> None:
+    """In fast with a bf16 cache: the kernel for more tokens than a decode has."""
+    folder = case_of(TAKEN).folder
+    residual = np.random.default_rng(4).normal(0, 2, (70, 128)).astype(np.float32)
+    engines = [open_on("cpu", folder, **EXACT), open_on(device, folder, **EXACT | {"precision": "fast", "kv_dtype": "bf16"})]
+    attn = []
+    for engine in engines:
+        session = engine.session()
+        stages = ["attn_qkv", "attn"]
+        attn.append(engine.run_stages(stages, layer, [_core.Work(session, ids(range(70)))], {"residual": residual}, ["attn", "lse"]))
+        engine.close()
+    exact, fast = attn
+    tolerances.check(fast["attn"], exact["attn"].astype(np.float64), tolerances.FAST["attention"])
+    assert np.abs(fast["lse"] - exact["lse"]).max() <= tolerances.FAST["lse"].largest
+
+
+def test_generated_tokens_are_those_of_the_cpu(case_of: CaseMaker, device: str) -> None:
+    case = case_of(TAKEN)
+    cpu, other = (open_on(name, case.folder, **EXACT) for name in ("cpu", device))
+    sampling = {"temperature": 0.7, "top_p": 0.9, "seed": 5}
+    assert generate(cpu, case.tokens[:5], 12, **sampling) == generate(other, case.tokens[:5], 12, **sampling)
+    other.close()
+
+
+def test_experts_in_bf16_stay_with_simt(tmp_path: Path, device: str) -> None:
+    config = hf_config(**(FIELDS_OF | {"num_hidden_layers": 1}))
+    write_bf16(tmp_path, config, make_tensors(config, 7), tokenizer=False)
+    cpu, other = (open_on(name, tmp_path, **EXACT) for name in ("cpu", device))
+    tokens = np.arange(6)
+    assert np.abs(all_logits(cpu, tokens) - all_logits(other, tokens)).max() <= tolerances.LOGITS
+    other.close()
+
+
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+@pytest.mark.parametrize("tokens", [1, 9, 40])
+def test_a_product_alone(device: str, precision: str, tokens: int) -> None:
+    rng = np.random.default_rng(tokens)
+    x = rng.normal(0, 1, (tokens, 320)).astype(np.float32)
+    weight, bias = (oracle.to_bf16(rng.normal(0, 1, shape).astype(np.float32)) for shape in ((80, 320), (80,)))
+    got = ops.linear(x, weight, bias, device=device, precision=precision)
+    tolerances.check(np.asarray(got), oracle.linear(x, weight, bias), (tolerances.EXACT if precision == "exact" else tolerances.FAST)["product"])
