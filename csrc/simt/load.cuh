@@ -6,6 +6,8 @@
 
 namespace gptoss::simt {
 
+using gptoss::round_to_bf16;
+
 // kCount consecutive floats; the address is a multiple of 8 bytes (2) or 16 (4, 8).
 template <int kCount>
 GPTOSS_DEVICE void load_floats(const float* from, float (&to)[kCount]) {

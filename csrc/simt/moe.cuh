@@ -14,6 +14,8 @@
 
 namespace gptoss::simt {
 
+using gptoss::swiglu;
+
 GPTOSS_DEVICE Mxfp4Row row_of(const ExpertArgs& e, Mxfp4Row*, size_t row) {
   return {e.blocks + row * (e.k / 8), e.scales + row * (e.k / 32)};
 }

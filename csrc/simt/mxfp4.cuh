@@ -5,6 +5,8 @@
 
 namespace gptoss::simt {
 
+using gptoss::e8m0_to_float;
+
 // Sign to the sign, exponent and mantissa bits to where float32 has its lowest ones: that is the value times
 // 2^-126, exactly, also the subnormal 0.5.
 GPTOSS_DEVICE float e2m1_to_float(uint32_t code) {

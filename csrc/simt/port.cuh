@@ -21,6 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../numeric.h"
+
 // The host API differs in its prefix: GPU(Malloc)(&pointer, bytes).
 #if GPTOSS_METAL_DEVICE
 #define GPU(name) metal##name
@@ -50,6 +52,10 @@ constexpr int kWarp = GPTOSS_EMULATED_WAVE;
 #else
 constexpr int kWarp = 64;
 #endif
+
+// bf16 as bits, so that no vendor's type crosses an interface.
+using gptoss::bf16_to_float;
+using gptoss::float_to_bf16;
 
 #if !GPTOSS_METAL_DEVICE
 #define GPTOSS_DEVICE __device__ __forceinline__
