@@ -7,6 +7,7 @@ GPTOSS_METAL_CPP, of an installed mlx-metal, or of its wheel for macOS from PyPI
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -58,9 +59,11 @@ def clang() -> list[str] | None:
     for name in ("clang++", *(f"clang++-{version}" for version in range(21, 13, -1))):
         if path := shutil.which(name):
             return [path]
-    if find_spec("ziglang") is not None:
-        return [sys.executable, "-m", "ziglang", "clang", "--driver-mode=g++"]
-    return None
+    zig = find_spec("ziglang")
+    if zig is None or zig.origin is None:
+        return None
+    return [sys.executable, "-m", "ziglang", "clang", "--driver-mode=g++", f"--target={platform.machine()}-linux-gnu",
+            "-idirafter", str(Path(zig.origin).parent / "lib/include")]
 
 
 def needs_clang() -> list[str]:
