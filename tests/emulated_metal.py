@@ -6,6 +6,7 @@ GPTOSS_METAL_CPP, of an installed mlx-metal, or of its wheel for macOS from PyPI
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -73,23 +74,20 @@ def needs_clang() -> list[str]:
     return command
 
 
-def build_emulated_metal(folder: Path, *targets: str, **settings: str) -> Path:
-    """Configures a build in `folder` and makes the targets; skips where that cannot be done."""
+def build(folder: Path, *targets: str, **settings: str) -> Path:
+    """Configures a build in `folder`, or changes its settings, and makes the targets; skips where that cannot be done."""
     missing = [tool for tool in ("cmake", "ninja", "c++") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
     build_type, _, sanitizer = _core.info()["build_type"].partition(" (")
     if sanitizer:
         pytest.skip("the emulator's detector is its own, and no sanitizer's")
-    defaults = {"CMAKE_BUILD_TYPE": build_type, "GPTOSS_PYTHON_MODULE": "OFF", "GPTOSS_EMULATED_METAL": str(metal_cpp()),
-                "GPTOSS_CLANG": ";".join(needs_clang()), "GPTOSS_CUDA": "OFF", "GPTOSS_HIP": "OFF", "GPTOSS_METAL": "OFF",
-                "Python3_EXECUTABLE": sys.executable}
+    defaults = {"CMAKE_BUILD_TYPE": build_type, "GPTOSS_PYTHON_MODULE": "OFF", "GPTOSS_EMULATOR_TESTS": "ON",
+                "GPTOSS_CUDA": "OFF", "GPTOSS_HIP": "OFF", "GPTOSS_METAL": "OFF", "Python3_EXECUTABLE": sys.executable}
     defines = [f"-D{name}={value}" for name, value in (defaults | settings).items()]
     for command in (["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *defines], ["ninja", "-C", str(folder), *targets]):
         result = subprocess.run(command, capture_output=True, text=True, timeout=900)
         assert result.returncode == 0, result.stdout + result.stderr
-    if _core.info()["compiler"] not in (folder / "generated/build_info.h").read_text():
-        pytest.skip("the module was built by another compiler than the one here")
     return folder
 
 
@@ -97,11 +95,23 @@ def register_emulated_metal(factory: pytest.TempPathFactory) -> str:
     """Its name, `metal`. Builds it the first time; GPTOSS_EMULATED_METAL_BUILD names a folder that has it already."""
     if not _registered:
         ready = os.environ.get("GPTOSS_EMULATED_METAL_BUILD")
-        folder = Path(ready) if ready else build_emulated_metal(factory.mktemp("metal"), "gptoss_device_emulated_metal")
+        folder = Path(ready) if ready else factory.mktemp("metal")
+        if not ready:
+            build(folder, "gptoss_device_emulated_metal", GPTOSS_EMULATED_METAL=str(metal_cpp()), GPTOSS_CLANG=";".join(needs_clang()))
+        if _core.info()["compiler"] not in (folder / "generated/build_info.h").read_text():
+            pytest.skip("the module was built by another compiler than the one here")
         plugin = folder / "devices/gptoss_device_emulated_metal.so"
         _core.register_device("metal", str(plugin))
         _registered.append(plugin)
     return "metal"
+
+
+def folder_for_kernels(factory: pytest.TempPathFactory) -> Path:
+    """Where metal_twins_test is built: with the device, or alone where that needs what is not here."""
+    with contextlib.suppress(pytest.skip.Exception):
+        register_emulated_metal(factory)
+        return _registered[0].parent.parent
+    return factory.mktemp("twins")
 
 
 def plugin_of_emulated_metal() -> Path:

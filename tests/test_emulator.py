@@ -17,8 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from metal_faults import FAULTS, Fault
-
 ROOT = Path(__file__).parents[1]
 EMULATOR = ROOT / "tests/emulator"
 PROGRAMS = ["simt_test", "tensor_core_test", "hopper_test", "host_test", "instruction_test", "wave64_test", "wave32_test"]
@@ -162,38 +160,3 @@ def test_every_instruction_has_a_twin(wrappers: Path, twins: Path, marker: str) 
     assert real
     for name, parameters in real.items():
         assert set(parameters) <= set(emulated.get(name, [])), name
-
-
-# --- Metal: its kernels beside those of csrc/simt
-
-@needs("cmake", "ninja", "c++", "addr2line")
-def test_kernels_of_metal_compute_what_their_namesakes_do(programs: Path) -> None:
-    build(programs, "metal_twins_test")
-    assert passed(run(programs / "metal_twins_test"))[0] >= 20
-
-
-@pytest.fixture(scope="module")
-def metal_program(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of metal/ to plant faults in, which the build takes in its place."""
-    folder = tmp_path_factory.mktemp("metal")
-    shutil.copytree(ROOT / "metal", folder, dirs_exist_ok=True)
-    build(programs, "metal_twins_test", GPTOSS_METAL_PROGRAM=str(folder))
-    yield folder
-    build(programs, "metal_twins_test", GPTOSS_METAL_PROGRAM=str(ROOT / "metal"))
-
-
-@needs("cmake", "ninja", "c++", "addr2line")
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.often or os.environ.get("GPTOSS_METAL_FAULTS") == "all"],
-                         ids=lambda fault: fault.what.replace(" ", "_"))
-def test_a_fault_in_a_kernel_of_metal_is_caught(programs: Path, metal_program: Path, fault: Fault) -> None:
-    file = metal_program / fault.file
-    text = file.read_text()
-    assert fault.old in text, "the fault's place is gone: choose another"
-    file.write_text(text.replace(fault.old, fault.new, 1))
-    try:
-        result = run("ninja", "-C", programs, "metal_twins_test")
-        assert result.returncode == 0, result.stdout + result.stderr
-        result = run(programs / "metal_twins_test", "--only", fault.case, GPTOSS_EMULATOR_SEEDS="4")
-    finally:
-        file.write_text(text)
-    assert result.returncode != 0 and f"FAILED: {fault.case} " in result.stdout, result.stdout + result.stderr

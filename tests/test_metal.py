@@ -7,9 +7,11 @@ neither the fake, which has the rules of Metal's validation, nor the emulator ha
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +21,18 @@ import pytest
 
 import tolerances
 from conftest import CaseMaker
-from emulated_metal import plugin_of_emulated_metal, register_emulated_metal
+from emulated_metal import build, folder_for_kernels, plugin_of_emulated_metal, register_emulated_metal
 from engines import all_logits, ids
 from gptoss_native import _core
 from gptoss_native.checkpoint.checkpoint import open_checkpoint
 from gptoss_native.ops import reference as oracle
+from metal_faults import FAULTS, Fault
+from native_build import ROOT
 from test_device_plugin import generate, open_on
 from test_gpu_device import (  # noqa: F401
     EXACT,
     silent,
     small,
-    test_a_window_of_128,
     test_both_round_the_same_operands,
     test_draws_from_the_same_logits,
     test_every_field_of_a_layer,
@@ -284,3 +287,45 @@ def test_a_program_that_metal_refuses(device: str, fake: None, fails: str, words
     result = subprocess.run([sys.executable, "-c", OPEN, str(plugin_of_emulated_metal())], capture_output=True, text=True,
                             env=os.environ | {"FAKE_METAL_FAILS": fails})
     assert words in result.stderr, result.stdout + result.stderr
+
+
+# --- The kernels alone, beside those of csrc/simt
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(folder_for_kernels(tmp_path_factory), "metal_twins_test")
+
+
+def run_twins(twins: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([twins / "metal_twins_test", *arguments], capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_kernels_compute_what_their_namesakes_do(twins: Path) -> None:
+    result = run_twins(twins)
+    assert result.returncode == 0 and " 0 checks FAILED" in result.stdout, result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def program(twins: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of metal/ to plant faults in, which the build takes in its place."""
+    folder = tmp_path_factory.mktemp("program")
+    shutil.copytree(ROOT / "metal", folder, dirs_exist_ok=True)
+    build(twins, "metal_twins_test", GPTOSS_METAL_PROGRAM=str(folder))
+    yield folder
+    build(twins, "metal_twins_test", GPTOSS_METAL_PROGRAM=str(ROOT / "metal"))
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.often or os.environ.get("GPTOSS_METAL_FAULTS") == "all"],
+                         ids=lambda fault: fault.what.replace(" ", "_"))
+def test_a_fault_in_a_kernel_is_caught(twins: Path, program: Path, fault: Fault) -> None:
+    file = program / fault.file
+    text = file.read_text()
+    assert fault.old in text, "the fault's place is gone: choose another"
+    file.write_text(text.replace(fault.old, fault.new, 1))
+    try:
+        result = subprocess.run(["ninja", "-C", twins, "metal_twins_test"], capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
+        result = run_twins(twins, "--only", fault.case, GPTOSS_EMULATOR_SEEDS="4")
+    finally:
+        file.write_text(text)
+    assert result.returncode != 0 and f"FAILED: {fault.case} " in result.stdout, result.stdout + result.stderr
