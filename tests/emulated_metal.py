@@ -75,14 +75,19 @@ def needs_clang() -> list[str]:
 
 
 def build(folder: Path, *targets: str, **settings: str) -> Path:
-    """Configures a build in `folder`, or changes its settings, and makes the targets; skips where that cannot be done."""
+    """Configures a build in `folder` and makes the targets; skips where that cannot be done.
+
+    Its kernels are those of a copy of metal/, `folder`/program, in which tests plant faults.
+    """
     missing = [tool for tool in ("cmake", "ninja", "c++") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
     build_type, _, sanitizer = _core.info()["build_type"].partition(" (")
     if sanitizer:
         pytest.skip("the emulator's detector is its own, and no sanitizer's")
-    defaults = {"CMAKE_BUILD_TYPE": build_type, "GPTOSS_PYTHON_MODULE": "OFF", "GPTOSS_EMULATOR_TESTS": "ON",
+    if not (folder / "program").exists():
+        shutil.copytree(ROOT / "metal", folder / "program")
+    defaults = {"CMAKE_BUILD_TYPE": build_type, "GPTOSS_METAL_PROGRAM": str(folder / "program"), "GPTOSS_PYTHON_MODULE": "OFF", "GPTOSS_EMULATOR_TESTS": "ON",
                 "GPTOSS_CUDA": "OFF", "GPTOSS_HIP": "OFF", "GPTOSS_METAL": "OFF", "Python3_EXECUTABLE": sys.executable}
     defines = [f"-D{name}={value}" for name, value in (defaults | settings).items()]
     for command in (["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *defines], ["ninja", "-C", str(folder), *targets]):

@@ -7,11 +7,9 @@ neither the fake, which has the rules of Metal's validation, nor the emulator ha
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,6 @@ from gptoss_native import _core
 from gptoss_native.checkpoint.checkpoint import open_checkpoint
 from gptoss_native.ops import reference as oracle
 from metal_faults import FAULTS, Fault
-from native_build import ROOT
 from test_device_plugin import generate, open_on
 from test_gpu_device import (  # noqa: F401
     EXACT,
@@ -305,20 +302,10 @@ def test_kernels_compute_what_their_namesakes_do(twins: Path) -> None:
     assert result.returncode == 0 and " 0 checks FAILED" in result.stdout, result.stdout + result.stderr
 
 
-@pytest.fixture(scope="module")
-def program(twins: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of metal/ to plant faults in, which the build takes in its place."""
-    folder = tmp_path_factory.mktemp("program")
-    shutil.copytree(ROOT / "metal", folder, dirs_exist_ok=True)
-    build(twins, "metal_twins_test", GPTOSS_METAL_PROGRAM=str(folder))
-    yield folder
-    build(twins, "metal_twins_test", GPTOSS_METAL_PROGRAM=str(ROOT / "metal"))
-
-
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.often or os.environ.get("GPTOSS_METAL_FAULTS") == "all"],
                          ids=lambda fault: fault.what.replace(" ", "_"))
-def test_a_fault_in_a_kernel_is_caught(twins: Path, program: Path, fault: Fault) -> None:
-    file = program / fault.file
+def test_a_fault_in_a_kernel_is_caught(twins: Path, fault: Fault) -> None:
+    file = twins / "program" / fault.file
     text = file.read_text()
     assert fault.old in text, "the fault's place is gone: choose another"
     file.write_text(text.replace(fault.old, fault.new, 1))
