@@ -48,6 +48,9 @@ struct Batch {
   int sequences = 0;
   int rows = 0;     // rows of logits
   int samples = 0;  // tokens to draw
+  // What the last layer makes of tokens that no row of logits needs is not looked at: a device may leave it out, but for
+  // their keys and values.
+  bool rows_only = false;
 };
 
 // What can be written before and read after a step; sizes follow Batch. A device keeps its own layout of

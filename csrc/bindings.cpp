@@ -481,7 +481,7 @@ double measure_fma_rate(int threads, double seconds) {
 
 std::optional<double> measure_matrix_rate(int threads, double seconds) {
   const auto& kernels = cpu::choose_isa("");
-  if (!kernels.tile_multiply_add) return std::nullopt;
+  if (!kernels.matrix_multiply_add) return std::nullopt;
   cpu::Pool pool(threads > 0 ? threads : cpu::usable_cores());
   return cpu::matrix_rate(kernels, pool, seconds);
 }

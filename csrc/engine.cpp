@@ -342,7 +342,8 @@ std::vector<Output> Engine::step(const std::vector<Work>& work, const InterruptP
   check(work);
   if (work.empty()) return {};
   Transaction transaction(*this, work);
-  const Inputs in = prepare(work);
+  Inputs in = prepare(work);
+  in.batch.rows_only = !observe;
   write(in);
   if (observe) {
     if (in.batch.tokens > limits_.max_observed)

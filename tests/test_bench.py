@@ -48,7 +48,7 @@ def test_a_decoded_token_of_the_20b_reads_the_known_gigabytes(dense: str, gigaby
 
 
 def test_a_token_of_a_prompt_of_the_20b_takes_the_known_flops() -> None:
-    assert round(model("20b").step(512).flops / 512 / 1e9, 2) == 6.13
+    assert round(model("20b").step(512).flops / 512 / 1e9, 2) == 5.88
 
 
 def test_a_batch_reads_each_weight_once_and_every_cache() -> None:
@@ -83,7 +83,7 @@ def test_a_matrix_unit_is_the_ceiling_of_arithmetic_where_there_is_one() -> None
 def test_the_ceilings_are_those_of_the_instruction_set_in_use() -> None:
     found = Probe(threads=1, megabytes=4, seconds=0.001)()
     assert found.read > 0 and found.fma > 0
-    assert (found.matrix is not None) == (gptoss_native.info()["cpu_isa"] == "amx")
+    assert (found.matrix is not None) == (gptoss_native.info()["cpu_isa"] in ("amx", "avx512_bf16"))
 
 
 # Results and their comparison

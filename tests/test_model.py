@@ -107,12 +107,21 @@ def test_every_instruction_set_agrees_with_the_baseline(case_of: CaseMaker, shap
     assert largest_error(baseline, case.trace.logits) <= tolerances.LOGITS
 
 
-def test_the_last_row_alone_equals_the_last_of_all_rows(case_of: CaseMaker) -> None:
-    case = case_of(DEFAULT)
-    engine = open_engine(case.folder)
-    every = all_logits(engine, case.tokens)
-    assert np.array_equal(some_logits(engine, case.tokens, [149]), every[149:])
-    assert np.array_equal(some_logits(engine, case.tokens, [3, 77]), every[[3, 77]])
+@pytest.mark.parametrize(("precision", "kv_dtype"), [CHOICES[0], CHOICES[-1]])
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", ["default", "released_window", "several_splits"])
+def test_some_rows_equal_those_of_all_rows(case_of: CaseMaker, name: str, isa: str, precision: str, kv_dtype: str) -> None:
+    """The last layer may leave out what no row needs, but not the keys and values of those tokens."""
+    case = case_of(shape_named(name))
+    engine = open_engine(case.folder, precision=precision, kv_dtype=kv_dtype, max_tokens=4096, isa=isa)
+    every, last = all_logits(engine, case.tokens), len(case.tokens) - 1
+    for rows in ([last], [3, 77], list(range(30, 50)), range(last + 1)):
+        assert np.array_equal(some_logits(engine, case.tokens, rows), every[rows]), f"rows {rows}"
+    for size in (61, 120):  # steps without a row, then one with all of its own
+        assert np.array_equal(some_logits(engine, case.tokens, [last], size), every[[last]]), f"steps of {size} tokens"
+    session = engine.session()
+    [output] = engine.step([_core.Work(session, ids(case.tokens), rows=ids([77, 3, 77, last]))])
+    assert np.array_equal(output.logits, every[[77, 3, 77, last]])
 
 
 def test_a_batch_of_three_equals_three_singles(case_of: CaseMaker) -> None:

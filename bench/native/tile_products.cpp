@@ -28,6 +28,7 @@
 #pragma GCC diagnostic ignored "-Wunused-function"
 namespace gptoss::cpu::amx {
 #include "cpu/kernels.inl"
+#include "cpu/bf16_terms.inl"
 #include "cpu/tiles.inl"
 
 // The repack: the 16 rows of a tile side by side, 256 bytes of codes and then 16 scales. Four linear streams, which the
@@ -125,17 +126,18 @@ int main(int argc, char** argv) {
   for (int t = 0; t < kTokens; ++t) {
     for (float& v : x) v = static_cast<float>(random32()) * 0x1p-31f - 1;
     float *fast = aligned<float>(kK), *exact = aligned<float>(kK * 2);
-    amx::tile_pack(x.data(), nullptr, 1, kK, true, fast);
-    amx::tile_pack(x.data(), nullptr, 1, kK, false, exact);
+    amx::terms_pack(x.data(), nullptr, 1, kK, true, fast);
+    amx::terms_pack(x.data(), nullptr, 1, kK, false, exact);
     fast_rows.push_back(fast);
     exact_rows.push_back(exact);
   }
   amx::pack(x.data(), nullptr, 1, kK, false, plain);
   uint8_t* panels[2];
   for (bool exact : {false, true}) {
-    panels[exact] = aligned<uint8_t>(panel_bytes(kTokens, kK, exact));
+    const size_t token_bytes = kK / 32 * size_t{exact ? 192 : 64};
+    panels[exact] = aligned<uint8_t>(kTokens * token_bytes);
     for (int t = 0; t < kTokens; t += 16)
-      amx::tile_panel((exact ? exact_rows : fast_rows).data() + t, 16, kK, exact, panels[exact] + panel_bytes(t, kK, exact));
+      amx::tile_panel((exact ? exact_rows : fast_rows).data() + t, 16, kK, exact, panels[exact] + t * token_bytes);
   }
   // Repacked copies of some matrices.
   constexpr int kRepacked = 64;

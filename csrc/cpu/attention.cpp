@@ -184,10 +184,12 @@ void CpuBackend::attn_qkv(State& state, const Layer& base, const Batch& batch) {
   auto& s = static_cast<CpuState&>(state);
   const auto& layer = static_cast<const CpuLayer&>(base);
   const Config& c = s.config;
-  norm(s, layer.input_layernorm, nullptr, batch.tokens);
+  norm(s, layer.input_layernorm, {nullptr, batch.tokens});
+  const Tokens asking = s.tokens(layer, batch);
+  for (int i = 0; asking.list && i < asking.count; ++i) s.wanted_rows[i] = s.packed_rows[asking[i]];
 
   const int q_size = c.q_size(), kv_size = c.kv_size(), stride = q_size + 2 * kv_size;
-  Product qkv[3] = {{&layer.q, s.packed_rows, batch.tokens},
+  Product qkv[3] = {{&layer.q, asking.list ? s.wanted_rows : s.packed_rows, asking.count},
                     {&layer.k, s.packed_rows, batch.tokens},
                     {&layer.v, s.packed_rows, batch.tokens}};
   const float* const biases[3] = {layer.q_bias.data(), layer.k_bias.data(), layer.v_bias.data()};
@@ -195,7 +197,8 @@ void CpuBackend::attn_qkv(State& state, const Layer& base, const Batch& batch) {
   products(s, qkv, 3, [&](const Block& b) {
     const float* bias = biases[b.index] + b.row;
     for (int t = 0; t < b.tokens; ++t) {
-      float* out = s.qkv + static_cast<size_t>(b.token + t) * stride + columns[b.index] + b.row;
+      const int token = b.index == 0 ? asking[b.token + t] : b.token + t;
+      float* out = s.qkv + static_cast<size_t>(token) * stride + columns[b.index] + b.row;
       for (int r = 0; r < b.rows; ++r) out[r] = b.y[t * kTaskRows + r] + bias[r];
     }
   });
@@ -236,19 +239,21 @@ void CpuBackend::attn(State& state, const Layer& base, const Batch& batch) {
   auto& s = static_cast<CpuState&>(state);
   const auto& layer = static_cast<const CpuLayer&>(base);
   const int heads = s.config.num_key_value_heads;
+  const QueryTile* const tiles = s.narrows(layer) ? s.wanted_tiles : s.tiles;
+  const int tile_count = s.narrows(layer) ? s.wanted_count : s.tile_count;
   const auto attention = [&](int tile, int head, int worker) {
     return TileAttention{kernels_, s, layer, s.scratch[worker], options_.kv_dtype == KvDType::bf16,
-                         options_.precision == Precision::fast, s.tiles[tile], head};
+                         options_.precision == Precision::fast, tiles[tile], head};
   };
-  const int pairs = s.tile_count * heads;
+  const int pairs = tile_count * heads;
 
   // Few queries over many keys: the splits of one tile go to several threads.
   int most_splits = 0;
   bool single = true;
-  for (int tile = 0; tile < s.tile_count; ++tile) {
+  for (int tile = 0; tile < tile_count; ++tile) {
     const TileAttention a = attention(tile, 0, 0);
     most_splits = std::max(most_splits, a.last_page() / kSplitPages - a.first_page() / kSplitPages + 1);
-    single = single && s.tiles[tile].count == 1;
+    single = single && tiles[tile].count == 1;
   }
   if (pool_.threads() == 1 || !single || pairs > s.split_tasks || most_splits < 2) {
     parallel(pairs, [&](int task, int worker) { attention(task / heads, task % heads, worker).run_all(); });
@@ -288,16 +293,17 @@ void CpuBackend::attn_out(State& state, const Layer& base, const Batch& batch) {
   const auto& layer = static_cast<const CpuLayer&>(base);
   const int n = s.config.q_size(), hidden = s.config.hidden_size;
   const bool round = options_.precision == Precision::fast;
-  parallel(batch.tokens, [&](int t, int) {
+  const Tokens tokens = s.tokens(layer, batch);
+  parallel(tokens.count, [&](int t, int) {
     float* packed = s.packed + t * s.packed_stride;
-    kernels_.pack(s.attn + static_cast<size_t>(t) * n, nullptr, 1.0f, n, round, packed);
+    kernels_.pack(s.attn + static_cast<size_t>(tokens[t]) * n, nullptr, 1.0f, n, round, packed);
     s.packed_rows[t] = packed;
   });
-  Product product{&layer.o, s.packed_rows, batch.tokens};
+  Product product{&layer.o, s.packed_rows, tokens.count};
   products(s, &product, 1, [&](const Block& b) {
     const float* bias = layer.o_bias.data() + b.row;
     for (int t = 0; t < b.tokens; ++t) {
-      float* x = s.residual + static_cast<size_t>(b.token + t) * hidden + b.row;
+      float* x = s.residual + static_cast<size_t>(tokens[b.token + t]) * hidden + b.row;
       for (int r = 0; r < b.rows; ++r) x[r] += b.y[t * kTaskRows + r] + bias[r];
     }
   });

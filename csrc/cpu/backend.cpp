@@ -61,11 +61,12 @@ class Arena {
 constexpr int kTileQueries = 64;  // queries that share one pass over the keys
 
 // Of the products of a stage: one of all tokens, or one of each expert, whose last tile is seldom full.
-size_t panels_bytes(const Config& c, const Limits& limits, bool exact) {
-  const int tokens = std::max(limits.max_tokens, limits.max_outputs), experts = c.num_local_experts;
+size_t panels_bytes(const Kernels& kernels, const Config& c, const Limits& limits, bool round) {
+  const int few = limits.max_tokens / 4 + kTileColumns;  // those whose queries alone the last layer needs
+  const int tokens = std::max(limits.max_tokens + few, limits.max_outputs), experts = c.num_local_experts;
   const int longest = std::max({c.hidden_size, c.q_size(), c.intermediate_size});
   const int pairs = limits.max_tokens * c.num_experts_per_tok;
-  return panel_bytes(std::max(tokens, pairs + std::min(pairs, experts) * (kTileColumns - 1)), longest, exact);
+  return kernels.panel_bytes(std::max(tokens, pairs + std::min(pairs, experts) * (kTileColumns - 1)), longest, round);
 }
 
 void set_shape(CpuState& s, const Config& c, const Limits& limits, const Kernels& kernels, Precision precision, int threads) {
@@ -81,7 +82,7 @@ void set_shape(CpuState& s, const Config& c, const Limits& limits, const Kernels
   const bool round = precision == Precision::fast;
   s.packed_stride = kernels.floats(std::max(c.hidden_size, c.q_size()), round);
   s.h_stride = kernels.floats(c.intermediate_size, round);
-  s.panel_bytes = kernels.panel ? panels_bytes(c, limits, !round) : 0;
+  s.panel_bytes = kernels.panel ? panels_bytes(kernels, c, limits, round) : 0;
   s.mask_words = (static_cast<size_t>(c.vocab_size) + 31) / 32;
   s.scratch.resize(static_cast<size_t>(threads));
 }
@@ -150,6 +151,9 @@ void arrange(CpuState& s, Arena& arena) {
   arena.take(s.lse, tokens * c.num_attention_heads);
   arena.take(s.partial, static_cast<size_t>(s.split_tasks) * s.splits * c.group_size() * (2 + s.padded_dim));
   arena.take(s.tiles, tokens);
+  arena.take(s.wanted, s.limits.max_outputs);
+  arena.take(s.wanted_tiles, s.limits.max_outputs);
+  arena.take(s.wanted_rows, s.limits.max_outputs);
   arena.take(s.router_logits, tokens * c.num_local_experts);
   arena.take(s.router_choice, pairs);
   arena.take(s.router_weight, pairs);
@@ -348,11 +352,11 @@ Ticket CpuBackend::submit(State&, const Batch&, const std::function<void()>& enq
   return 0;
 }
 
-void CpuBackend::norm(CpuState& s, const std::vector<float>& gain, const int32_t* tokens, int count) {
+void CpuBackend::norm(CpuState& s, const std::vector<float>& gain, Tokens tokens) {
   const int n = s.config.hidden_size;
   const bool round = options_.precision == Precision::fast;
-  parallel(count, [&](int i, int) {
-    const float* x = s.residual + static_cast<size_t>(tokens ? tokens[i] : i) * n;
+  parallel(tokens.count, [&](int i, int) {
+    const float* x = s.residual + static_cast<size_t>(tokens[i]) * n;
     const float mean = kernels_.sum_squares(x, n) / static_cast<float>(n);
     float* packed = s.packed + i * s.packed_stride;
     kernels_.pack(x, gain.data(), 1.0f / std::sqrt(mean + s.config.rms_norm_eps), n, round, packed);

@@ -54,8 +54,8 @@ class CpuBackend : public Backend {
   void products(CpuState& s, Product* list, int count, const Use& use) {
     run_products(pool_, kernels_, s, options_.precision == Precision::exact, list, count, use);
   }
-  // packed_rows = rmsnorm(residual) of `count` tokens, of `tokens[i]` or, without a list, of token i.
-  void norm(CpuState& s, const std::vector<float>& gain, const int32_t* tokens, int count);
+  // packed_rows[i] = rmsnorm(residual of tokens[i])
+  void norm(CpuState& s, const std::vector<float>& gain, Tokens tokens);
   // Rotates the queries and keys of s.qkv; keys and values go to their pages.
   void rotate_append(CpuState& s, const CpuLayer& layer, int tokens);
 

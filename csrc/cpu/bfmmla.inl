@@ -48,9 +48,9 @@ static inline void fetch(const Mxfp4Rows& rows, int row, int group, uint8x16_t w
 static inline void fetch(const Int8Rows& rows, int row, int group, uint8x16_t w[4]) {
   const auto scale = rows.group(row, group);
   for (int i = 0; i < 4; ++i) {
-    V even, odd;
-    rows.fetch(row, group, i, scale, even, odd);  // whose low halves are 0
-    w[i] = vreinterpretq_u8_u32(vsriq_n_u32((uint32x4_t)odd, (uint32x4_t)even, 16));
+    V places[2];
+    rows.fetch(row, group, i, scale, places);  // whose low halves are 0
+    w[i] = vreinterpretq_u8_u32(vsriq_n_u32((uint32x4_t)places[1], (uint32x4_t)places[0], 16));
   }
 }
 
@@ -64,8 +64,8 @@ static inline void interleave(const uint8x16_t first[4], const uint8x16_t second
 }
 
 // Up to 2 P rows and 2 Q tokens; where there are fewer, the last one stands in for those that are missing.
-template <int P, int Q, class Rows>
-static inline void bf_tile(const Rows& all, int rows, const DotArgs& a, int groups, const float* const* x, int tokens,
+template <int P, int Q, class Format>
+static inline void bf_tile(const Format& all, int rows, const DotArgs& a, int groups, const float* const* x, int tokens,
                            float* y) {
   float32x4_t acc[P][Q][kBfChains];
   for (int p = 0; p < P; ++p)
@@ -104,10 +104,10 @@ static inline void bf_tile(const Rows& all, int rows, const DotArgs& a, int grou
     }
 }
 
-template <class Rows>
-static inline void bf_dot(const Rows& all, const DotArgs& a, int groups) {
+template <class Format>
+static inline void bf_dot(const Format& all, const DotArgs& a, int groups) {
   for (int r = 0; r < a.rows; r += 4) {
-    const Rows rows = advance(all, r);
+    const Format rows = advance(all, r);
     const int count = a.rows - r < 4 ? a.rows - r : 4;
     int t = 0;
     for (; a.tokens - t > 2; t += 4) bf_tile<2, 2>(rows, count, a, groups, a.x + t, a.tokens - t, a.y + t * a.y_stride + r);
@@ -117,7 +117,7 @@ static inline void bf_dot(const Rows& all, const DotArgs& a, int groups) {
 
 static void bf_dot_bf16(const DotArgs& a) {
   const int groups = (int)round_up(a.k, kPackGroup) / kPackGroup;
-  if (a.k % kPackGroup == 0) return bf_dot(Bf16Rows{(const uint8_t*)a.weight, a.row_bytes}, a, groups);
+  if (a.k % kPackGroup == 0) return bf_dot(rows_of<Bf16Rows>(a), a, groups);
   uint16_t* padded = (uint16_t*)a.scratch;  // small models only
   for (int r = 0; r < a.rows; ++r) {
     for (int i = a.k; i < groups * kPackGroup; ++i) padded[i] = 0;
@@ -125,17 +125,12 @@ static void bf_dot_bf16(const DotArgs& a) {
     DotArgs one = a;
     one.rows = 1;
     one.y = a.y + r;
-    bf_dot(Bf16Rows{(const uint8_t*)padded, 0}, one, groups);
+    bf_dot(Bf16Rows{{(const uint8_t*)padded, nullptr, 0, 0}}, one, groups);
   }
 }
-
-static void bf_dot_mxfp4(const DotArgs& a) {
-  bf_dot(Mxfp4Rows{(const uint8_t*)a.weight, a.scales, a.row_bytes, a.scale_bytes}, a, a.k / kPackGroup);
-}
-
+static void bf_dot_mxfp4(const DotArgs& a) { bf_dot(rows_of<Mxfp4Rows>(a), a, a.k / kPackGroup); }
 static void bf_dot_int8(const DotArgs& a) {
-  bf_dot(Int8Rows{(const uint8_t*)a.weight, a.scales, a.row_bytes, a.scale_bytes}, a,
-         (int)round_up(a.k, kPackGroup) / kPackGroup);
+  bf_dot(rows_of<Int8Rows>(a), a, (int)round_up(a.k, kPackGroup) / kPackGroup);
 }
 
 // Weights (k, rows) would have to be transposed for the instruction: these are float32 products of the sum of the terms,

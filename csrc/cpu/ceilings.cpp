@@ -51,7 +51,7 @@ double fma_rate(const Kernels& kernels, Pool& pool, double seconds) {
 }
 
 double matrix_rate(const Kernels& kernels, Pool& pool, double seconds) {
-  return kernels.tile_multiply_add ? multiply_add_rate(pool, seconds, kernels.tile_multiply_add, 200'000) : 0;
+  return kernels.matrix_multiply_add ? multiply_add_rate(pool, seconds, kernels.matrix_multiply_add, 200'000) : 0;
 }
 
 }  // namespace gptoss::cpu

@@ -21,6 +21,16 @@ void find_tiles(CpuState& s, int tokens) {
   }
 }
 
+// The last layer's queries, products and experts are for the rows of logits only, where those are few.
+void find_wanted(CpuState& s, const Batch& batch) {
+  s.narrow = batch.rows_only && 4 * batch.rows <= batch.tokens;
+  if (!s.narrow) return;
+  std::copy_n(s.row, batch.rows, s.wanted);
+  std::sort(s.wanted, s.wanted + batch.rows);
+  s.wanted_count = static_cast<int>(std::unique(s.wanted, s.wanted + batch.rows) - s.wanted);
+  for (int i = 0; i < s.wanted_count; ++i) s.wanted_tiles[i] = {s.wanted[i], 1};
+}
+
 }  // namespace
 
 void CpuBackend::embed(State& state, const Ends& base, const Batch& batch) {
@@ -28,6 +38,7 @@ void CpuBackend::embed(State& state, const Ends& base, const Batch& batch) {
   const auto& ends = static_cast<const CpuEnds&>(base);
   const int hidden = s.config.hidden_size, half = s.config.head_dim / 2;
   find_tiles(s, batch.tokens);
+  find_wanted(s, batch);
   parallel(batch.tokens, [&](int t, int) {
     const uint16_t* row = ends.embed_tokens + static_cast<size_t>(s.token[t]) * hidden;
     float* x = s.residual + static_cast<size_t>(t) * hidden;
@@ -44,7 +55,7 @@ void CpuBackend::embed(State& state, const Ends& base, const Batch& batch) {
 void CpuBackend::unembed(State& state, const Ends& base, const Batch& batch) {
   auto& s = static_cast<CpuState&>(state);
   const auto& ends = static_cast<const CpuEnds&>(base);
-  norm(s, ends.norm, s.row, batch.rows);
+  norm(s, ends.norm, {s.row, batch.rows});
   Product product{&ends.lm_head, s.packed_rows, batch.rows};
   products(s, &product, 1, [&](const Block& b) {
     for (int t = 0; t < b.tokens; ++t)

@@ -33,7 +33,7 @@ struct DotArgs {
   int rows;
   int k;
   const float* const* x;  // (tokens) packed
-  const void* panel;      // tile products of more than one token: the same, as Kernels::panel arranged it
+  const void* panel;      // of Kernels::panel_from tokens and more: the same, as Kernels::panel arranged it
   bool exact;             // where x is bf16 terms: three, else one
   int tokens;
   float* y;
@@ -41,24 +41,18 @@ struct DotArgs {
   float* scratch;         // dot_scratch_floats(k)
   const void* next;       // tile products: the weights this thread will want after these, to be fetched ahead; may be null
 };
-constexpr int kDotRows = 8;      // rows that are turned into floats together, for
-constexpr int kDotTokens = 48;   // this many tokens, whose activations stay in L2,
-constexpr int kDotBlockK = 512;  // and this much of k, so that the rows stay in L1
-
 // Tile products: a tile is 16 rows of 64 bytes, 32 bf16 of a weight row or 16 columns of pairs of activations.
 constexpr int kTileBytes = 1024;
 constexpr int kTileColumns = 16;    // tokens of one tile
-constexpr int kPanelTokens = 128;   // tokens of one product, half of them where exact: their tiles stay in L2
+constexpr int kPanelTokens = 128;   // tokens of one product, half of them where exact: their panel stays in L2
+
+// Other products: rows of a panel of weights, floats between its lanes, and how often its sums are folded.
+constexpr int kMostPanelRows = 32, kPanelPad = 16, kPanelLevels = 4;
 static constexpr size_t dot_scratch_floats(int k) {
-  const size_t blocked = kDotRows * (kDotBlockK + kDotTokens * kMaxLanes), whole_row = round_up(k, kPackGroup);
-  const size_t tiles = 20 * kTileBytes / sizeof(float);  // those of C on their way out, and a few of A
-  const size_t most = blocked > whole_row ? blocked : whole_row;
-  return most > tiles ? most : tiles;
+  const size_t panel = kMostPanelRows * round_up(k, kPackGroup) + kMaxLanes * kPanelPad;
+  return kPanelLevels * kMostPanelRows * kPanelTokens + panel;  // more than tile products need
 }
-// Bytes of a panel: the tiles of ceil(tokens / 16) groups of columns, of every 32 of k, of each bf16 term.
-static constexpr size_t panel_bytes(int tokens, int k, bool exact) {
-  return round_up(tokens, kTileColumns) / kTileColumns * (round_up(k, kPackGroup) / kPackGroup) * (exact ? 3 : 1) * kTileBytes;
-}
+static_assert(dot_scratch_floats(0) >= 20 * kTileBytes / sizeof(float), "tiles of C on their way out, and a few of A");
 
 // One KV head, one page, `queries` rows that share it. Partial sums of this page are computed from nothing and
 // then merged into the running m, l, acc.
@@ -135,30 +129,37 @@ struct Kernels {
   float (*read_sum)(const void* data, size_t bytes);
   float (*multiply_add)(long iterations, long* flops);
 
-  // Tile products, else null: up to 16 packed rows (tokens) side by side, as the columns of tiles.
+  // Products of that many tokens and more read their activations from panels: up to 16 packed rows side by side, as the
+  // columns of tiles.
+  int panel_from;
+  int most_tokens;  // of one product; half of them where activations are not rounded
   void (*panel)(const float* const* x, int tokens, int k, bool exact, void* to);
-  // bf16 weights (not the transposed, where there are no tiles) and terms of activations below 2^-126 count as 0.
-  bool flushes_subnormals;
-  float (*tile_multiply_add)(long iterations, long* flops);  // else null
+  float (*matrix_multiply_add)(long iterations, long* flops);  // where products multiply bf16, else null
   void (*attn_columns)(const float* q, int queries, int head_dim, void* to);  // else null, as attn_split
   void (*attn_split)(const AttnSplitArgs&);
 
-  // Whether packed activations are bf16 terms in their order, one where rounded and else three, the smallest first.
-  bool packs_terms() const { return group_floats_rounded < kPackGroup; }
   int floats(int k, bool rounded) const {  // of k packed activations
     return static_cast<int>(round_up(k, kPackGroup)) / kPackGroup * (rounded ? group_floats_rounded : group_floats);
   }
+  size_t panel_bytes(int tokens, int k, bool rounded) const {
+    return round_up(static_cast<size_t>(tokens), kTileColumns) * floats(k, rounded) * sizeof(float);
+  }
+  // Whether packed activations are bf16 terms in their order, one where rounded and else three, the smallest first.
+  // Products of bf16 take what is below 2^-126 for 0: terms, and weights (not the transposed of neon_bf16).
+  bool packs_terms(bool rounded) const { return floats(kPackGroup, rounded) != kPackGroup; }
 };
 
 #define GPTOSS_KERNELS(isa)                                                                                   \
   {#isa,            isa::kLanes,      isa::dot_bf16,  isa::dot_mxfp4,   isa::dot_int8, isa::dot_bf16_transposed, \
    isa::attn_page,  isa::attn_merge,  isa::attn_finish, isa::sum_squares, kPackGroup, kPackGroup, isa::pack,   \
-   isa::swiglu_pack, isa::read_sum,   isa::multiply_add, nullptr, false, nullptr, nullptr, nullptr}
+   isa::swiglu_pack, isa::read_sum,   isa::multiply_add, isa::kDirectTokens + 1, 1 << 30, isa::columns,       \
+   nullptr, nullptr, nullptr}
 
 // The tables of the ISA files; null where not compiled for this architecture.
 extern const Kernels* const kBaseline;
 extern const Kernels* const kAvx2;
 extern const Kernels* const kAvx512;
+extern const Kernels* const kAvx512Bf16;
 extern const Kernels* const kAmx;
 extern const Kernels* const kNeon;
 extern const Kernels* const kNeonBf16;

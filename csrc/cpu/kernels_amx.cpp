@@ -10,6 +10,7 @@ namespace gptoss::cpu {
 namespace amx {
 namespace {  // or a member function that is not inlined could be the copy that the linker keeps
 #include "kernels.inl"
+#include "bf16_terms.inl"
 #include "tiles.inl"
 #include "tiles_attention.inl"
 }  // namespace
@@ -27,13 +28,14 @@ static const Kernels table = {.name = "amx",
                               .sum_squares = amx::sum_squares,
                               .group_floats_rounded = 16,
                               .group_floats = 48,
-                              .pack = amx::tile_pack,
-                              .swiglu_pack = amx::tile_swiglu_pack,
+                              .pack = amx::terms_pack,
+                              .swiglu_pack = amx::terms_swiglu_pack,
                               .read_sum = amx::read_sum,
                               .multiply_add = amx::multiply_add,
+                              .panel_from = 2,
+                              .most_tokens = kPanelTokens,
                               .panel = amx::tile_panel,
-                              .flushes_subnormals = true,
-                              .tile_multiply_add = amx::tile_multiply_add,
+                              .matrix_multiply_add = amx::tile_multiply_add,
                               .attn_columns = amx::attn_columns,
                               .attn_split = amx::attn_split};
 const Kernels* const kAmx = &table;

@@ -28,9 +28,10 @@ static const Kernels table = {.name = "neon_bf16",
                               .swiglu_pack = neon_bf16::bf_swiglu_pack,
                               .read_sum = neon_bf16::read_sum,
                               .multiply_add = neon_bf16::multiply_add,
+                              .panel_from = 1 << 30,
+                              .most_tokens = 1 << 30,
                               .panel = nullptr,
-                              .flushes_subnormals = true,
-                              .tile_multiply_add = nullptr,
+                              .matrix_multiply_add = nullptr,
                               .attn_columns = nullptr,
                               .attn_split = nullptr};
 const Kernels* const kNeonBf16 = &table;

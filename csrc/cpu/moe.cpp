@@ -59,19 +59,20 @@ void CpuBackend::moe_route(State& state, const Layer& base, const Batch& batch) 
   auto& s = static_cast<CpuState&>(state);
   const auto& layer = static_cast<const CpuLayer&>(base);
   const int experts = s.config.num_local_experts, chosen = s.config.num_experts_per_tok;
-  norm(s, layer.post_attention_layernorm, nullptr, batch.tokens);
-  Product product{&layer.router, s.packed_rows, batch.tokens};
+  const Tokens tokens = s.tokens(layer, batch);  // what is routed is numbered as in this list
+  norm(s, layer.post_attention_layernorm, tokens);
+  Product product{&layer.router, s.packed_rows, tokens.count};
   products(s, &product, 1, [&](const Block& b) {
     for (int t = 0; t < b.tokens; ++t)
       for (int r = 0; r < b.rows; ++r)
         s.router_logits[static_cast<size_t>(b.token + t) * experts + b.row + r] =
             b.y[t * kTaskRows + r] + layer.router_bias[b.row + r];
   });
-  parallel(batch.tokens, [&](int t, int) {
+  parallel(tokens.count, [&](int t, int) {
     choose(s.router_logits + static_cast<size_t>(t) * experts, experts, chosen, s.router_choice + t * chosen,
            s.router_weight + t * chosen);
   });
-  group_by_expert(s, batch.tokens * chosen);
+  group_by_expert(s, tokens.count * chosen);
 }
 
 void CpuBackend::moe_up(State& state, const Layer& base, const Batch&) {
@@ -110,8 +111,9 @@ void CpuBackend::moe_down(State& state, const Layer& base, const Batch& batch) {
       for (int r = 0; r < b.rows; ++r) out[r] = b.y[t * kTaskRows + r] + bf16_to_float(bias[r]);
     }
   });
-  parallel(batch.tokens, [&](int t, int) {
-    float* x = s.residual + static_cast<size_t>(t) * hidden;
+  const Tokens tokens = s.tokens(layer, batch);
+  parallel(tokens.count, [&](int t, int) {
+    float* x = s.residual + static_cast<size_t>(tokens[t]) * hidden;
     const float* y = s.expert_y + static_cast<size_t>(t) * chosen * hidden;
     const float* weight = s.router_weight + t * chosen;
     for (int i = 0; i < hidden; ++i) {

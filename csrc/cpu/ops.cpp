@@ -191,7 +191,7 @@ class CpuOps : public Ops {
     op->after = [this, &s, a] {
       for (size_t t = 0; t < static_cast<size_t>(a.tokens); ++t) unpack(s.packed_rows[t], a.size, a.y + t * a.size);
     };
-    return with_body(std::move(op), [this, a](CpuOperation& o) { device_.norm(*o.s, o.floats, nullptr, a.tokens); });
+    return with_body(std::move(op), [this, a](CpuOperation& o) { device_.norm(*o.s, o.floats, {nullptr, a.tokens}); });
   }
 
   std::unique_ptr<Operation> rope(const RopeOp& a, StreamHandle) override {

@@ -13,9 +13,9 @@ constexpr int kTaskRows = 64;  // rows of one task; its y stays in L1 or L2
 
 inline int tasks_of(const Weight& weight) { return (weight.rows + kTaskRows - 1) / kTaskRows; }
 
-// Where products are on tiles, the activations of several tokens are arranged for them first, each once.
+// The activations of products of many tokens are arranged for them first, each once.
 inline void arrange_panels(Pool& pool, const Kernels& kernels, bool exact, uint8_t* panels, Product* products, int count) {
-  if (!kernels.panel) return;
+  const auto direct = [&](const Product& product) { return product.tokens < kernels.panel_from; };
   struct Group {  // of columns of one product
     const Product* product;
     int first;
@@ -26,19 +26,19 @@ inline void arrange_panels(Pool& pool, const Kernels& kernels, bool exact, uint8
   int groups = 0;
   for (int i = 0; i < count; ++i) {
     Product& product = products[i];
-    if (product.tokens == 1) continue;
+    if (direct(product)) continue;
     if (same_as_before(i)) {
       product.panel = products[i - 1].panel;
       continue;
     }
     product.panel = panels;
-    panels += panel_bytes(product.tokens, product.weight->k, exact);
+    panels += kernels.panel_bytes(product.tokens, product.weight->k, !exact);
     groups += (product.tokens + kTileColumns - 1) / kTileColumns;
   }
   pool.run(groups, [&](int task, int) {
     int index = 0;
     for (;; ++index) {
-      if (products[index].tokens == 1 || same_as_before(index)) continue;
+      if (direct(products[index]) || same_as_before(index)) continue;
       const int own = (products[index].tokens + kTileColumns - 1) / kTileColumns;
       if (task < own) break;
       task -= own;
@@ -46,7 +46,7 @@ inline void arrange_panels(Pool& pool, const Kernels& kernels, bool exact, uint8
     const Product& product = products[index];
     const int first = task * kTileColumns;
     kernels.panel(product.x + first, std::min(kTileColumns, product.tokens - first), product.weight->k, exact,
-                  const_cast<uint8_t*>(product.panel) + panel_bytes(first, product.weight->k, exact));
+                  const_cast<uint8_t*>(product.panel) + kernels.panel_bytes(first, product.weight->k, !exact));
   });
 }
 
@@ -64,8 +64,7 @@ template <class Use>
 void run_products(Pool& pool, const Kernels& kernels, const CpuState& s, bool exact, Product* products, int count,
                   const Use& use) {
   arrange_panels(pool, kernels, exact, s.panels, products, count);
-  // On tiles a product is cut to so many tokens as stay in L2 with their panel.
-  const int most = !kernels.panel ? 1 << 30 : exact ? kPanelTokens / 2 : kPanelTokens;
+  const int most = exact ? kernels.most_tokens / 2 : kernels.most_tokens;
   const auto pieces = [&](const Product& p) { return (p.tokens + most - 1) / most; };
   const auto tasks = [&](const Product& p) { return tasks_of(*p.weight) * pieces(p); };
   int total = 0;
@@ -100,7 +99,7 @@ void run_products(Pool& pool, const Kernels& kernels, const CpuState& s, bool ex
            .rows = rows,
            .k = w.k,
            .x = product.x + token,
-           .panel = product.panel ? product.panel + panel_bytes(token, w.k, exact) : nullptr,
+           .panel = product.panel ? product.panel + kernels.panel_bytes(token, w.k, !exact) : nullptr,
            .exact = exact,
            .tokens = tokens,
            .y = y,

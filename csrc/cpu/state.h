@@ -67,6 +67,13 @@ struct Scratch {
   uint64_t* sort = nullptr;   // (vocab_size)
 };
 
+// The tokens of a stage: the first `count`, or those of a list.
+struct Tokens {
+  const int32_t* list = nullptr;
+  int count = 0;
+  int operator[](int i) const { return list ? list[i] : i; }
+};
+
 struct CpuState : State {
   Config config;
   Limits limits;
@@ -100,6 +107,13 @@ struct CpuState : State {
   float* partial = nullptr;        // (split_tasks, splits, group_size, 2 + padded_dim)
   QueryTile* tiles = nullptr;
   int tile_count = 0;
+  // Where the last layer works only on the tokens of rows: those, each once and ascending, as tiles of one, and their
+  // activations.
+  bool narrow = false;
+  int wanted_count = 0;
+  int32_t* wanted = nullptr;            // (max_outputs)
+  QueryTile* wanted_tiles = nullptr;
+  const float** wanted_rows = nullptr;
   float* router_logits = nullptr;  // (tokens, num_local_experts)
   int32_t* router_choice = nullptr;
   float* router_weight = nullptr;  // (tokens, num_experts_per_tok)
@@ -129,6 +143,10 @@ struct CpuState : State {
 
   uint8_t* keys(int page, const Layer& layer, int head) const {
     return kv.data() + page * page_bytes + layer.cache_index * page_layer_bytes + head * page_head_bytes;
+  }
+  bool narrows(const Layer& layer) const { return narrow && layer.index == config.num_hidden_layers - 1; }
+  Tokens tokens(const Layer& layer, const Batch& batch) const {
+    return narrows(layer) ? Tokens{wanted, wanted_count} : Tokens{nullptr, batch.tokens};
   }
   const int32_t* page_table(const Layer& layer, int seq) const {
     return (layer.type == LayerType::full_attention ? full_pages : window_pages) +

@@ -8,7 +8,7 @@
 // Order of sums: tiles of 32 k ascending; within a tile the bf16 terms of the activations, smallest first; within
 // an instruction the even and the odd places of k, 16 terms each, then both together, then onto C.
 //
-// Included by an ISA file after kernels.inl, in the same namespace; see there for what may be used.
+// Included by an ISA file after kernels.inl and bf16_terms.inl, in the same namespace; see there for what may be used.
 
 constexpr int kTileRows16 = 16;
 constexpr int kTileK = kPackGroup;
@@ -33,77 +33,16 @@ static inline void configure_tiles(int columns) {
   _tile_loadconfig(&config);
 }
 
-// 16 registers of 16 dwords, rows -> columns.
-static inline void transpose(__m512i r[16]) {
-  __m512i t[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  for (int i = 0; i < 16; i += 8)
-    for (int j = 0; j < 4; ++j) {
-      t[i + j] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0x88);
-      t[i + j + 4] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0xdd);
-    }
-  for (int j = 0; j < 8; ++j) {
-    r[j] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88);
-    r[j + 8] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd);
-  }
-}
-
 // ---- weights as tiles of A ---------------------------------------------------------------------------------
 // A weight format is a struct with `half`, which writes 8 rows of a tile (512 bytes); k beyond the matrix is 0, rows beyond
 // it are anything. A tile's part of a row is kRowBytes long.
 
-// The bf16 of every E2M1 code under every E8M0 scale: the 16 low bytes, then the 16 high ones, and all once more, for
-// a look-up that sees a sixth bit. What is subnormal is 0, as the tile instructions would take it.
-struct Mxfp4Bytes {
-  uint8_t value[256][64];
-  constexpr Mxfp4Bytes() : value() {
-    constexpr int exponent[8] = {0, -1, 0, 0, 1, 1, 2, 2};
-    constexpr int half[8] = {0, 0, 0, 1, 0, 1, 0, 1};
-    for (int scale = 0; scale < 256; ++scale)
-      for (int code = 0; code < 16; ++code) {
-        const int e = scale + exponent[code & 7];
-        int bits = e <= 0 ? 0 : e >= 255 ? 0x7f80 : e << 7 | half[code & 7] << 6;
-        if ((code & 7) == 0) bits = scale == 255 ? 0x7fc0 : 0;
-        bits |= (code & 8) << 12;
-        for (int again = 0; again < 64; again += 32) {
-          value[scale][again + code] = (uint8_t)bits;
-          value[scale][again + 16 + code] = (uint8_t)(bits >> 8);
-        }
-      }
-  }
-};
-alignas(64) static constexpr Mxfp4Bytes kMxfp4Bytes;
-
-// Byte b of a group goes to all four bytes of dword b.
-struct FourTimes {
-  uint8_t place[64];
-  constexpr FourTimes() : place() {
-    for (int i = 0; i < 64; ++i) place[i] = (uint8_t)(i / 4);
-  }
-};
-alignas(64) static constexpr FourTimes kFourTimes;
-
 // Eight rows of a group each. Not inlined: between tile instructions GCC would keep its addresses on the stack.
 [[gnu::noinline]] static void mxfp4_rows(const uint8_t* codes, size_t row_bytes, const uint8_t* scales, size_t scale_bytes,
                                          uint8_t* to) {
-  const __m512i place = _mm512_load_si512(kFourTimes.place), shift = _mm512_set1_epi32(4 << 16);
-  const __m512i nibble = _mm512_set1_epi8(0x0f), high_byte = _mm512_set1_epi16(0x1000);
 #pragma GCC unroll 8
-  for (int r = 0; r < 8; ++r, codes += row_bytes, scales += scale_bytes) {
-    // The low nibbles in the lower words of the dwords, the high ones in the upper; bit 4: which byte of a bf16.
-    const __m512i bytes = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)codes)), place);
-    const __m512i places = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(bytes, shift), nibble, high_byte, 0xea);
-    _mm512_store_si512(to + 64 * r, _mm512_permutexvar_epi8(places, _mm512_load_si512(kMxfp4Bytes.value[*scales])));
-  }
+  for (int r = 0; r < 8; ++r, codes += row_bytes, scales += scale_bytes)
+    _mm512_store_si512(to + 64 * r, mxfp4_bf16(codes, *scales));
 }
 
 struct Mxfp4Tiles {
@@ -163,11 +102,7 @@ struct Int8Tiles {
   void half(int first, int tile, uint8_t* to) const {
     for (int r = 0; r < 8; ++r, to += 64) {
       const int row = first + r < rows ? first + r : rows - 1;
-      const int8_t* p = (const int8_t*)at(row, tile);
-      const V scale = set1(kE8m0.value[scales[row * scale_bytes + tile]]);
-      const __m512i even = _mm512_castps_si512(mul(load_int8(p), scale));  // exact in bf16
-      const __m512i odd = _mm512_castps_si512(mul(load_int8(p + kHalf), scale));
-      _mm512_store_si512(to, _mm512_or_si512(odd, _mm512_srli_epi32(even, 16)));
+      _mm512_store_si512(to, int8_bf16((const int8_t*)at(row, tile), scales[row * scale_bytes + tile]));
     }
   }
   const uint8_t* at(int row, int tile) const { return weight + row * row_bytes + tile * kRowBytes; }
@@ -206,12 +141,11 @@ struct Columns {
 
 // C (16 rows, `tokens` columns) in memory -> y.
 static inline void store_tile(const uint8_t* c, int rows, int tokens, float* y, size_t y_stride) {
-  __m512i r[16];
-  for (int i = 0; i < 16; ++i) r[i] = _mm512_load_si512(c + 64 * i);
+  V r[16];
+  for (int i = 0; i < 16; ++i) r[i] = load((const float*)(c + 64 * i));
   transpose(r);
-  const __mmask16 some = rows >= 16 ? 0xffff : (__mmask16)((1u << rows) - 1);
   for (int t = 0; t < 16; ++t)
-    if (t < tokens) _mm512_mask_storeu_epi32(y + t * y_stride, some, r[t]);
+    if (t < tokens) store_some(y + t * y_stride, rows, r[t]);
 }
 
 // The first n tiles of C, from and to memory.
@@ -475,59 +409,14 @@ static void tile_dot_bf16_transposed(const DotArgs& a) {
   tile_dot(Bf16ColumnTiles{(const uint8_t*)a.weight, a.row_bytes, a.rows, a.k}, a);
 }
 
-// ---- activations -------------------------------------------------------------------------------------------
-// A packed group of 32: its bf16 in their order. Exact: three terms that add up to the float, the smallest first; the
-// first takes the upper 8 of its 24 bits, the others the 8 below and the rest.
-
-static inline __m512i high_halves(V first, V second) {
-  const __m512i low = _mm512_cvtepu16_epi32(_mm256_setr_epi16(1, 5, 9, 13, 17, 21, 25, 29, 33, 37, 41, 45, 49, 53, 57, 61));
-  const __m512i places = _mm512_or_si512(low, _mm512_slli_epi32(_mm512_add_epi32(low, _mm512_set1_epi32(2)), 16));
-  return _mm512_permutex2var_epi16(_mm512_castps_si512(first), places, _mm512_castps_si512(second));
-}
-static inline V cut(V x) {  // towards zero: the largest float does not become infinite
-  return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000)));
-}
-
-static inline void pack_group(V first, V second, bool round, uint8_t* to) {
-  if (round) return _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(second, first));
-  for (int term = 2; term >= 0; --term) {
-    const V a = cut(first), b = cut(second);
-    _mm512_storeu_si512(to + 64 * term, high_halves(a, b));
-    first = sub(first, a);
-    second = sub(second, b);
-  }
-}
-
-static void tile_pack(const float* x, const float* gain, float scale, int n, bool round, float* packed) {
-  uint8_t* to = (uint8_t*)packed;
-  const int group_bytes = round ? 64 : 192;
-  int i = 0;
-  for (; i + kPackGroup <= n; i += kPackGroup, to += group_bytes)
-    pack_group(scaled(x + i, gain ? gain + i : gain, scale),
-               scaled(x + i + kLanes, gain ? gain + i + kLanes : gain, scale), round, to);
-  if (i == n) return;
-  float rest[kPackGroup] = {};
-  for (int j = 0; i < n; ++i, ++j) rest[j] = gain ? x[i] * scale * gain[i] : x[i] * scale;
-  pack_group(load(rest), load(rest + kLanes), round, to);
-}
-
-static void tile_swiglu_pack(const float* u, const uint16_t* bias, int n, float limit, float alpha, bool round,
-                             float* packed) {
-  for (int i = 0; i < n; i += kPackGroup)
-    pack_group(swiglu(u + 2 * i, bias + 2 * i, set1(limit), set1(alpha)),
-               swiglu(u + 2 * (i + kLanes), bias + 2 * (i + kLanes), set1(limit), set1(alpha)), round,
-               (uint8_t*)packed + i / kPackGroup * (round ? 64 : 192));
-}
-
 // Packed rows side by side: every 16 dwords (pairs of k) of 16 tokens become the 16 rows of a tile of B.
 static void tile_panel(const float* const* x, int tokens, int k, bool exact, void* to) {
   const int count = (k + kTileK - 1) / kTileK * (exact ? 3 : 1);
   for (int tile = 0; tile < count; ++tile) {
-    __m512i r[16];
-    for (int t = 0; t < 16; ++t)
-      r[t] = t < tokens ? _mm512_loadu_si512((const uint8_t*)x[t] + 64 * tile) : _mm512_setzero_si512();
+    V r[16];
+    for (int t = 0; t < 16; ++t) r[t] = t < tokens ? load(x[t] + 16 * tile) : zero();
     transpose(r);
-    for (int i = 0; i < 16; ++i) _mm512_storeu_si512((uint8_t*)to + (size_t)tile * kTileBytes + 64 * i, r[i]);
+    for (int i = 0; i < 16; ++i) store((float*)to + (size_t)tile * kTileBytes / sizeof(float) + 16 * i, r[i]);
   }
 }
 

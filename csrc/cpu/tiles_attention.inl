@@ -16,7 +16,7 @@ static void attn_columns(const float* q, int queries, int head_dim, void* to) {
   const int steps = (head_dim + kTileK - 1) / kTileK;
   for (int first = 0; first < queries; first += 16)
     for (int step = 0; step < steps; ++step) {
-      __m512i rows[16];
+      V rows[16];
       for (int i = 0; i < 16; ++i) {
         const int left = head_dim - step * kTileK;
         const __mmask16 low = first + i >= queries ? 0 : left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
@@ -24,11 +24,11 @@ static void attn_columns(const float* q, int queries, int head_dim, void* to) {
                                : left >= 32                       ? 0xffff
                                                                   : (__mmask16)((1u << (left - 16)) - 1);
         const float* p = q + (size_t)(first + i) * head_dim + step * kTileK;
-        rows[i] = high_halves(_mm512_maskz_loadu_ps(low, p), _mm512_maskz_loadu_ps(high, p + 16));
+        rows[i] = _mm512_castsi512_ps(high_halves(_mm512_maskz_loadu_ps(low, p), _mm512_maskz_loadu_ps(high, p + 16)));
       }
       transpose(rows);
       for (int i = 0; i < 16; ++i)
-        _mm512_storeu_si512((uint8_t*)to + ((size_t)first / 16 * steps + step) * kTileBytes + 64 * i, rows[i]);
+        store((float*)to + ((size_t)first / 16 * steps + step) * kTileBytes / sizeof(float) + 16 * i, rows[i]);
     }
 }
 

@@ -68,6 +68,37 @@ static inline float sum(V x) {
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
+// kLanes registers, rows -> columns.
+static inline void transpose(V (&r)[kLanes]) {
+  V t[kLanes];
+  const auto low = [](V a, V b) {  // of each quarter the first 64 bits of a, then of b
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  };
+  const auto high = [](V a, V b) { return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); };
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = low(t[i], t[i + 2]);
+    r[i + 1] = high(t[i], t[i + 2]);
+    r[i + 2] = low(t[i + 1], t[i + 3]);
+    r[i + 3] = high(t[i + 1], t[i + 3]);
+  }
+  for (int i = 0; i < 16; i += 8)
+    for (int j = 0; j < 4; ++j) {
+      t[i + j] = _mm512_shuffle_f32x4(r[i + j], r[i + j + 4], 0x88);
+      t[i + j + 4] = _mm512_shuffle_f32x4(r[i + j], r[i + j + 4], 0xdd);
+    }
+  for (int j = 0; j < 8; ++j) {
+    r[j] = _mm512_shuffle_f32x4(t[j], t[j + 8], 0x88);
+    r[j + 8] = _mm512_shuffle_f32x4(t[j], t[j + 8], 0xdd);
+  }
+}
+// The first n lanes, or all.
+static inline void store_some(float* p, int n, V x) {
+  _mm512_mask_storeu_ps(p, n < kLanes ? static_cast<__mmask16>((1u << n) - 1) : static_cast<__mmask16>(0xffff), x);
+}
 // 2^n for whole n in [-126, 127].
 static inline V exp2_whole(V n) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
@@ -138,6 +169,31 @@ static inline float sum(V x) {
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+static inline void transpose(V (&r)[kLanes]) {
+  V t[kLanes];
+  for (int i = 0; i < 8; i += 4)
+    for (int j = 0; j < 2; ++j) {  // of rows i + 2 j and i + 2 j + 1
+      t[i + 2 * j] = _mm256_unpacklo_ps(r[i + 2 * j], r[i + 2 * j + 1]);
+      t[i + 2 * j + 1] = _mm256_unpackhi_ps(r[i + 2 * j], r[i + 2 * j + 1]);
+    }
+  for (int i = 0; i < 8; i += 4) {
+    r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0b01000100);
+    r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0b11101110);
+    r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0b01000100);
+    r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0b11101110);
+  }
+  for (int i = 0; i < 4; ++i) {
+    const V low = r[i], high = r[i + 4];
+    r[i] = _mm256_permute2f128_ps(low, high, 0x20);
+    r[i + 4] = _mm256_permute2f128_ps(low, high, 0x31);
+  }
+}
+static inline void store_some(float* p, int n, V x) {
+  if (n >= kLanes) return store(p, x);
+  float lanes[kLanes];
+  store(lanes, x);
+  for (int i = 0; i < n; ++i) p[i] = lanes[i];
 }
 static inline V exp2_whole(V n) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
@@ -215,6 +271,16 @@ static inline V load_int8(const int8_t* p) {
   return V{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]), static_cast<float>(p[3])};
 }
 static inline float sum(V x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+static inline void transpose(V (&r)[kLanes]) {
+  const V a = r[0], b = r[1], c = r[2], d = r[3];
+  for (int i = 0; i < kLanes; ++i) r[i] = V{a[i], b[i], c[i], d[i]};
+}
+static inline void store_some(float* p, int n, V x) {
+  if (n >= kLanes) return store(p, x);
+  float lanes[kLanes];
+  store(lanes, x);
+  for (int i = 0; i < n; ++i) p[i] = lanes[i];
+}
 static inline V exp2_whole(V n) { return (V)((__builtin_convertvector(n, I) + 127) << 23); }
 // Exact for |x| < 2^22: adding 1.5 * 2^23 leaves no fraction bits.
 static inline V round_nearest(V x) { return (x + 12582912.0f) - 12582912.0f; }

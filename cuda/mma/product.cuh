@@ -12,7 +12,7 @@
 #include "architecture.cuh"
 #include "simt/operand.cuh"
 #include "simt/qkv.cuh"
-#include "simt/swiglu.cuh"
+#include "swiglu.h"
 #include "weight_ring.cuh"
 
 namespace gptoss::cuda {

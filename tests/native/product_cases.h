@@ -36,8 +36,8 @@ inline std::unique_ptr<Fenced<float>> packed(const Kernels& kernels, const float
 }
 
 // What a kernel makes of a weight.
-inline double used(const Kernels& kernels, double weight) {
-  return kernels.flushes_subnormals && std::fabs(weight) < 0x1p-126 ? 0 : weight;
+inline double used(const Kernels& kernels, bool rounded, double weight) {
+  return kernels.packs_terms(rounded) && std::fabs(weight) < 0x1p-126 ? 0 : weight;
 }
 
 struct Matrix {
@@ -104,11 +104,11 @@ inline std::vector<float> multiply(const Kernels& kernels, const Matrix& m, int 
   Output y(x.size(), rows, stride);
   Scratch scratch(gptoss::cpu::dot_scratch_floats(m.k));
   const int tokens = static_cast<int>(x.size());
-  Fenced<uint8_t> panel(kernels.panel && tokens > 1 ? gptoss::cpu::panel_bytes(tokens, m.k, exact) : 0);
+  Fenced<uint8_t> panel(tokens >= kernels.panel_from ? kernels.panel_bytes(tokens, m.k, !exact) : 0);
   if (panel.size() > 0)
     for (int t = 0; t < tokens; t += gptoss::cpu::kTileColumns)
       kernels.panel(x.data() + t, std::min(tokens - t, gptoss::cpu::kTileColumns), m.k, exact,
-                    panel.data() + gptoss::cpu::panel_bytes(t, m.k, exact));
+                    panel.data() + kernels.panel_bytes(t, m.k, !exact));
   const auto dot = m.format == Format::bf16    ? kernels.dot_bf16
                    : m.format == Format::mxfp4 ? kernels.dot_mxfp4
                    : m.format == Format::int8  ? kernels.dot_int8
@@ -157,8 +157,8 @@ inline void products_of(const Kernels& kernels, Format format, int k, size_t mis
   std::vector<std::vector<float>> alone;
   // Additions in a row: tiles, four chains of two additions for two products, or a chain in every lane.
   const int terms = rounded ? 1 : 3;
-  const double chain = kernels.panel                           ? 16 + terms * (k + 31) / 32 + 8
-                       : kernels.packs_terms() && !transposed ? 4 * terms * ((k + 31) / 32) + 8
+  const double chain = kernels.attn_split                      ? 16 + terms * (k + 31) / 32 + 8
+                       : kernels.packs_terms(rounded) && !transposed ? 4 * terms * ((k + 31) / 32) + 8
                                                               : (transposed ? k : k / kernels.lanes) + 8;
   for (int t = 0; t < tokens; ++t) {
     alone.push_back(multiply(kernels, m, 0, rows, {x[t]}, !rounded));
@@ -202,7 +202,7 @@ inline void products_of(const Kernels& kernels, Format format, int k, size_t mis
 }
 
 // With one activation of 1 among zeros, y is a weight: exact, so every code under every scale can be checked.
-inline void every_mxfp4_value(const Kernels& kernels) {
+inline void every_mxfp4_value(const Kernels& kernels, bool rounded) {
   Matrix m(Format::mxfp4, 255, 32, 0);
   for (int scale = 0; scale < 255; ++scale) {
     m.scales[scale] = static_cast<uint8_t>(scale);
@@ -218,22 +218,22 @@ inline void every_mxfp4_value(const Kernels& kernels) {
   for (int i = 0; i < 32; ++i) {
     float one[32] = {};
     one[i] = 1;
-    activations.push_back(packed(kernels, one, 32));
+    activations.push_back(packed(kernels, one, 32, rounded));
     x.push_back(activations.back()->data());
   }
   for (int company : {1, 4, 32})  // one token; one tile of tokens; rows unpacked once for several tiles
     for (int t = 0; t < 32; t += company) {
-      const auto y = multiply(kernels, m, 0, 255, {x.begin() + t, x.begin() + t + company});
+      const auto y = multiply(kernels, m, 0, 255, {x.begin() + t, x.begin() + t + company}, !rounded);
       for (int i = 0; i < company; ++i)
         for (int scale = 0; scale < 255; ++scale) {
           const float got = y[static_cast<size_t>(i) * 255 + scale];
-          const double want = used(kernels, m.value(scale, t + i));
+          const double want = used(kernels, rounded, m.value(scale, t + i));
           CHECK(got == want, "%s scale %d element %d: %.9g, wanted %.9g", kernels.name, scale, t + i, got, want);
         }
     }
 }
 
-inline void every_bf16_value(const Kernels& kernels, Format format) {
+inline void every_bf16_value(const Kernels& kernels, Format format, bool rounded) {
   const int rows = 65536 / 32;
   Matrix m(format, rows, 32, 2);
   for (int bits = 0; bits < 65536; ++bits) {
@@ -243,20 +243,19 @@ inline void every_bf16_value(const Kernels& kernels, Format format) {
   for (int i = 0; i < 32; ++i) {
     float one[32] = {};
     one[i] = 1;
-    const auto x = packed(kernels, one, 32);
-    const auto y = multiply(kernels, m, 0, rows, std::vector<const float*>(i % 2 ? 7 : 1, x->data()));
+    const auto x = packed(kernels, one, 32, rounded);
+    const auto y = multiply(kernels, m, 0, rows, std::vector<const float*>(i % 2 ? 7 : 1, x->data()), !rounded);
     for (size_t j = 0; j < y.size(); ++j) {
       const int r = static_cast<int>(j % rows);
-      // Without tiles the transposed ones are float32 products everywhere.
-      const bool plain = format == Format::transposed && !kernels.panel;
-      const double want = plain ? m.value(r, i) : used(kernels, m.value(r, i));
+      const bool plain = format == Format::transposed && std::string(kernels.name) == "neon_bf16";  // products of float32
+      const double want = plain ? m.value(r, i) : used(kernels, rounded, m.value(r, i));
       CHECK(y[j] == want, "%s %s: %.9g, wanted %.9g", kernels.name, name_of(format), y[j], want);
     }
   }
 }
 
 // Weights in 8 bits give the bits that bf16 weights of the same values give, whatever the scale.
-inline void int8_is_bf16(const Kernels& kernels, int k) {
+inline void int8_is_bf16(const Kernels& kernels, int k, bool rounded) {
   const int rows = 19, tokens = 13;
   Random random(static_cast<uint64_t>(k));
   Matrix m(Format::int8, rows, k, 1), same(Format::bf16, rows, k, 2);
@@ -269,12 +268,12 @@ inline void int8_is_bf16(const Kernels& kernels, int k) {
   for (int t = 0; t < tokens; ++t) {
     std::vector<float> values(k);
     for (float& value : values) value = random.normal();
-    activations.push_back(packed(kernels, values.data(), k));
+    activations.push_back(packed(kernels, values.data(), k, rounded));
     x.push_back(activations.back()->data());
   }
   for (int count : {1, 2, 6, tokens}) {
     const std::vector<const float*> some(x.begin(), x.begin() + count);
-    const auto got = multiply(kernels, m, 0, rows, some), want = multiply(kernels, same, 0, rows, some);
+    const auto got = multiply(kernels, m, 0, rows, some, !rounded), want = multiply(kernels, same, 0, rows, some, !rounded);
     bool equal = true;
     for (size_t j = 0; j < got.size(); ++j) equal = equal && same_bits(got[j], want[j]);
     CHECK(equal, "%s k %d, %d tokens: 8-bit weights give other bits than the bf16 that they are", kernels.name, k, count);
@@ -365,10 +364,15 @@ inline void product_cases(const Kernels& kernels) {
   }
   for (int k : {2, 16, 24, 31, 33, 40, 80, 100})  // ragged
     for (Format format : {Format::bf16, Format::int8}) products_of(kernels, format, k, 2);
-  for (int k : {32, 352, 100}) int8_is_bf16(kernels, k);
-  every_mxfp4_value(kernels);
-  every_bf16_value(kernels, Format::bf16);
-  every_bf16_value(kernels, Format::transposed);
+  for (int k : {2, 31, 100})
+    for (Format format : {Format::bf16, Format::int8}) products_of(kernels, format, k, 2, true);
+  for (bool rounded : {false, true}) {
+    products_of(kernels, Format::transposed, 33, 2, rounded);
+    for (int k : {32, 352, 100}) int8_is_bf16(kernels, k, rounded);
+    every_mxfp4_value(kernels, rounded);
+    every_bf16_value(kernels, Format::bf16, rounded);
+    every_bf16_value(kernels, Format::transposed, rounded);
+  }
   one_bad_weight(kernels, Format::bf16);
   one_bad_weight(kernels, Format::transposed);
 }

@@ -72,11 +72,16 @@ class Model:
         raise ValueError(f"no stage is named {stage!r}")
 
     def step(self, tokens: int, *, context: int = 0, rows: int = 1) -> Cost:
-        """A whole step of one sequence. Of its experts, as many are hit as uniform routing hits on average."""
-        experts = self.expected_experts(tokens)
-        layers = (self.stage(stage, tokens, layer=layer, context=context, experts=experts)
-                  for layer in range(self.config.num_hidden_layers) for stage in LAYER_STAGES)
-        return total([self.stage("embed", tokens), *layers, self.stage("unembed", tokens, rows=rows)])
+        """A whole step of one sequence, whose last tokens are the rows of logits: what the last layer makes of the others
+        but keys and values is not needed. Of the experts, as many are hit as uniform routing hits on average."""
+        last = self.config.num_hidden_layers - 1
+        layers = (self.stage(stage, tokens, layer=layer, context=context, experts=self.expected_experts(tokens))
+                  for layer in range(last) for stage in LAYER_STAGES)
+        narrow = (self.stage(stage, rows, layer=last, context=context + tokens - rows, experts=self.expected_experts(rows))
+                  for stage in LAYER_STAGES)
+        kv = 2 * self.config.num_key_value_heads * self.config.head_dim
+        others = Cost(flops=2 * self.config.hidden_size * kv * (tokens - rows))
+        return total([self.stage("embed", tokens), *layers, *narrow, others, self.stage("unembed", tokens, rows=rows)])
 
     def batch(self, sequences: int, *, context: int, experts: float) -> Cost:
         """A step that decodes one token of each of `sequences`, each behind `context` tokens of its own. experts: how

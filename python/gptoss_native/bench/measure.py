@@ -33,7 +33,7 @@ class Spread:
 @dataclass(frozen=True)
 class Ceilings:
     """What the machine does at best: bytes per second of a plain read, float32 FLOP per second of its FMA, and bf16
-    FLOP per second of the matrix unit, where the instruction set in use has one."""
+    FLOP per second of bf16 products, where the instruction set in use has them."""
 
     read: float
     fma: float
