@@ -1,10 +1,13 @@
 # GPTOSS_EMULATOR_TESTS: the emulator of tests/emulator and its tests, for CTest. No GPU, no toolkit.
 # GPTOSS_EMULATED_DEVICE: the GPU device of csrc/simt over the emulator's runtime, as the plug-ins `emulated` (CUDA),
 # `emulated_wave64` and `emulated_wave32` (HIP).
+# GPTOSS_EMULATED_METAL=FOLDER: the Metal device over a fake of Metal's runtime, as the plug-in `emulated_metal`; FOLDER
+# holds metal-cpp, Apple's headers. Its kernels run in the emulator.
 
 option(GPTOSS_EMULATOR_TESTS "Build the GPU emulator and its tests, for CTest" OFF)
 option(GPTOSS_EMULATED_DEVICE "Build the GPU device over the emulator, a plug-in for tests" OFF)
-if(NOT GPTOSS_EMULATOR_TESTS AND NOT GPTOSS_EMULATED_DEVICE)
+set(GPTOSS_EMULATED_METAL "" CACHE PATH "metal-cpp, to build the Metal device over the emulator, a plug-in for tests")
+if(NOT GPTOSS_EMULATOR_TESTS AND NOT GPTOSS_EMULATED_DEVICE AND NOT GPTOSS_EMULATED_METAL)
   return()
 endif()
 if(GPTOSS_SANITIZE STREQUAL "thread")
@@ -15,7 +18,7 @@ enable_testing()
 
 set(emulator ${PROJECT_SOURCE_DIR}/tests/emulator)
 file(GLOB emulator_sources CONFIGURE_DEPENDS ${emulator}/core/*.cpp ${emulator}/runtime/*.cpp
-  ${emulator}/cuda/*.cpp ${emulator}/hip/*.cpp)
+  ${emulator}/cuda/*.cpp ${emulator}/hip/*.cpp ${emulator}/metal/*.cpp)
 add_library(gptoss_emulator STATIC ${emulator_sources})
 target_include_directories(gptoss_emulator PUBLIC ${emulator})
 target_compile_options(gptoss_emulator PRIVATE -Wno-unknown-pragmas)
@@ -78,6 +81,10 @@ if(GPTOSS_EMULATED_DEVICE)
     gptoss_add_emulated_device(emulated_wave${wave} hip __HIP_PLATFORM_AMD__=1 GPTOSS_EMULATED_WAVE=${wave})
   endforeach()
 endif()
+include(${emulator}/metal/MetalKernels.cmake)
+if(GPTOSS_EMULATED_METAL)
+  include(${emulator}/metal/EmulatedMetal.cmake)
+endif()
 if(NOT GPTOSS_EMULATOR_TESTS)
   return()
 endif()
@@ -85,6 +92,12 @@ endif()
 foreach(name simt_test tensor_core_test hopper_test host_test instruction_test)
   gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp)
 endforeach()
+
+# Metal's kernels beside their namesakes of csrc/simt.
+if(GPTOSS_METAL_KERNELS)
+  gptoss_add_emulator_test(metal_twins_test cuda ${emulator}/metal_twins_test.cpp ${GPTOSS_METAL_KERNELS})
+  target_include_directories(metal_twins_test PRIVATE ${PROJECT_SOURCE_DIR}/metal)
+endif()
 
 # The kernels of cuda/mma as they are, and copies of them with one fault each.
 include(PlantFaults)

@@ -11,38 +11,15 @@
 #include <cmath>
 
 #include "model.h"
+#include "pair.h"
 
 namespace gptoss {
 namespace {
 
-// An unevaluated sum hi + lo of two floats, and the operations on it that the power needs.
-struct Pair {
-  float hi, lo;
-};
-
-Pair two_sum(float x, float y) {
-  const float s = x + y, v = s - x;
-  return {s, (x - (s - v)) + (y - v)};
-}
-Pair add_any(Pair x, Pair y) {
-  const Pair s = two_sum(x.hi, y.hi);
-  return {s.hi, s.lo + (x.lo + y.lo)};
-}
-Pair add_any(Pair x, float y) {
-  const Pair s = two_sum(x.hi, y);
-  return {s.hi, s.lo + x.lo};
-}
+// More of what the power needs; see pair.h.
 Pair add_smaller(Pair x, Pair y) {  // |x| >= |y|
   const float s = x.hi + y.hi;
   return {s, (((x.hi - s) + y.hi) + x.lo) + y.lo};
-}
-Pair mul(Pair x, float y) {
-  const float s = x.hi * y;
-  return {s, std::fma(x.lo, y, std::fma(x.hi, y, -s))};
-}
-Pair mul(Pair x, Pair y) {
-  const float s = x.hi * y.hi;
-  return {s, std::fma(x.hi, y.lo, std::fma(x.lo, y.hi, std::fma(x.hi, y.hi, -s)))};
 }
 Pair square(Pair x) {
   const float s = x.hi * x.hi;

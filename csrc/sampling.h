@@ -16,16 +16,10 @@
 //   top_p keeps v iff the mass of the tokens before it is below top_p of the whole.
 //
 // All floating point here is float32, one rounding per written operation: compile without contraction
-// (-ffp-contract=off) and without fast-math. On a GPU use the __fmul_rn family.
+// (-ffp-contract=off) and without fast-math.
 #pragma once
 
-#include <cstdint>
-
-#if defined(__CUDACC__) || defined(__HIPCC__)
-#define GPTOSS_HD __host__ __device__
-#else
-#define GPTOSS_HD
-#endif
+#include "language.h"
 
 namespace gptoss {
 
@@ -59,7 +53,7 @@ struct TokenEdit {
 namespace sampling {
 
 // Temperatures below this are greedy: logit / temperature could overflow.
-constexpr float kGreedyBelow = 1e-5f;
+GPTOSS_CONSTANT float kGreedyBelow = 1e-5f;
 
 // Mixer of the "murmur3" finalizer form: every input bit reaches every output bit.
 GPTOSS_HD inline uint32_t mix(uint32_t h) {
@@ -83,9 +77,8 @@ GPTOSS_HD inline uint32_t hash_token(uint32_t draw, uint32_t token) {
   return mix(mix(draw + token * 0x9e3779b1u) ^ (draw * 0xc2b2ae3du + token));
 }
 
-// The builtin behind std::bit_cast: of the standard library's functions, CUDA and HIP take different ones.
-GPTOSS_HD inline float as_float(uint32_t bits) { return __builtin_bit_cast(float, bits); }
-GPTOSS_HD inline uint32_t as_bits(float value) { return __builtin_bit_cast(uint32_t, value); }
+GPTOSS_HD inline float as_float(uint32_t bits) { return float_from_bits(bits); }
+GPTOSS_HD inline uint32_t as_bits(float value) { return bits_from_float(value); }
 
 // log(x) for positive normal x: x = m 2^e with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh(s), s = (m-1)/(m+1),
 // as an odd polynomial in s. Absolute error below 2e-7 near 1, relative below 3e-7 elsewhere.
@@ -149,7 +142,7 @@ GPTOSS_HD inline uint64_t mass(float scaled_logit, float scaled_max) {
 
 // The logit of an edited token: repetition divides or multiplies what was seen at all, frequency and presence
 // subtract for what was generated, bias is added last.
-GPTOSS_HD inline float edited(float logit, const TokenEdit& edit, const SampleParams& p) {
+GPTOSS_HD inline float edited(float logit, TokenEdit edit, SampleParams p) {
   if (edit.seen) logit = logit > 0.0f ? logit / p.repetition_penalty : logit * p.repetition_penalty;
   logit = logit - p.frequency_penalty * static_cast<float>(edit.count);
   if (edit.count > 0) logit = logit - p.presence_penalty;
@@ -170,6 +163,11 @@ GPTOSS_HD inline uint64_t nucleus_limit(uint64_t total, float top_p) {
 GPTOSS_HD inline uint32_t ordered(float value) {
   const uint32_t bits = as_bits(value + 0.0f);  // -0 and 0 are one value
   return (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
+}
+
+// Ascending keys: largest value first, lowest id on ties. Not-a-number has a place, too: a choice is a token.
+GPTOSS_HD inline uint64_t sort_key(float value, uint32_t id) {
+  return static_cast<uint64_t>(~ordered(value)) << 32 | id;
 }
 
 GPTOSS_HD inline float unordered(uint32_t order) { return as_float((order & 0x80000000u) ? order ^ 0x80000000u : ~order); }

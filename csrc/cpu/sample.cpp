@@ -9,10 +9,7 @@ namespace {
 
 constexpr float kLargestGumbel = 23.0f;  // -log(2^-33) = 22.87
 
-// Ascending keys: most probable first, lowest id on ties.
-uint64_t sort_key(float scaled, uint32_t token) {
-  return static_cast<uint64_t>(~sampling::ordered(scaled)) << 32 | token;
-}
+using sampling::sort_key;
 
 // One draw: a row of logits, which it may change, and room for a key per token.
 struct Draw {

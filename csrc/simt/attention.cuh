@@ -13,13 +13,9 @@
 
 namespace gptoss::simt {
 
-constexpr int kMaxHeadDim = 128;
-constexpr int kPagesPerSplit = 16;  // kSplitPages of backend.h
 constexpr int kLaneDims = (kMaxHeadDim + kWarp - 1) / kWarp;
 constexpr int kLaneSlots = kPageSlots / kWarp;
-constexpr int kScoreBlock = 16;  // dimensions that are summed as one chain: a score of 20 loses less to rounding
 static_assert(kPageSlots % kWarp == 0, "every lane takes the same number of slots");
-constexpr size_t kAttentionShared = kBlockWarps * kPageSlots * sizeof(float);
 
 // Running sums of one query; lane l holds dimensions l, l + kWarp, ... of acc.
 struct Softmax {

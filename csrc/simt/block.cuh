@@ -1,21 +1,15 @@
 // What the threads of a block find together.
 #pragma once
 
+#include "../args.h"
 #include "port.cuh"
 
 namespace gptoss::simt {
 
-constexpr int kMaxWarps = 1024 / 32;  // of a block
-
-// Threads of a block that takes one row, or a part of it: some eight elements each, from one wave to 256.
-inline int row_threads(int size) {
-  int threads = 64;
-  while (threads < 256 && threads * 8 < size) threads *= 2;
-  return threads;
+// Which element a thread takes, where blocks of element_grid() have one for each.
+GPTOSS_DEVICE int element() {
+  return static_cast<int>(blockIdx.y) * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
 }
-// Blocks of so many threads, one element each: over rows, then over a row's parts.
-inline dim3 element_grid(int rows, int size) { return dim3(rows, (size + row_threads(size) - 1) / row_threads(size)); }
-GPTOSS_DEVICE int element() { return static_cast<int>(blockIdx.y) * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x); }
 
 // op over all threads' values, in every thread: lanes in a tree, then warps in ascending order. `slots`:
 // shared memory, a number for each warp.

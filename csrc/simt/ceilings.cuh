@@ -11,9 +11,6 @@
 
 namespace gptoss::simt {
 
-constexpr int kCeilingThreads = 256;
-constexpr int kChains = 16;
-
 __global__ void __launch_bounds__(kCeilingThreads) read(ReadArgs a) {
   const float4* data = reinterpret_cast<const float4*>(a.data);
   const size_t count = a.count / 4, stride = static_cast<size_t>(gridDim.x) * blockDim.x;

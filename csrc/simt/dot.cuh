@@ -6,10 +6,8 @@
 
 namespace gptoss::simt {
 
-constexpr int kBlockWarps = 4;  // of the kernels whose warps have nothing to do with one another
 constexpr int kBlockThreads = kBlockWarps * kWarp;  // for kernels only: the host asks for warp_size()
 
-inline dim3 warp_grid(int warps) { return dim3((warps + kBlockWarps - 1) / kBlockWarps); }
 GPTOSS_DEVICE int global_warp() { return static_cast<int>(blockIdx.x) * kBlockWarps + warp(); }
 
 // sums[t] = sum over k of w[k] x[t][k], in every lane, for t < count. A lane takes every kWarp-th word of

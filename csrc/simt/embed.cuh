@@ -11,7 +11,7 @@
 
 namespace gptoss::simt {
 
-__global__ void __launch_bounds__(256) embed(EmbedArgs a) {
+__global__ void __launch_bounds__(kRowThreads) embed(EmbedArgs a) {
   wait_for_predecessors();
   const int token = static_cast<int>(blockIdx.x), i = element();
   if (token >= a.live->tokens) return;
@@ -20,11 +20,11 @@ __global__ void __launch_bounds__(256) embed(EmbedArgs a) {
         bf16_to_float(a.embed_tokens[static_cast<size_t>(a.token[token]) * a.hidden_size + i]);
   if (blockIdx.y != 0) return;
   const float position = static_cast<float>(a.position[token]);
-  for (int j = i; j < a.half; j += blockDim.x) {
+  for (int j = i; j < a.half_dim; j += blockDim.x) {
     // The product is rounded to float32, as in every reference; its cosine and sine are not.
     const double angle = position * a.inv_freq[j];
-    a.rope_cos[static_cast<size_t>(token) * a.half + j] = static_cast<float>(cos(angle) * a.concentration);
-    a.rope_sin[static_cast<size_t>(token) * a.half + j] = static_cast<float>(sin(angle) * a.concentration);
+    a.rope_cos[static_cast<size_t>(token) * a.half_dim + j] = static_cast<float>(cos(angle) * a.concentration);
+    a.rope_sin[static_cast<size_t>(token) * a.half_dim + j] = static_cast<float>(sin(angle) * a.concentration);
   }
 }
 

@@ -238,10 +238,11 @@ RecordedStep* GpuBackend::recorded(GpuState& s) {
 }
 
 void GpuBackend::run_eagerly(GpuState& s, const InterruptPoll& poll) {
-  for (size_t first = 0, chunk = 0; first < s.calls.size(); first += kChunkCalls, ++chunk) {
-    const size_t end = std::min(first + kChunkCalls, s.calls.size());
+  const size_t size = step_is_one_chunk_ ? s.calls.size() : kChunkCalls;
+  for (size_t first = 0, chunk = 0; first < s.calls.size(); first += size, ++chunk) {
+    const size_t end = std::min(first + size, s.calls.size());
     const auto what = [&](size_t from) { return "device " + name_ + ": " + names(s.calls, from, end); };
-    if (chunk >= 2) await(s.chunk[chunk % 2], s.stream, poll, [&] { return what(first - 2 * kChunkCalls); });
+    if (chunk >= 2) await(s.chunk[chunk % 2], s.stream, poll, [&] { return what(first - 2 * size); });
     try {
       for (size_t i = first; i < end; ++i) run(s, s.calls[i]);
     } catch (const std::runtime_error& error) {

@@ -53,10 +53,18 @@ class GpuBackend : public Backend {
   // For states made from then on: kernels of a step begin while the ones before them end. For cards that can.
   void use_dependent_launches(bool use) { dependent_launches_ = use; }
 
+ protected:
+  // Puts the stage's kernels into the state's stream.
+  virtual void run(GpuState& state, const Call& call);
+  // Where the device reads this tensor of the checkpoint itself; null if it has to be copied.
+  virtual const void* map(const Tensor&, Mappings&) { return nullptr; }
+
+  bool step_is_one_chunk_ = false;  // all of it is started together, though the caller may then wait longer to stop it
+  BackendOptions options_;
+
  private:
   friend class GpuOps;
 
-  void run(GpuState& state, const Call& call);  // puts the stage's kernels into the state's stream
   void use_device() const;
   static void write_down(State& state, Stage stage, const Layer& layer, const Batch& batch);
   static void write_down(State& state, Stage stage, const Ends& ends, const Batch& batch);
@@ -67,7 +75,6 @@ class GpuBackend : public Backend {
 
   MatrixNeeds needs(const Config& config, const Limits& limits) const;
 
-  BackendOptions options_;
   int index_;
   std::string name_, detail_;
   std::unique_ptr<MatrixKernels> matrix_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,9 @@
 #include "runtime.h"
 
 namespace gptoss::simt {
+
+// Host memory that a device reads where it lies.
+using Mappings = std::vector<std::shared_ptr<void>>;
 
 // bf16 (rows, k), or the same as MatrixKernels have arranged it: one of the two is null.
 struct Matrix {
@@ -20,6 +24,7 @@ struct Matrix {
 struct GpuLayer : Layer {
   uint64_t id = 0;  // of all weights that this process ever loaded: addresses are used again, ids are not
   DeviceMemory memory;
+  Mappings mappings;
   Matrix qkv, o, router;  // q, k and v are one matrix
   float *qkv_bias = nullptr, *o_bias = nullptr, *router_bias = nullptr;
   float *input_layernorm = nullptr, *post_attention_layernorm = nullptr, *sinks = nullptr;
@@ -29,6 +34,7 @@ struct GpuLayer : Layer {
 struct GpuEnds : Ends {
   uint64_t id = 0;
   DeviceMemory memory;
+  Mappings mappings;
   uint16_t* embed_tokens = nullptr;
   Matrix lm_head;
   float* norm = nullptr;

@@ -1,6 +1,8 @@
 // load: a layer's weights in one block of device memory, in the form that the kernels read.
 #include <algorithm>
 #include <atomic>
+#include <functional>
+#include <map>
 
 #include "../numeric.h"
 #include "gpu_backend.h"
@@ -36,20 +38,39 @@ std::vector<uint16_t> transposed(const uint16_t* from, int rows, int k) {
 // Brings matrices to the device: in rows, or by way of a piece of device memory into the order of the matrix kernels.
 class Loader {
  public:
-  explicit Loader(const MatrixKernels* matrix) : matrix_(matrix) {}
+  // `map`: where the device reads a tensor of the checkpoint itself; null if it has to be copied.
+  using Map = std::function<const void*(const Tensor&)>;
+  Loader(const MatrixKernels* matrix, Map map) : matrix_(matrix), map_(std::move(map)) {}
 
   size_t arranged_bytes(const MatrixShape& shape) const { return matrix_ ? matrix_->bytes(shape) : 0; }
 
-  void take(Arena& arena, const MatrixShape& shape, Matrix& to) const {
+  // In rows: where it lies in the checkpoint, or else in the arena.
+  template <class T>
+  void take(Arena& arena, const Tensor& host, T*& to) {
+    if (const void* place = in_place(host))
+      to = static_cast<T*>(const_cast<void*>(place));
+    else
+      arena.take(to, host.bytes() / sizeof(T));
+  }
+  template <class T>
+  void copy(const Tensor& host, T* to, const char* what) {
+    if (!in_place(host)) copy_in(const_cast<std::remove_const_t<T>*>(to), host.data, host.bytes(), what);
+  }
+
+  // `whole`: the matrix, if it is one tensor.
+  void take(Arena& arena, const MatrixShape& shape, Matrix& to, const Tensor* whole = nullptr) {
     const size_t arranged = arranged_bytes(shape);
     if (arranged > 0)
       arena.take(to.arranged, arranged);
+    else if (whole)
+      take(arena, *whole, to.rows);
     else
       arena.take(to.rows, static_cast<size_t>(shape.rows) * shape.k);
   }
 
   // The parts lie one behind the other, as q, k and v do.
   void copy(const MatrixShape& shape, const std::vector<const Tensor*>& parts, const Matrix& to, const char* what) {
+    if (!to.arranged && parts.size() == 1) return copy(*parts[0], to.rows, what);
     int first = 0;
     for (const Tensor* part : parts) {
       const int rows = static_cast<int>(part->count() / shape.k);
@@ -58,11 +79,11 @@ class Loader {
     }
   }
 
-  void take(Arena& arena, const ExpertWeights& host, const MatrixShape& shape, bool arranged, ExpertArgs& to) const {
+  void take(Arena& arena, const ExpertWeights& host, const MatrixShape& shape, bool arranged, ExpertArgs& to) {
     if (arranged)
       arena.take(to.arranged, arranged_bytes(shape));
     else if (shape.mxfp4)
-      arena.take(to.blocks, host.blocks.bytes() / sizeof(uint32_t)), arena.take(to.scales, host.scales.count());
+      take(arena, host.blocks, to.blocks), take(arena, host.scales, to.scales);
     else
       arena.take(to.dense, host.dense.count());
     arena.take(to.bias, host.bias.count());
@@ -73,8 +94,8 @@ class Loader {
   void copy(const ExpertWeights& host, const MatrixShape& shape, const ExpertArgs& to) {
     copy_floats(const_cast<float*>(to.bias), host.bias, "experts");
     if (shape.mxfp4 && !to.arranged) {
-      copy_in(const_cast<uint32_t*>(to.blocks), host.blocks.data, host.blocks.bytes(), "experts");
-      copy_in(const_cast<uint8_t*>(to.scales), host.scales.data, host.scales.bytes(), "experts");
+      copy(host.blocks, to.blocks, "experts");
+      copy(host.scales, to.scales, "experts");
       return;
     }
     const size_t weights = static_cast<size_t>(shape.rows) * shape.k;
@@ -122,6 +143,11 @@ class Loader {
       matrix_->arrange(shape, piece, to.arranged, nullptr);  // the stream of the copies: the next piece waits for it
     }
   }
+  const void* in_place(const Tensor& host) {  // asked once for each
+    const auto [known, is_new] = places_.try_emplace(host.data, nullptr);
+    if (is_new) known->second = map_(host);
+    return known->second;
+  }
   uint8_t* staging(size_t bytes) {
     if (staging_.bytes() < bytes) {
       wait_for_copies();  // the piece that is replaced may be read still
@@ -131,6 +157,8 @@ class Loader {
   }
 
   const MatrixKernels* matrix_;
+  Map map_;
+  std::map<const void*, const void*> places_;
   DeviceMemory staging_;
 };
 
@@ -144,7 +172,7 @@ std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) 
                                 std::to_string(kLargestHeadDim) + ", found " + std::to_string(c.head_dim));
   use_device();
   auto layer = std::make_unique<GpuLayer>();
-  Loader loader(matrix_.get());
+  Loader loader(matrix_.get(), [&](const Tensor& tensor) { return map(tensor, layer->mappings); });
   using Use = MatrixShape::Use;
   const MatrixShape qkv{Use::qkv, 1, c.q_size() + 2 * c.kv_size(), c.hidden_size, false, c.head_dim};
   const MatrixShape o{Use::attn_out, 1, c.hidden_size, c.q_size(), false};
@@ -157,9 +185,9 @@ std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) 
     Arena arena(base);
     loader.take(arena, qkv, layer->qkv);
     arena.take(layer->qkv_bias, qkv.rows);
-    loader.take(arena, o, layer->o);
+    loader.take(arena, o, layer->o, &host.o_proj_weight);
     arena.take(layer->o_bias, o.rows);
-    loader.take(arena, router, layer->router);
+    loader.take(arena, router, layer->router, &host.router_weight);
     arena.take(layer->router_bias, router.rows);
     arena.take(layer->input_layernorm, host.input_layernorm.count());
     arena.take(layer->post_attention_layernorm, host.post_attention_layernorm.count());
@@ -194,18 +222,18 @@ std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) 
 std::unique_ptr<Ends> GpuBackend::load(const Config& c, const HostEnds& host) {
   use_device();
   auto ends = std::make_unique<GpuEnds>();
-  Loader loader(matrix_.get());
+  Loader loader(matrix_.get(), [&](const Tensor& tensor) { return map(tensor, ends->mappings); });
   const MatrixShape head{MatrixShape::Use::unembed, 1, c.vocab_size, c.hidden_size, false};
   const auto arrange_all = [&](uint8_t* base) {
     Arena arena(base);
-    arena.take(ends->embed_tokens, host.embed_tokens.count());
-    loader.take(arena, head, ends->lm_head);
+    loader.take(arena, host.embed_tokens, ends->embed_tokens);
+    loader.take(arena, head, ends->lm_head, &host.lm_head);
     arena.take(ends->norm, host.norm.count());
     return arena.used();
   };
   ends->memory = DeviceMemory(arrange_all(nullptr), "embedding and head");
   arrange_all(ends->memory.data());
-  copy_in(ends->embed_tokens, host.embed_tokens.data, host.embed_tokens.bytes(), "the embedding");
+  loader.copy(host.embed_tokens, ends->embed_tokens, "the embedding");
   loader.copy(head, {&host.lm_head}, ends->lm_head, "the head");
   copy_floats(ends->norm, host.norm, "the last norm");
   wait_for_copies();

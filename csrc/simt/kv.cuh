@@ -6,8 +6,6 @@
 
 namespace gptoss::simt {
 
-constexpr int kPageSlots = 64;  // kPageTokens of backend.h, which kernels do not include
-
 template <class Kv>
 struct PageHead {
   Kv* keys;    // (head_dim, 64): lanes that take a slot each read side by side

@@ -40,9 +40,9 @@ class Launches {
 
  private:
   template <class Args>
-  void start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args, int threads);
+  void start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args, int threads);
   template <class Args>
-  void start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args);
+  void start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args);
 
   // Whether the next kernel may begin before the last one has ended: not the first one behind something else.
   bool dependent() const { return std::exchange(s_.behind_a_kernel, true) && s_.dependent_launches; }

@@ -11,9 +11,6 @@
 
 namespace gptoss::simt {
 
-inline dim3 linear_grid(int rows, int tokens) {
-  return dim3((rows + kBlockWarps - 1) / kBlockWarps, (tokens + kTileTokens - 1) / kTileTokens);
-}
 __global__ void __launch_bounds__(kBlockThreads) linear(LinearArgs a) {
   wait_for_predecessors();
   const int row = global_warp(), first = static_cast<int>(blockIdx.y) * kTileTokens;

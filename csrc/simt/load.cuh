@@ -1,9 +1,12 @@
 // Vector loads and the number formats of a warp's products.
 #pragma once
 
+#include "../numeric.h"
 #include "port.cuh"
 
 namespace gptoss::simt {
+
+using gptoss::round_to_bf16;
 
 // kCount consecutive floats; the address is a multiple of 8 bytes (2) or 16 (4, 8).
 template <int kCount>
@@ -20,8 +23,6 @@ GPTOSS_DEVICE void load_floats(const float* from, float (&to)[kCount]) {
     }
   }
 }
-
-GPTOSS_DEVICE float round_to_bf16(float value) { return bf16_to_float(float_to_bf16(value)); }
 
 // Elements of the KV cache.
 GPTOSS_DEVICE float to_float(float value) { return value; }

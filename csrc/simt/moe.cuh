@@ -8,13 +8,15 @@
 #pragma once
 
 #include "../args.h"
+#include "../swiglu.h"
 #include "block.cuh"
 #include "mxfp4.cuh"
 #include "dot.cuh"
 #include "operand.cuh"
-#include "swiglu.cuh"
 
 namespace gptoss::simt {
+
+using gptoss::swiglu;
 
 GPTOSS_DEVICE Mxfp4Row row_of(const ExpertArgs& e, Mxfp4Row*, size_t row) {
   return {e.blocks + row * (e.k / 8), e.scales + row * (e.k / 32)};
@@ -73,7 +75,7 @@ __global__ void __launch_bounds__(kBlockThreads) moe_down(MoeArgs a) {
 }
 
 // A thread per element.
-__global__ void __launch_bounds__(256) moe_combine(CombineArgs a) {
+__global__ void __launch_bounds__(kRowThreads) moe_combine(CombineArgs a) {
   wait_for_predecessors();
   const int token = static_cast<int>(blockIdx.x), i = element();
   if (token >= a.live->tokens || i >= a.size) return;

@@ -5,10 +5,7 @@
 
 namespace gptoss::simt {
 
-// 2^(scale - 127). Scale 0 is 2^-127, a float32 subnormal, so a bare shift would give 0.
-GPTOSS_DEVICE float e8m0_to_float(uint8_t scale) {
-  return __uint_as_float(scale == 0 ? 0x00400000u : static_cast<uint32_t>(scale) << 23);
-}
+using gptoss::e8m0_to_float;
 
 // Sign to the sign, exponent and mantissa bits to where float32 has its lowest ones: that is the value times
 // 2^-126, exactly, also the subnormal 0.5.

@@ -12,8 +12,6 @@
 
 namespace gptoss::simt {
 
-constexpr int kRowThreads = 256;  // at most; see row_threads()
-
 __global__ void __launch_bounds__(kRowThreads) rmsnorm(NormArgs a) {
   GPTOSS_DYNAMIC_SHARED(float, slots);
   wait_for_predecessors();

@@ -110,7 +110,9 @@ class GpuOps : public Ops {
   explicit GpuOps(GpuBackend& device) : device_(device) {}
 
   MemoryPlace place() const override {
-#if GPTOSS_HIP_DEVICE
+#if GPTOSS_METAL_DEVICE
+    constexpr int kType = 8;  // kDLMetal
+#elif GPTOSS_HIP_DEVICE
     constexpr int kType = 10;  // kDLROCM
 #else
     constexpr int kType = 2;  // kDLCUDA

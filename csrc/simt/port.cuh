@@ -1,10 +1,16 @@
 // The one file that knows CUDA from HIP: what a kernel that runs on both may use beyond the language itself.
 //
+// Metal's kernels are another text, in metal/; of this file it has the host's part (GPTOSS_METAL_HOST), with a runtime of
+// the same calls, metal/runtime.
+//
 // The emulator of tests/emulator comes in by its own <cuda_runtime.h> and <hip/hip_runtime.h>; only what no
 // header can stand for is told apart here.
 #pragma once
 
-#if defined(__HIP__) || defined(__HIP_PLATFORM_AMD__)
+#if defined(GPTOSS_METAL_HOST)
+#define GPTOSS_METAL_DEVICE 1
+#include <metal_runtime.h>
+#elif defined(__HIP__) || defined(__HIP_PLATFORM_AMD__)
 #define GPTOSS_HIP_DEVICE 1
 #include <hip/hip_runtime.h>
 #else
@@ -15,8 +21,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../numeric.h"
+
 // The host API differs in its prefix: GPU(Malloc)(&pointer, bytes).
-#if GPTOSS_HIP_DEVICE
+#if GPTOSS_METAL_DEVICE
+#define GPU(name) metal##name
+#elif GPTOSS_HIP_DEVICE
 #define GPU(name) hip##name
 #else
 #define GPU(name) cuda##name
@@ -34,8 +44,8 @@
 
 namespace gptoss::simt {
 
-// Lanes of a warp (CUDA) or wave (HIP: 64 on CDNA, 32 on RDNA).
-#if GPTOSS_CUDA_DEVICE || defined(__GFX10__) || defined(__GFX11__) || defined(__GFX12__)
+// Lanes of a warp (CUDA), a SIMD group (Metal) or a wave (HIP: 64 on CDNA, 32 on RDNA).
+#if GPTOSS_CUDA_DEVICE || GPTOSS_METAL_DEVICE || defined(__GFX10__) || defined(__GFX11__) || defined(__GFX12__)
 constexpr int kWarp = 32;
 #elif defined(GPTOSS_EMULATED_WAVE)
 constexpr int kWarp = GPTOSS_EMULATED_WAVE;
@@ -43,6 +53,11 @@ constexpr int kWarp = GPTOSS_EMULATED_WAVE;
 constexpr int kWarp = 64;
 #endif
 
+// bf16 as bits, so that no vendor's type crosses an interface.
+using gptoss::bf16_to_float;
+using gptoss::float_to_bf16;
+
+#if !GPTOSS_METAL_DEVICE
 #define GPTOSS_DEVICE __device__ __forceinline__
 
 // --- Collectives of a whole warp: every lane calls them.
@@ -102,18 +117,6 @@ GPTOSS_DEVICE float warp_max(float value) {
   return value;
 }
 
-// --- bf16 as bits, so that no vendor's type crosses an interface.
-
-GPTOSS_DEVICE float bf16_to_float(uint16_t bits) {
-  return __uint_as_float(static_cast<uint32_t>(bits) << 16);
-}
-// Round to nearest, ties to even; NaN stays NaN.
-GPTOSS_DEVICE uint16_t float_to_bf16(float value) {
-  const uint32_t bits = __float_as_uint(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x0040u);
-  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
-
 // --- Dependent launches
 
 // The first statement of every kernel of a step, or what comes behind reads of what no kernel of the step writes: from
@@ -126,6 +129,8 @@ GPTOSS_DEVICE void wait_for_predecessors() {
 #endif
 }
 
+#endif  // !GPTOSS_METAL_DEVICE
+
 // --- Launches
 
 struct LaunchConfig {
@@ -137,6 +142,15 @@ struct LaunchConfig {
 
 // launch(kernel, {.grid = 4, .block = 128}, arguments...): the one way to start a kernel. What differs from
 // replay to replay of a graph must not be an argument: arguments are copied when the graph is captured.
+#if GPTOSS_METAL_DEVICE
+template <class Args>
+struct Kernel;  // see metal/runtime/metal_kernels.h
+template <class Args>
+using KernelOf = Kernel<Args>;
+#else
+template <class Args>
+using KernelOf = void (*)(Args);
+#endif
 #if defined(__CUDACC__) || defined(__HIPCC__) || defined(GPTOSS_EMULATOR)
 template <class... P, class... A>
 GPU(Error_t)

@@ -10,8 +10,8 @@
 // Tested with the kernels that take them, by product_cases.h.
 #pragma once
 
+#include "../swiglu.h"
 #include "operand.cuh"
-#include "swiglu.cuh"
 
 namespace gptoss::simt {
 

@@ -13,10 +13,7 @@
 
 namespace gptoss::simt {
 
-// Ascending keys: largest value first, lowest id on ties. Not-a-number has a place, too: a choice is an expert.
-GPTOSS_DEVICE uint64_t sort_key(float value, uint32_t id) {
-  return static_cast<uint64_t>(~sampling::ordered(value)) << 32 | id;
-}
+using sampling::sort_key;
 
 // By a warp.
 GPTOSS_DEVICE void choose_for(const RouteArgs& a, int token) {
@@ -51,12 +48,6 @@ GPTOSS_DEVICE void choose_for(const RouteArgs& a, int token) {
 __global__ void __launch_bounds__(kBlockThreads) choose(RouteArgs a) {
   wait_for_predecessors();
   if (global_warp() < a.live->tokens) choose_for(a, global_warp());
-}
-
-// Pairs are counted in parts, as many as there are threads for.
-GPTOSS_HD inline int group_parts(int experts, int threads) { return threads > experts ? threads / experts : 1; }
-inline size_t group_shared(int experts, int threads) {
-  return (2 + static_cast<size_t>(group_parts(experts, threads))) * experts * sizeof(int32_t);
 }
 
 // By a block: a thread for each expert and part of the pairs.
@@ -115,7 +106,6 @@ __global__ void __launch_bounds__(1024) group_pairs(GroupArgs a) {
 }
 
 // Both, for so few tokens that a launch would take longer.
-constexpr int kFewTokens = 8;
 __global__ void __launch_bounds__(1024, 1) route_few(RouteFewArgs a) {
   GPTOSS_DYNAMIC_SHARED(int32_t, shared);
   wait_for_predecessors();

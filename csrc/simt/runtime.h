@@ -13,7 +13,9 @@ namespace gptoss::simt {
 void check(GPU(Error_t) status, const std::string& what);
 
 // The environment's variable that makes every launch wait for its kernel, which is then named where it fails.
-#if GPTOSS_HIP_DEVICE
+#if GPTOSS_METAL_DEVICE
+inline constexpr char kLaunchBlocking[] = "METAL_LAUNCH_BLOCKING";
+#elif GPTOSS_HIP_DEVICE
 inline constexpr char kLaunchBlocking[] = "HIP_LAUNCH_BLOCKING";
 #else
 inline constexpr char kLaunchBlocking[] = "CUDA_LAUNCH_BLOCKING";

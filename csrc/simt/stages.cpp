@@ -1,14 +1,7 @@
 // The nine stages and their kernels as launches: over which grids.
-#include "attention.cuh"
-#include "ceilings.cuh"
-#include "embed.cuh"
+#include "grids.h"
+#include "kernels.h"
 #include "launches.h"
-#include "linear.cuh"
-#include "moe.cuh"
-#include "norm.cuh"
-#include "qkv.cuh"
-#include "route.cuh"
-#include "sample.cuh"
 
 namespace gptoss::simt {
 
@@ -20,7 +13,7 @@ Launches::Launches(GpuState& state, const BackendOptions& options, const MatrixK
       bf16_kv_(options.kv_dtype == KvDType::bf16), terms_(operand_terms(options.precision)), call_(call) {}
 
 template <class Args>
-void Launches::start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args,
+void Launches::start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args,
                      int threads) {
   if (grid.x == 0 || grid.y == 0) return;  // nothing to do
   check(launch(kernel, {.grid = grid, .block = dim3(threads), .dynamic_shared = shared, .stream = s_.stream,
@@ -28,7 +21,7 @@ void Launches::start(const char* kernel_name, void (*kernel)(Args), dim3 grid, s
         std::string("launching kernel ") + kernel_name);
 }
 template <class Args>
-void Launches::start(const char* kernel_name, void (*kernel)(Args), dim3 grid, size_t shared, const Args& args) {
+void Launches::start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args) {
   start(kernel_name, kernel, grid, shared, args, kBlockWarps * warp_size());
 }
 
@@ -43,9 +36,9 @@ void Launches::embed() {
                   .residual = s_.residual,
                   .rope_cos = s_.rope_cos,
                   .rope_sin = s_.rope_sin,
-                  .concentration = s_.concentration,
+                  .concentration = static_cast<float>(s_.concentration),
                   .hidden_size = c_.hidden_size,
-                  .half = c_.head_dim / 2},
+                  .half_dim = c_.head_dim / 2},
         row_threads(c_.hidden_size));
 }
 
@@ -206,11 +199,15 @@ void Launches::sample() {
                         .vocab = c_.vocab_size,
                         .mask_words = static_cast<int>(s_.mask_words),
                         .max_logprobs = kMaxLogprobs};
+#if GPTOSS_METAL_DEVICE  // has no float64 and no atomic sums of 64 bits: a block for each sample
+  start("sample", simt::sample, dim3(call_.grid.samples), sizeof(SampleShared), args, sample_threads(c_.vocab_size));
+#else
   const dim3 grid(sample_slices(c_.vocab_size), call_.grid.samples);
   start("sample_scan", sample_scan, grid, kMaxWarps * sizeof(U64), args, kSampleThreads);
   start("sample_weigh", sample_weigh, grid, weigh_shared(), args, kSampleThreads);
   start("sample_collect", sample_collect, grid, kMaxWarps * sizeof(U64), args, kSampleThreads);
   start("sample_finish", sample_finish, dim3(call_.grid.samples), sizeof(FinishShared), args, kFinishThreads);
+#endif
 }
 
 Operand Launches::operand(bool arranged, int size) const {
@@ -252,7 +249,7 @@ MoeArgs Launches::moe(const ExpertArgs& experts, const Operand& x) const {
 // --- The kernels of the stages
 
 void Launches::norm(const float* gain, const int32_t* row, const int32_t* count, int rows, const Operand& out) {
-  start("rmsnorm", rmsnorm, dim3(rows), kMaxWarps * sizeof(float),
+  start("rmsnorm", rmsnorm, dim3(rows), kRowShared,
         NormArgs{.count = count,
                  .row = row,
                  .x = s_.residual,
@@ -293,10 +290,8 @@ void Launches::group_pairs() {
   start("group_pairs", simt::group_pairs, dim3(1), group_shared(c_.num_local_experts, group_threads()), group(),
         group_threads());
 }
-// A few pairs for each thread and expert.
 int Launches::group_threads() const {
-  const int wanted = std::max(c_.num_local_experts, tokens() * c_.num_experts_per_tok / 4 * c_.num_local_experts / 8);
-  return std::clamp((wanted + 63) / 64 * 64, 64, 1024);
+  return simt::group_threads(tokens() * c_.num_experts_per_tok, c_.num_local_experts);
 }
 RouteArgs Launches::route() const {
   return {.live = s_.live,

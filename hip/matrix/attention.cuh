@@ -22,7 +22,7 @@
 
 namespace gptoss::hip {
 
-constexpr int kHeadDim = 64, kSlots = simt::kPageSlots;
+constexpr int kHeadDim = 64, kSlots = kPageSlots;
 constexpr int kSplitOfPages = 16;  // kSplitPages of backend.h, as SIMT cuts the keys
 constexpr int kAttentionWaves = 4, kMostColumns = kAttentionWaves * kTileColumns;
 constexpr int kRowPitch =

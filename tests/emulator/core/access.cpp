@@ -194,7 +194,7 @@ bool is_parameter(const Grid& grid, const char* p) {
     fault(Kind::kOutOfBounds, where, "%s %zu bytes before the first allocation", verb, bytes);
   fault(Kind::kOutOfBounds, where, "%s %zu bytes at +%td of allocation %d, which has %zu bytes%s", verb,
         bytes, p - allocation->begin, allocation->number, allocation->bytes,
-        allocation->freed ? " and was freed" : "");
+        allocation->freed ? " and was freed" : allocation->reachable ? "" : " and was not made resident");
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ DeviceOpen::~DeviceOpen() {
 char* allocate_memory(size_t bytes, Home home) {
   reserve();
   if (home == Home::kDevice && bytes > memory_free()) return nullptr;
-  Allocation allocation{nullptr, bytes, home, false, static_cast<int>(arena.allocations.size())};
+  Allocation allocation{nullptr, bytes, home, false, true, static_cast<int>(arena.allocations.size())};
   if (home == Home::kPinnedHost) {
     allocation.begin = static_cast<char*>(std::malloc(std::max<size_t>(bytes, 1)));
     std::memset(allocation.begin, 0xff, bytes);
@@ -115,9 +115,14 @@ const Allocation* find_allocation(const void* address) {
   return nullptr;
 }
 
+void set_reachable(const void* begin, bool reachable) {
+  for (Allocation& allocation : arena.allocations)
+    if (allocation.begin == begin) allocation.reachable = reachable;
+}
+
 bool is_allocated(const void* address, size_t bytes) {
   const Allocation* allocation = find_allocation(address);
-  return allocation != nullptr && !allocation->freed &&
+  return allocation != nullptr && !allocation->freed && allocation->reachable &&
          static_cast<const char*>(address) + bytes <= allocation->begin + allocation->bytes;
 }
 

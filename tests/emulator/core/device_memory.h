@@ -15,6 +15,7 @@ struct Allocation {
   size_t bytes = 0;
   Home home = Home::kDevice;
   bool freed = false;
+  bool reachable = true;  // for the kernel that runs; see set_reachable()
   int number = 0;  // in the order of allocation
 };
 
@@ -24,7 +25,9 @@ bool free_memory(void* pointer, Home home);
 // The allocation that holds the address, or the one that it lies behind by less than a gap; else nullptr.
 const Allocation* find_allocation(const void* address);
 bool in_device_arena(const void* address);
-// Whether all of these bytes are in one living allocation.
+// Metal: a kernel reaches only what its encoder has made resident.
+void set_reachable(const void* begin, bool reachable);
+// Whether all of these bytes are in one living allocation, and in reach.
 bool is_allocated(const void* address, size_t bytes);
 
 size_t memory_total();

@@ -194,6 +194,8 @@ void dependency_wait(Site site);  // griddepcontrol.wait
 // --- Shared memory
 
 void find_static_shared();  // before a grid runs
+// The object's thread_local variables are the host's own: kernels have none. Metal's are told where their memory is.
+void leave_thread_locals_alone();
 size_t static_shared_bytes();
 char* static_shared_begin();
 void place_static_shared(Block& block);

@@ -26,6 +26,7 @@ namespace {
 
 char* static_begin = nullptr;  // on the thread of the operating system that runs the grid
 size_t static_bytes = 0;
+bool no_static_shared = false;
 
 constexpr unsigned kAlignment = 1024;  // what the largest swizzle pattern needs
 // The window that descriptors address: 1 KiB that the hardware keeps, static variables, dynamic memory.
@@ -53,7 +54,10 @@ void release(char* memory, size_t bytes) {
 char* static_shared_begin() { return static_begin; }
 size_t static_shared_bytes() { return static_bytes; }
 
+void leave_thread_locals_alone() { no_static_shared = true; }
+
 void find_static_shared() {
+  if (no_static_shared) return;
   static_bytes = own_object().tls_bytes;
   static_begin = own_tls();
   if (static_bytes == 0 || static_begin != nullptr) return;

@@ -1,0 +1,171 @@
+// attn (tokens, heads, head_dim) = softmax(q k / sqrt(head_dim), sink) v over the visible keys; lse
+//
+// A warp per token and head (and split, for few tokens of long contexts): a lane per key for scores, a lane per
+// dimension for values; the softmax weights of a page pass through 256 bytes of threadgroup memory.
+// Bound by reading keys and values: 2 * head_dim * 2 bytes a key, from cache for the heads of a group.
+// A page's keys are one partial sum, pages merge in ascending order within splits of 16, splits in ascending order:
+// by absolute positions, so a token's result is the same in any chunking, with or without attn_split.
+// Tested by test_metal.py (windows at 127, 128, 129; chunks; splits). Reads as csrc/simt/attention.cuh.
+#include "dot.h"
+#include "kv.h"
+
+using namespace gptoss;
+
+constant constexpr int kLaneDims = (kMaxHeadDim + kWarp - 1) / kWarp;
+constant constexpr int kLaneSlots = kPageSlots / kWarp;
+static_assert(kPageSlots % kWarp == 0, "every lane takes the same number of slots");
+
+// Running sums of one query; lane l holds dimensions l, l + kWarp, ... of acc.
+struct Softmax {
+  float m = -INFINITY;  // maximum of the scores
+  float l = 0;          // sum of exp(score - m)
+  float acc[kLaneDims] = {};
+
+  void merge(Softmax later) {
+    if (later.l == 0.0f) return;  // nothing was visible there
+    const float highest = fmaxf(m, later.m);
+    const float keep = expf(m - highest), take = expf(later.m - highest);
+    m = highest;
+    l = l * keep + later.l * take;
+    for (int i = 0; i < kLaneDims; ++i) acc[i] = acc[i] * keep + later.acc[i] * take;
+  }
+};
+
+// What one warp works on.
+struct Query {
+  int token, head, position, first_key;
+  device const float* q;
+  Query(constant AttentionArgs& a, int token, int head) : token(token), head(head) {
+    position = a.position[token];
+    first_key = a.window > 0 ? max(0, position - a.window + 1) : 0;
+    q = a.qkv + (static_cast<size_t>(token) * (a.heads + 2 * a.kv_heads) + head) * a.head_dim;
+  }
+  int first_page() const { return first_key / kPageSlots; }
+  int end_page() const { return position / kPageSlots + 1; }
+};
+
+// The page's visible keys as partial sums made from nothing. `weights`: 64 floats of the warp's own.
+template <class Kv>
+inline Softmax page_sums(constant AttentionArgs& a, Query query, int page, threadgroup float* weights,
+                         uint lane) {
+  const int group = a.heads / a.kv_heads, dim = a.head_dim;
+  const PageHead<Kv> kv = page_head<Kv>(a.kv, a.sequence[query.token], page, query.head / group, dim);
+  const int first = max(query.first_key - page * kPageSlots, 0);
+  const int last = min(query.position + 1 - page * kPageSlots, kPageSlots);
+
+  // What lies in slots that are not visible may never have been written: it is not read.
+  float score[kLaneSlots];
+  for (int i = 0; i < kLaneSlots; ++i) {
+    const int slot = lane + i * kWarp;
+    score[i] = -INFINITY;
+    if (slot < first || slot >= last) continue;
+    float sum = 0;
+    for (int from = 0; from < dim; from += kScoreBlock) {
+      float chain = 0;
+      for (int d = from; d < min(from + kScoreBlock, dim); ++d)
+        chain = fmaf(query.q[d], to_float(kv.keys[d * kPageSlots + slot]), chain);
+      sum += chain;
+    }
+    score[i] = sum * a.scale;
+  }
+
+  Softmax sums;
+  sums.m = score[0];
+  for (int i = 1; i < kLaneSlots; ++i) sums.m = fmaxf(sums.m, score[i]);
+  sums.m = warp_max(sums.m);
+  for (int i = 0; i < kLaneSlots; ++i) {
+    const int slot = lane + i * kWarp;
+    const float weight = slot < first || slot >= last ? 0.0f : expf(score[i] - sums.m);
+    sums.l += weight;
+    weights[slot] = a.round_weights ? round_to_bf16(weight) : weight;
+  }
+  sums.l = warp_sum(sums.l);
+  sync_warp();  // all weights are there
+
+  for (int i = 0; i < kLaneDims; ++i) {
+    const int d = lane + i * kWarp;
+    if (d >= dim) continue;
+    for (int slot = first; slot < last; ++slot)
+      sums.acc[i] = fmaf(weights[slot], to_float(kv.values[slot * dim + d]), sums.acc[i]);
+  }
+  sync_warp();  // the next page's weights may overwrite these
+  return sums;
+}
+
+template <class Kv>
+inline Softmax split_sums(constant AttentionArgs& a, Query query, int split, threadgroup float* weights,
+                          uint lane) {
+  Softmax sums;
+  const int end = min(query.end_page(), (split + 1) * kPagesPerSplit);
+  for (int page = max(query.first_page(), split * kPagesPerSplit); page < end; ++page)
+    sums.merge(page_sums<Kv>(a, query, page, weights, lane));
+  return sums;
+}
+
+// The sink joins the softmax once, at the end: one more logit without a value.
+inline void finish(constant AttentionArgs& a, Query query, Softmax total, uint lane) {
+  const float sink = a.sinks[query.head];
+  const float m = fmaxf(total.m, sink), keep = expf(total.m - m);
+  const float l = total.l * keep + expf(sink - m);
+  const size_t at = static_cast<size_t>(query.token) * a.heads + query.head;
+  if (lane == 0) a.lse[at] = m + logf(l);
+  for (int i = 0; i < kLaneDims; ++i) {
+    const int d = lane + i * kWarp;
+    if (d < a.head_dim) a.attn[at * a.head_dim + d] = total.acc[i] * (keep / l);
+  }
+}
+
+template <class Kv>
+kernel void attn(constant AttentionArgs& a [[buffer(0)]], threadgroup float* shared [[threadgroup(0)]],
+                 GPTOSS_PLACE) {
+  const int at = global_warp(block, warp);
+  if (at / a.heads >= a.live->tokens) return;  // a whole warp; none waits for another
+  const Query query(a, at / a.heads, at % a.heads);
+  Softmax total;
+  for (int split = query.first_page() / kPagesPerSplit; split * kPagesPerSplit < query.end_page(); ++split)
+    total.merge(split_sums<Kv>(a, query, split, shared + warp * kPageSlots, lane));
+  finish(a, query, total, lane);
+}
+
+// The same in two kernels: each split of each query by a warp of its own, and then their merge.
+template <class Kv>
+kernel void attn_split(constant AttentionArgs& a [[buffer(0)]], threadgroup float* shared [[threadgroup(0)]],
+                       GPTOSS_PLACE) {
+  const int at = global_warp(block, warp);
+  if (at / a.heads >= a.live->tokens) return;
+  const Query query(a, at / a.heads, at % a.heads);
+  const int split = static_cast<int>(block.y);
+  if (split < query.first_page() / kPagesPerSplit || split * kPagesPerSplit >= query.end_page()) return;
+  const Softmax sums = split_sums<Kv>(a, query, split, shared + warp * kPageSlots, lane);
+  device float* partial = a.partial + (static_cast<size_t>(at) * a.splits + split) * (2 + a.head_dim);
+  if (lane == 0) partial[0] = sums.m, partial[1] = sums.l;
+  for (int i = 0; i < kLaneDims; ++i) {
+    const int d = lane + i * kWarp;
+    if (d < a.head_dim) partial[2 + d] = sums.acc[i];
+  }
+}
+
+typedef decltype(attn<float>) Attention;
+template [[host_name("attn_f32")]] kernel Attention attn<float>;
+template [[host_name("attn_bf16")]] kernel Attention attn<uint16_t>;
+template [[host_name("attn_split_f32")]] kernel Attention attn_split<float>;
+template [[host_name("attn_split_bf16")]] kernel Attention attn_split<uint16_t>;
+
+kernel void attn_merge(constant AttentionArgs& a [[buffer(0)]], GPTOSS_PLACE) {
+  const int at = global_warp(block, warp);
+  if (at / a.heads >= a.live->tokens) return;
+  const Query query(a, at / a.heads, at % a.heads);
+  Softmax total;
+  for (int split = query.first_page() / kPagesPerSplit; split * kPagesPerSplit < query.end_page(); ++split) {
+    device const float* partial = a.partial + (static_cast<size_t>(at) * a.splits + split) * (2 + a.head_dim);
+    Softmax sums;
+    sums.m = partial[0];
+    sums.l = partial[1];
+    for (int i = 0; i < kLaneDims; ++i) {
+      const int d = lane + i * kWarp;
+      if (d < a.head_dim) sums.acc[i] = partial[2 + d];
+    }
+    total.merge(sums);
+  }
+  finish(a, query, total, lane);
+}

@@ -1,0 +1,34 @@
+// What the threads of a block find together.
+#pragma once
+
+#include "port.h"
+
+namespace gptoss {
+
+// op over all threads' values, in every thread: lanes in a tree, then warps in ascending order. `slots`:
+// threadgroup memory, a number for each warp.
+template <class T, class Op>
+inline T block_reduce(T value, threadgroup T* slots, Op op, uint lane, uint warp, uint warps) {
+  for (ushort mask = kWarp / 2; mask > 0; mask /= 2) value = op(value, shuffle_xor(value, mask));
+  if (lane == 0) slots[warp] = value;
+  sync_block();  // every warp's value is there
+  T result = slots[0];
+  for (uint w = 1; w < warps; ++w) result = op(result, slots[w]);
+  sync_block();  // all have read: the slots may be used again
+  return result;
+}
+
+struct Lower {
+  template <class T>
+  T operator()(T a, T b) const {
+    return b < a ? b : a;
+  }
+};
+struct Sum {
+  template <class T>
+  T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+
+}  // namespace gptoss

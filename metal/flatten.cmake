@@ -1,0 +1,58 @@
+# cmake -DPROGRAM=gptoss.metal -DFOLDERS=a:b -DHEADER=metal_program.h -P flatten.cmake
+#
+# Puts a Metal program together with all that it includes in quotes, each file once, as a string of C++: it is compiled
+# on the user's machine, where none of these files need be. Lines keep their names and numbers for the compiler's messages.
+
+string(REPLACE ":" ";" folders "${FOLDERS}")
+cmake_minimum_required(VERSION 3.25)
+
+function(flatten path result)
+  set_property(GLOBAL APPEND PROPERTY seen ${path})
+  get_filename_component(name ${path} NAME)
+  get_filename_component(here ${path} DIRECTORY)
+  file(READ ${path} rest)
+  set(rest "\n${rest}")  # an include begins a line
+  set(out "#line 1 \"${name}\"")
+  set(line 0)
+  while(TRUE)
+    string(FIND "${rest}" "\n#include \"" at)
+    if(at EQUAL -1)
+      break()
+    endif()
+    string(SUBSTRING "${rest}" 0 ${at} before)
+    string(SUBSTRING "${rest}" ${at} -1 rest)
+    string(REGEX MATCH "^\n#include \"([^\"]+)\"[^\n]*" directive "${rest}")
+    set(included ${CMAKE_MATCH_1})
+    string(LENGTH "${directive}" length)
+    string(SUBSTRING "${rest}" ${length} -1 rest)
+    string(REGEX MATCHALL "\n" newlines "${before}")
+    list(LENGTH newlines count)
+    math(EXPR line "${line} + ${count} + 1")
+    set(found "")
+    foreach(folder ${here} ${folders})
+      if(NOT found AND EXISTS ${folder}/${included})
+        get_filename_component(found ${folder}/${included} REALPATH)
+      endif()
+    endforeach()
+    if(NOT found)
+      message(FATAL_ERROR "${path}:${line} includes ${included}, which is in none of ${here} ${folders}.")
+    endif()
+    string(APPEND out "${before}\n")
+    get_property(seen GLOBAL PROPERTY seen)
+    if(NOT found IN_LIST seen)
+      flatten(${found} inner)
+      string(APPEND out "${inner}\n")
+    endif()
+    math(EXPR next "${line} + 1")
+    string(APPEND out "#line ${next} \"${name}\"")
+  endwhile()
+  string(APPEND out "${rest}")
+  string(REPLACE "#pragma once\n" "\n" out "${out}")
+  set(${result} "${out}" PARENT_SCOPE)
+endfunction()
+
+get_filename_component(program ${PROGRAM} REALPATH)
+flatten(${program} text)
+file(CONFIGURE OUTPUT ${HEADER} CONTENT
+"// Written by flatten.cmake.\n#pragma once\n\nnamespace gptoss::metal {\n\ninline constexpr char kProgram[] = R\"MSL(@text@)MSL\";\n\n}  // namespace gptoss::metal\n"
+  @ONLY NEWLINE_STYLE UNIX)

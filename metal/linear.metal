@@ -1,0 +1,29 @@
+// y (tokens, rows) = x (tokens, k) W (rows, k)' + bias, or added to y; W bf16
+//
+// A warp computes one row of W for up to kTileTokens tokens; four rows a block, tiles of tokens along grid.y.
+// Bound by reading W once for every tile of tokens: k * rows * 2 bytes (qkv of the 20b: 29 MB).
+// Every element is one warp's sum over k in a fixed order; nothing is shared between warps.
+// Tested by test_metal.py. Reads as csrc/simt/linear.cuh. For many tokens: linear_matrix of matrix.metal.
+#include "dot.h"
+
+using namespace gptoss;
+
+kernel void linear(constant LinearArgs& a [[buffer(0)]], GPTOSS_PLACE) {
+  const int row = global_warp(block, warp), first = static_cast<int>(block.y) * kTileTokens;
+  const int count = min(*a.count - first, kTileTokens);
+  if (row >= a.rows || count <= 0) return;
+
+  TileRows x;
+  for (int t = 0; t < kTileTokens; ++t)
+    x.at[t] = a.x.values + static_cast<size_t>(first + min(t, count - 1)) * a.k;
+  float sums[kTileTokens];
+  dot(Bf16Row{a.weight + static_cast<size_t>(row) * a.k}, a.k, x, count, sums, lane);
+
+  if (lane != 0) return;
+  const float bias = a.bias ? a.bias[row] : 0.0f;
+  for (int t = 0; t < kTileTokens; ++t) {
+    if (t >= count) continue;
+    device float* y = a.y + static_cast<size_t>(first + t) * a.rows + row;
+    *y = a.add ? *y + (sums[t] + bias) : sums[t] + bias;
+  }
+}

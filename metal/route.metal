@@ -1,0 +1,109 @@
+// choice, weight (tokens, chosen) = the largest router logits, lowest id on ties, and their softmax; then
+// pairs (tokens * chosen) of token and rank, grouped by expert and cut into tiles {expert, first, count}
+//
+// choose: a warp per token, a lane for every kWarp-th expert. group_pairs: one block. route_few
+// does both in one block.
+// Bound by latency; grouping reads tokens * chosen * 4 bytes twice for each expert, from cache.
+// Sums in order of rank; the grouping is a stable sort by counts and needs no atomics.
+// Tested by test_metal.py. Reads as csrc/simt/route.cuh.
+#include "dot.h"
+
+using namespace gptoss;
+using sampling::sort_key;
+
+// By a warp.
+inline void choose_for(constant RouteArgs& a, int token, uint lane) {
+  device const float* logits = a.logits + static_cast<size_t>(token) * a.experts;
+  device int32_t* choice = a.choice + static_cast<size_t>(token) * a.chosen;
+  device float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
+
+  U64 taken = 0;  // keys up to this one are chosen already
+  float largest = 0, sum = 0;
+  for (int rank = 0; rank < a.chosen; ++rank) {
+    U64 best = ~U64(0);
+    for (int e = lane; e < a.experts; e += kWarp) {
+      const U64 key = sort_key(logits[e], static_cast<uint32_t>(e));
+      if (key < best && (rank == 0 || key > taken)) best = key;
+    }
+    for (ushort mask = kWarp / 2; mask > 0; mask /= 2) {
+      const U64 other = shuffle_xor(best, mask);
+      best = other < best ? other : best;
+    }
+    taken = best;
+    const int expert = static_cast<int>(static_cast<uint32_t>(best));
+    if (rank == 0) largest = logits[expert];
+    const float unscaled = expf(logits[expert] - largest);
+    sum += unscaled;
+    if (lane == 0) choice[rank] = expert, weight[rank] = unscaled;
+  }
+  if (lane == 0)
+    for (int rank = 0; rank < a.chosen; ++rank) weight[rank] /= sum;
+}
+
+kernel void choose(constant RouteArgs& a [[buffer(0)]], GPTOSS_PLACE) {
+  const int token = global_warp(block, warp);
+  if (token < a.live->tokens) choose_for(a, token, lane);
+}
+
+// By a block: a thread for each expert and part of the pairs.
+inline void group(constant GroupArgs& a, threadgroup int32_t* shared, int thread_index, int threads) {
+  const int parts = group_parts(a.experts, threads);
+  const int pairs = a.live->tokens * a.chosen, part_pairs = (pairs + parts - 1) / parts;
+  threadgroup int32_t *first = shared, *first_tile = shared + a.experts;
+  threadgroup int32_t* before = shared + 2 * a.experts;  // (parts, experts)
+
+  for (int i = thread_index; i < parts * a.experts; i += threads) {
+    const int e = i % a.experts, begin = i / a.experts * part_pairs, end = min(begin + part_pairs, pairs);
+    int count = 0;
+    for (int p = begin; p < end; ++p) count += a.choice[p] == e;
+    before[i] = count;
+  }
+  sync_block();  // all counts are there
+  for (int e = thread_index; e < a.experts; e += threads) {
+    int sum = 0;
+    for (int part = 0; part < parts; ++part) {
+      const int count = before[part * a.experts + e];
+      before[part * a.experts + e] = sum;
+      sum += count;
+    }
+    first[e] = sum;
+  }
+  sync_block();  // sums of the experts are there
+  if (thread_index == 0) {
+    int pair = 0, tile = 0;
+    for (int e = 0; e < a.experts; ++e) {
+      const int count = first[e];
+      first[e] = pair;
+      first_tile[e] = tile;
+      pair += count;
+      tile += (count + a.tile - 1) / a.tile;
+    }
+    *a.tile_count = tile;
+  }
+  sync_block();  // sums have become places
+  for (int i = thread_index; i < parts * a.experts; i += threads) {
+    const int e = i % a.experts, begin = i / a.experts * part_pairs, end = min(begin + part_pairs, pairs);
+    int at = first[e] + before[i];
+    for (int p = begin; p < end; ++p)
+      if (a.choice[p] == e) a.pairs[at++] = p;
+  }
+  for (int e = thread_index; e < a.experts; e += threads) {
+    const int end = e + 1 < a.experts ? first[e + 1] : pairs;
+    for (int from = first[e], tile = first_tile[e]; from < end; from += a.tile, ++tile)
+      a.tiles[tile] = ExpertTile{e, from, min(a.tile, end - from)};
+  }
+}
+
+kernel void group_pairs(constant GroupArgs& a [[buffer(0)]], threadgroup int32_t* shared [[threadgroup(0)]],
+                        GPTOSS_PLACE, GPTOSS_STRIDES) {
+  group(a, shared, thread_index, block_extent.x);
+}
+
+// Both, for so few tokens that a launch would take longer.
+kernel void route_few(constant RouteFewArgs& a [[buffer(0)]], threadgroup int32_t* shared [[threadgroup(0)]],
+                      GPTOSS_PLACE, GPTOSS_STRIDES) {
+  for (int token = warp; token < a.route.live->tokens; token += block_extent.x / kWarp)
+    choose_for(a.route, token, lane);
+  sync_block();  // all choices are there
+  group(a.group, shared, thread_index, block_extent.x);
+}

@@ -1,0 +1,70 @@
+"""Faults for Metal's kernels: changes of one place in one file, and the cases of metal_twins_test that have to see them.
+
+Caught is what the emulator reports (a race, a bound, divergence) or what gives other numbers than csrc/simt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    what: str
+    file: str
+    old: str
+    new: str
+    case: str
+    often: bool = False
+    """Whether it is tried in every run of the suite, rather than with GPTOSS_METAL_FAULTS=all."""
+
+
+FAULTS = [
+    Fault("a window one key too wide", "attention.metal", "position - a.window + 1", "position - a.window", "attention, a window of 128", True),
+    Fault("a window one key too narrow", "attention.metal", "position - a.window + 1", "position - a.window + 2", "attention, a window of 128"),
+    Fault("the newest key is not seen", "attention.metal", "query.position + 1 - page", "query.position - page", "attention, f32"),
+    Fault("no barrier before the weights are read", "attention.metal", "sync_warp();  // all weights are there", "", "attention, f32", True),
+    Fault("no barrier before weights are overwritten", "attention.metal", "sync_warp();  // the next page's weights may overwrite these", "", "attention, f32"),
+    Fault("weights under another lane's slot", "attention.metal", "weights[slot] = a.round_weights", "weights[slot ^ 1] = a.round_weights", "attention, f32"),
+    Fault("dimensions dealt to lanes otherwise than they are stored", "attention.metal",
+          "    const int d = lane + i * kWarp;\n    if (d >= dim) continue;", "    const int d = lane * kLaneDims + i;\n    if (d >= dim) continue;", "attention, bf16, 128 dimensions"),
+    Fault("a warp takes its neighbour's scratch", "attention.metal", "total.merge(split_sums<Kv>(a, query, split, shared + warp * kPageSlots, lane))",
+          "total.merge(split_sums<Kv>(a, query, split, shared, lane))", "attention, f32"),
+    Fault("a split one page too long", "attention.metal", "(split + 1) * kPagesPerSplit)", "(split + 1) * kPagesPerSplit + 1)", "attention in splits"),
+    Fault("the sink is left out", "attention.metal", "total.l * keep + expf(sink - m)", "total.l * keep", "attention, f32"),
+    Fault("the sink joins without its maximum", "attention.metal", "fmaxf(total.m, sink), keep", "total.m, keep", "attention, a window of 128"),
+    Fault("heads of a group share no key", "attention.metal", "query.head / group, dim", "query.head % a.kv_heads, dim", "attention, f32"),
+    Fault("lanes leave before a shuffle", "norm.metal", "  float squares = 0;", "  if (lane == 31) return;\n  float squares = 0;", "rmsnorm"),
+    Fault("every second element", "norm.metal", "i < size; i += threads) squares", "i < size; i += 2 * threads) squares", "rmsnorm"),
+    Fault("one element too far", "norm.metal", "for (int i = thread_index; i < size; i += threads) store", "for (int i = thread_index; i <= size; i += threads) store", "rmsnorm"),
+    Fault("the first tile's tokens in every tile", "linear.metal", "(first + min(t, count - 1))", "(min(t, count - 1))", "linear, a tail of every size"),
+    Fault("words dealt in blocks, not in turn", "dot.h", "int word = lane; word < k / kPerWord; word += kWarp", "int word = lane * 2; word < k / kPerWord; word += 2 * kWarp", "linear, a tail of every size"),
+    Fault("a key's slot and dimension are exchanged", "qkv.metal", "page.keys + j * kPageSlots + slot", "page.keys + slot * a.head_dim + j", "rotate_append f32"),
+    Fault("rotated the other way", "qkv.metal", "first * c - second * s", "first * c + second * s", "rotate_append bf16"),
+    Fault("a tie goes to the same expert again", "route.metal", "key > taken", "key >= taken", "route"),
+    Fault("no barrier between counts and places", "route.metal", "sync_block();  // all counts are there", "", "route, many experts"),
+    Fault("no barrier between parts and sums", "route.metal", "sync_block();  // sums of the experts are there", "", "route, many experts"),
+    Fault("no barrier between places and pairs", "route.metal", "sync_block();  // sums have become places", "", "route, many experts"),
+    Fault("every part of the pairs begins at its expert's first place", "route.metal", "int at = first[e] + before[i];", "int at = first[e];", "route"),
+    Fault("elements of the first block in every block", "port.h", "block.y * block_extent.x + thread_index", "thread_index", "embed"),
+    Fault("a row of warps that do not meet", "norm.metal", "Sum(), lane, warp, threads / kWarp)", "Sum(), lane, warp, 1)", "rmsnorm"),
+    Fault("gate and up exchanged", "moe.metal", "2 * neuron, x, gate", "2 * neuron + 1, x, gate", "experts, MXFP4"),
+    Fault("scales of 16 weights, not of 32", "mxfp4.h", "scales[word / 4]", "scales[word / 2]", "experts, MXFP4"),
+    Fault("the high nibble first", "mxfp4.h", "codes >> (4 * i)", "codes >> (4 * (i ^ 1))", "experts, MXFP4"),
+    Fault("ranks added in no order", "moe.metal", "float sum = weight[0] * y[0];", "float sum = weight[0];", "experts, bf16"),
+    Fault("no barrier before the operands are read", "matrix.metal", "sync_block();  // both operands are there", "", "linear, added, more tokens than a tile"),
+    Fault("no barrier before operands are replaced", "matrix.metal", "sync_block();  // all have multiplied: the next step's operands, or the sums, may take their place", "",
+          "linear, added, more tokens than a tile"),
+    Fault("no barrier before sums are read", "matrix.metal", "sync_block();  // all sums are there", "", "linear, a tail of every size"),
+    Fault("weights not transposed", "matrix.metal", "true);", "false);", "linear, a tail of every size", True),
+    Fault("a warp multiplies its neighbour's rows", "matrix.metal", "warp / 2) * 8 * kWarpRows", "warp % 2) * 8 * kWarpRows", "experts, bf16"),
+    Fault("what is beyond k is read", "matrix.metal", "token < count && k0 + at < x.k", "token < count", "linear, one token, no bias"),
+    Fault("tiles of an expert joined beyond it", "matrix.metal", "a.tiles[next].expert == all.expert;", "true;", "experts, MXFP4, to bf16, several tiles"),
+    Fault("no barrier before the bins are counted in", "sample.metal", "sync_block();  // the bins are empty", "", "sample", True),
+    Fault("no barrier before the bins are read", "sample.metal", "sync_block();  // the bins are full", "", "sample"),
+    Fault("no barrier between edits and mask", "sample.metal", "sync_block();  // edits are written, by threads that need not be those that mask", "", "sample"),
+    Fault("a carry is lost", "sample.metal", "before + low < low ? 1 : 0", "0", "sample, other logits"),
+    Fault("slots used again too early", "block.h", "sync_block();  // all have read: the slots may be used again", "", "sample"),
+    Fault("another random number", "sample.metal", "sampling::hash_token(hash, static_cast<uint32_t>(v))", "sampling::hash_token(hash, static_cast<uint32_t>(v + 1))", "sample"),
+    Fault("a rounded angle", "embed.metal", "position * a.inv_freq[j]", "round_to_bf16(position) * a.inv_freq[j]", "embed"),
+]

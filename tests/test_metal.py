@@ -1,0 +1,318 @@
+"""The Metal device, end to end without a Mac: its host code over a fake of Metal's runtime, its kernels in the emulator.
+
+The tests of operations and of GPU devices, with this device in their place; and what is Metal's own. Each passes only if
+neither the fake, which has the rules of Metal's validation, nor the emulator had anything to report.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import tolerances
+from conftest import CaseMaker
+from emulated_metal import build, folder_for_kernels, plugin_of_emulated_metal, register_emulated_metal
+from engines import all_logits, ids
+from gptoss_native import _core
+from gptoss_native.checkpoint.checkpoint import open_checkpoint
+from gptoss_native.ops import reference as oracle
+from metal_faults import FAULTS, Fault
+from test_device_plugin import generate, open_on
+from test_gpu_device import (  # noqa: F401
+    EXACT,
+    silent,
+    small,
+    test_both_round_the_same_operands,
+    test_draws_from_the_same_logits,
+    test_every_field_of_a_layer,
+    test_experts_in_bf16,
+    test_the_package_uses_it_like_any_other,
+)
+from test_ops import (  # noqa: F401
+    Lab,
+    test_attention,
+    test_every_code_under_every_scale,
+    test_experts_up_and_down,
+    test_linear,
+    test_masks_and_edits_of_a_draw,
+    test_mxfp4_grouped,
+    test_rope,
+)
+
+pytestmark = pytest.mark.slow
+
+MODEL = small("metal", prompt=40)
+
+
+GREEDY = _core.Sampling(temperature=0.0, top_p=1.0, seed=1)
+
+
+def on_a_mac() -> bool:
+    return any(entry["name"] == "metal" and entry["built"] and entry["present"] for entry in _core.info()["devices"])
+
+
+ON_A_MAC = on_a_mac()
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The GPU where there is one, else the fake."""
+    return "metal" if ON_A_MAC else register_emulated_metal(tmp_path_factory)
+
+
+@pytest.fixture
+def fake(device: str) -> None:
+    if ON_A_MAC:
+        pytest.skip("what is asked of Metal is seen by the fake only, and only that fails when it is told to")
+
+
+@pytest.fixture(scope="module")
+def lab(device: str) -> Lab:
+    return Lab(device, small=True)
+
+
+@pytest.fixture
+def one_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels for few tokens alone, whose sums do not depend on how many there are."""
+    monkeypatch.setenv("GPTOSS_METAL_MATRIX", "0")
+
+
+class Trace:
+    """What was asked of Metal since the last look."""
+
+    def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.file = file
+        monkeypatch.setenv("FAKE_METAL_TRACE", str(file))
+
+    def take(self) -> list[str]:
+        lines = self.file.read_text().splitlines() if self.file.exists() else []
+        self.file.unlink(missing_ok=True)
+        return lines
+
+    def kernels(self) -> Counter[str]:
+        return Counter(line.split()[1] for line in self.take() if line.startswith("dispatch"))
+
+
+@pytest.fixture
+def trace(fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trace:
+    return Trace(tmp_path / "trace", monkeypatch)
+
+
+def test_exact_logits_are_those_of_the_reference_in_any_chunks(case_of: CaseMaker, device: str) -> None:
+    """Prefill on the matrix units, few tokens without them, a token at a time from a graph."""
+    case = case_of(MODEL)
+    engine = open_on(device, case.folder, **EXACT)
+    for sizes in ([40], [36, 1]):
+        assert np.abs(all_logits(engine, case.tokens, sizes) - case.trace.logits).max() <= tolerances.LOGITS, sizes
+    engine.close()
+
+
+def test_without_matrix_units_chunks_and_schedules_change_no_bit(case_of: CaseMaker, device: str, one_form: None) -> None:
+    case = case_of(MODEL)
+    engine = open_on(device, case.folder, **EXACT)
+    whole = all_logits(engine, case.tokens[:7])
+    assert np.abs(whole - case.trace.logits[:7]).max() <= tolerances.LOGITS
+    assert np.array_equal(all_logits(engine, case.tokens[:7], [5, 1]), whole)
+    session, other = engine.session(), engine.session()
+    both = engine.step([_core.Work(s, ids(case.tokens[:7]), rows=ids(range(7))) for s in (session, other)])
+    assert all(np.array_equal(output.logits, whole) for output in both), "two sequences in a step are two alone"
+    engine.close()
+
+
+def test_a_prefix_that_sequences_share_is_copied_where_they_part(case_of: CaseMaker, device: str, one_form: None) -> None:
+    case = case_of(MODEL)
+    engine = open_on(device, case.folder, **EXACT)
+    other = np.concatenate([case.tokens[:5], case.tokens[:3]])
+    want = all_logits(engine, other)
+    first = engine.session()
+    engine.step([_core.Work(first, ids(case.tokens[:5]), checkpoints=[5])])
+    second = engine.session(other)
+    assert second.length == 5
+    assert np.array_equal(all_logits(engine, other[5:], session=second), want[5:])
+    engine.close()
+
+
+def test_few_tokens_of_a_long_context_attend_in_splits(lab: Lab, trace: Trace) -> None:
+    rng = np.random.default_rng(1)
+    q, k, v = (rng.normal(size=(n, 1, 16)).astype(np.float32) for n in (1, 1100, 1100))
+    sinks = np.zeros(1, np.uint16)
+    attn, _ = lab.attention(q, k, v, sinks, precision="exact", kv_dtype="f32")
+    used = trace.kernels()
+    assert used["attn_split_f32"] == used["attn_merge"] == 1 and used["attn_f32"] == 0
+    want, _ = oracle.attention(q, k, v, sinks)
+    tolerances.check(attn, want, tolerances.EXACT["attention"])
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "top_p": 0.9, "seed": 2**63 + 5}], ids=str)
+def test_generated_tokens_are_those_of_the_cpu(case_of: CaseMaker, device: str, sampling: dict[str, Any]) -> None:
+    case = case_of(MODEL)
+    cpu, metal = (open_on(name, case.folder, **EXACT) for name in ("cpu", device))
+    assert generate(cpu, case.tokens[:3], 5, **sampling) == generate(metal, case.tokens[:3], 5, **sampling)
+    metal.close()
+
+
+@pytest.mark.parametrize(("precision", "kv_dtype"), [("exact", "f32"), ("fast", "bf16")])
+def test_a_step_is_one_command_buffer_of_the_kernels_for_its_size(
+    case_of: CaseMaker, device: str, trace: Trace, precision: str, kv_dtype: str
+) -> None:
+    engine = open_on(device, case_of(MODEL).folder, **(EXACT | {"precision": precision, "kv_dtype": kv_dtype}))
+    session = engine.session()
+    suffix = "f32" if kv_dtype == "f32" else "bf16"
+    steps = [(1, ""), (1, ""), (1, "")]  # as it is, captured, replayed
+    for tokens, matrix in [(48, "_matrix"), *steps] if precision == "exact" else steps:
+        trace.take()
+        engine.step([_core.Work(session, ids(range(tokens)), rows=ids([tokens - 1]), sampling=GREEDY)])
+        lines = trace.take()
+        assert lines.count("commit") == 1
+        used = Counter(line.split()[1] for line in lines if line.startswith("dispatch"))
+        assert used[f"linear{matrix}"] >= 2 * 3 and used[f"moe_up{matrix}_mxfp4"] == used[f"moe_down{matrix}_mxfp4"] == 2
+        assert used[f"attn_{suffix}"] == used[f"rotate_append_{suffix}"] == 2
+        assert used["embed"] == used["sample"] == 1 and used["moe_combine"] == 2
+        assert used["choose"] == used["group_pairs"] == (2 if matrix else 0) and used["route_few"] == (0 if matrix else 2)
+        assert used["round_rows"] == (2 if precision == "fast" else 0)
+    engine.close()
+
+
+def matrices(layer: dict[str, npt.NDArray[Any]]) -> int:
+    """Bytes of what is used where it lies in the file."""
+    return sum(array.nbytes for name, array in layer.items() if name.startswith(("o_proj_weight", "router_weight"))
+               or name.endswith(("_blocks", "_scales")))
+
+
+def test_weights_are_used_where_they_lie_in_the_file(case_of: CaseMaker, device: str, trace: Trace) -> None:
+    """Six matrices a layer, and embedding and head; the program is compiled once for all engines."""
+    folder = case_of(MODEL).folder
+    open_on(device, folder, **EXACT).close()
+    trace.take()
+    engine = open_on(device, folder, **EXACT)
+    lines = trace.take()
+    engine.close()
+    checkpoint = open_checkpoint(folder)
+    mapped = [int(line.split()[1]) for line in lines if line.startswith("map")]
+    page = os.sysconf("SC_PAGESIZE")
+    assert len(mapped) == 2 * 6 + 2 and all(size % page == 0 for size in mapped)
+    wanted = sum(matrices(checkpoint.layer(i)) for i in range(2))
+    wanted += sum(checkpoint.ends()[name].nbytes for name in ("embed_tokens", "lm_head"))
+    assert wanted <= sum(mapped) <= wanted + 2 * page * len(mapped)
+    assert "compile" not in lines
+
+
+def test_a_matrix_at_an_odd_address_is_copied(case_of: CaseMaker, device: str, trace: Trace) -> None:
+    case = case_of(MODEL)
+    checkpoint = open_checkpoint(case.folder)
+    engine = _core.Engine(checkpoint.config.to_dict(), device=device, precision="exact", kv_dtype="f32", threads=0,
+                          max_context=64, max_sequences=1, max_tokens=16, max_outputs=16)
+    engine.load_ends(checkpoint.ends())
+    kept = []
+    trace.take()
+    for index in range(checkpoint.config.num_hidden_layers):
+        layer = checkpoint.layer(index)
+        for name in ("o_proj_weight", "gate_up_proj_blocks"):
+            memory = np.zeros(layer[name].nbytes + 16, np.uint8)
+            start = 2 - memory.ctypes.data % 4 + 4
+            moved = memory[start:start + layer[name].nbytes]
+            moved[:] = layer[name].reshape(-1).view(np.uint8)
+            layer[name] = moved.view(layer[name].dtype).reshape(layer[name].shape)
+            kept.append(memory)
+        engine.load_layer(index, layer)
+    assert sum(line.startswith("map") for line in trace.take()) == 2 * 4
+    engine.start()
+    assert np.abs(all_logits(engine, case.tokens[:12]) - case.trace.logits[:12]).max() <= tolerances.LOGITS
+    engine.close()
+
+
+def test_an_interrupted_step_leaves_no_trace(case_of: CaseMaker, device: str, fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = case_of(MODEL)
+    engine = open_on(device, case.folder, **EXACT)
+    session, free = engine.session(), engine.free_pages
+    monkeypatch.setenv("FAKE_METAL_WAITS", "1")
+    with pytest.raises(InterruptedError, match="nothing was added"):
+        engine.step([_core.Work(session, ids(case.tokens))], interrupted=lambda: True)
+    monkeypatch.delenv("FAKE_METAL_WAITS")
+    assert session.length == 0 and engine.free_pages == free
+    assert np.abs(all_logits(engine, case.tokens[:4], session=session) - case.trace.logits[:4]).max() <= tolerances.LOGITS
+    engine.close()
+
+
+def test_what_a_gpu_says_when_a_step_fails_reaches_the_caller(
+    case_of: CaseMaker, device: str, fake: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_on(device, case_of(MODEL).folder, **EXACT)
+    monkeypatch.setenv("FAKE_METAL_FAILS", "run")
+    with pytest.raises(RuntimeError, match=r"device metal: .*attn_qkv.* layer 1.*Caused GPU Hang Error"):
+        engine.step([_core.Work(engine.session(), ids([1, 2, 3]))])
+    monkeypatch.delenv("FAKE_METAL_FAILS")
+    engine.close()
+
+
+def test_a_model_that_does_not_fit_is_refused_with_figures(case_of: CaseMaker, device: str, fake: None) -> None:
+    with pytest.raises(RuntimeError, match=r"out of memory: the KV cache \(\d+ bytes\).* of device metal, \d+ of"):
+        open_on(device, case_of(MODEL).folder, max_context=131072, max_sequences=64)
+
+
+def test_a_gpu_that_is_not_there(case_of: CaseMaker, device: str) -> None:
+    with pytest.raises(RuntimeError, match="there is no GPU 3: 1 is present, counted from 0"):
+        open_on(device + ":3", case_of(MODEL).folder)
+
+
+def test_dense_weights_of_8_bits_are_refused(case_of: CaseMaker, device: str) -> None:
+    with pytest.raises(RuntimeError, match="dense weights stay in bf16"):
+        open_on(device, case_of(MODEL).folder, dense="int8")
+
+
+OPEN = """
+import sys
+from gptoss_native import _core
+_core.register_device("metal", sys.argv[1])
+print(_core.Lab("metal", precision="exact", kv_dtype="f32"))
+"""
+
+
+@pytest.mark.parametrize(("fails", "words"), [
+    ("compile", "Metal does not compile the kernels: program_source:7:1: error"),
+    ("pipeline", "Metal does not compile kernel rmsnorm: Compiler encountered an internal error")])
+def test_a_program_that_metal_refuses(device: str, fake: None, fails: str, words: str) -> None:
+    """In a process of its own: a program is compiled once."""
+    result = subprocess.run([sys.executable, "-c", OPEN, str(plugin_of_emulated_metal())], capture_output=True, text=True,
+                            env=os.environ | {"FAKE_METAL_FAILS": fails})
+    assert words in result.stderr, result.stdout + result.stderr
+
+
+# --- The kernels alone, beside those of csrc/simt
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(folder_for_kernels(tmp_path_factory), "metal_twins_test")
+
+
+def run_twins(twins: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([twins / "metal_twins_test", *arguments], capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_kernels_compute_what_their_namesakes_do(twins: Path) -> None:
+    result = run_twins(twins)
+    assert result.returncode == 0 and " 0 checks FAILED" in result.stdout, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.often or os.environ.get("GPTOSS_METAL_FAULTS") == "all"],
+                         ids=lambda fault: fault.what.replace(" ", "_"))
+def test_a_fault_in_a_kernel_is_caught(twins: Path, fault: Fault) -> None:
+    file = twins / "program" / fault.file
+    text = file.read_text()
+    assert fault.old in text, "the fault's place is gone: choose another"
+    file.write_text(text.replace(fault.old, fault.new, 1))
+    try:
+        result = subprocess.run(["ninja", "-C", twins, "metal_twins_test"], capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
+        result = run_twins(twins, "--only", fault.case, GPTOSS_EMULATOR_SEEDS="4")
+    finally:
+        file.write_text(text)
+    assert result.returncode != 0 and f"FAILED: {fault.case} " in result.stdout, result.stdout + result.stderr
