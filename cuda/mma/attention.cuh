@@ -22,7 +22,7 @@
 
 namespace gptoss::cuda {
 
-constexpr int kHeadDim = 64, kPage = simt::kPageSlots;
+constexpr int kHeadDim = 64, kPage = kPageSlots;
 constexpr int kAttnWarps = 4, kAttnThreads = 32 * kAttnWarps;
 constexpr int kPrefillTiles = 2;  // of eight columns, of a warp; in a decode, one
 constexpr int kMostSplits = 32;

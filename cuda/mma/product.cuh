@@ -100,7 +100,7 @@ struct UpJob : ExpertJob {
     for (int e = threadIdx.x; e < live * kNeurons; e += kProductThreads) {
       const int i = e / kNeurons, n = e % kNeurons;
       const float gate = sum(i, 2 * n) + bias(item)[2 * n], up = sum(i, 2 * n + 1) + bias(item)[2 * n + 1];
-      simt::store_operand(a.h, pair(item, i), item % strips() * kNeurons + n, simt::swiglu(gate, up, a.limit, a.alpha));
+      simt::store_operand(a.h, pair(item, i), item % strips() * kNeurons + n, swiglu(gate, up, a.limit, a.alpha));
     }
   }
 };
