@@ -6,7 +6,6 @@ GPTOSS_METAL_CPP, of an installed mlx-metal, or of its wheel for macOS from PyPI
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator_build import build, build_plugin, emulator_folder
 from gptoss_native import _core
 from native_build import ROOT
 
@@ -74,49 +74,32 @@ def needs_clang() -> list[str]:
     return command
 
 
-def build(folder: Path, *targets: str, **settings: str) -> Path:
-    """Configures a build in `folder` and makes the targets; skips where that cannot be done.
-
-    Its kernels are those of a copy of metal/, `folder`/program, in which tests plant faults.
-    """
-    missing = [tool for tool in ("cmake", "ninja", "c++") if shutil.which(tool) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-    build_type, _, sanitizer = _core.info()["build_type"].partition(" (")
-    if sanitizer:
-        pytest.skip("the emulator's detector is its own, and no sanitizer's")
+def _settings(folder: Path) -> dict[str, str]:
+    """Kernels are those of a copy of metal/, `folder`/program, in which tests plant faults."""
     if not (folder / "program").exists():
         shutil.copytree(ROOT / "metal", folder / "program")
-    defaults = {"CMAKE_BUILD_TYPE": build_type, "GPTOSS_METAL_PROGRAM": str(folder / "program"), "GPTOSS_PYTHON_MODULE": "OFF", "GPTOSS_EMULATOR_TESTS": "ON",
-                "GPTOSS_CUDA": "OFF", "GPTOSS_HIP": "OFF", "GPTOSS_METAL": "OFF", "Python3_EXECUTABLE": sys.executable}
-    defines = [f"-D{name}={value}" for name, value in (defaults | settings).items()]
-    for command in (["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *defines], ["ninja", "-C", str(folder), *targets]):
-        result = subprocess.run(command, capture_output=True, text=True, timeout=900)
-        assert result.returncode == 0, result.stdout + result.stderr
-    return folder
+    return {"GPTOSS_METAL_PROGRAM": str(folder / "program")}
 
 
 def register_emulated_metal(factory: pytest.TempPathFactory) -> str:
     """Its name, `metal`. Builds it the first time; GPTOSS_EMULATED_METAL_BUILD names a folder that has it already."""
     if not _registered:
-        ready = os.environ.get("GPTOSS_EMULATED_METAL_BUILD")
-        folder = Path(ready) if ready else factory.mktemp("metal")
-        if not ready:
-            build(folder, "gptoss_device_emulated_metal", GPTOSS_EMULATED_METAL=str(metal_cpp()), GPTOSS_CLANG=";".join(needs_clang()))
-        if _core.info()["compiler"] not in (folder / "generated/build_info.h").read_text():
-            pytest.skip("the module was built by another compiler than the one here")
-        plugin = folder / "devices/gptoss_device_emulated_metal.so"
+        if ready := os.environ.get("GPTOSS_EMULATED_METAL_BUILD"):
+            plugin = Path(ready) / "devices/gptoss_device_emulated_metal.so"
+        else:
+            folder = emulator_folder(factory)
+            plugin = build_plugin(folder, "emulated_metal", GPTOSS_EMULATED_METAL=str(metal_cpp()),
+                                  GPTOSS_CLANG=";".join(needs_clang()), **_settings(folder))
         _core.register_device("metal", str(plugin))
         _registered.append(plugin)
     return "metal"
 
 
-def folder_for_kernels(factory: pytest.TempPathFactory) -> Path:
-    """Where metal_twins_test is built: with the device, or alone where that needs what is not here."""
-    with contextlib.suppress(pytest.skip.Exception):
-        register_emulated_metal(factory)
-        return _registered[0].parent.parent
-    return factory.mktemp("twins")
+def build_twins(factory: pytest.TempPathFactory) -> Path:
+    """The folder with metal_twins_test and the copy of the kernels, which it is built from."""
+    ready = os.environ.get("GPTOSS_EMULATED_METAL_BUILD")
+    folder = Path(ready) if ready else emulator_folder(factory)
+    return build(folder, "metal_twins_test", **_settings(folder))
 
 
 def plugin_of_emulated_metal() -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator_build import build, emulator_folder
 from hip_compiler import compile_for, needs_ziglang
 
 ROOT = Path(__file__).parents[1]
@@ -35,17 +36,6 @@ def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=900)
 
 
-def build(folder: Path, *programs: str, **settings: str) -> Path:
-    defaults = {"GPTOSS_PYTHON_MODULE": "OFF", "GPTOSS_EMULATOR_TESTS": "ON", "GPTOSS_SANITIZE": "",
-                "GPTOSS_CUDA": "OFF", "GPTOSS_HIP": "OFF", "GPTOSS_METAL": "OFF"}
-    defines = [f"-D{name}={value}" for name, value in (defaults | settings).items()]
-    for command in (["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *defines],
-                    ["ninja", "-C", str(folder), *programs]):
-        result = run(*command)
-        assert result.returncode == 0, result.stdout + result.stderr
-    return folder
-
-
 def passed(result: subprocess.CompletedProcess[str]) -> tuple[int, int]:
     """How many clean runs and planted faults there were."""
     assert result.returncode == 0, result.stdout + result.stderr
@@ -56,7 +46,7 @@ def passed(result: subprocess.CompletedProcess[str]) -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield build(tmp_path_factory.mktemp("emulator"), *PROGRAMS)
+    yield build(emulator_folder(tmp_path_factory), *PROGRAMS)
 
 
 @pytest.fixture(scope="module")

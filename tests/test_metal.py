@@ -19,7 +19,7 @@ import pytest
 
 import tolerances
 from conftest import CaseMaker
-from emulated_metal import build, folder_for_kernels, plugin_of_emulated_metal, register_emulated_metal
+from emulated_metal import build_twins, plugin_of_emulated_metal, register_emulated_metal
 from engines import all_logits, ids
 from gptoss_native import _core
 from gptoss_native.checkpoint.checkpoint import open_checkpoint
@@ -290,7 +290,7 @@ def test_a_program_that_metal_refuses(device: str, fake: None, fails: str, words
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(folder_for_kernels(tmp_path_factory), "metal_twins_test")
+    return build_twins(tmp_path_factory)
 
 
 def run_twins(twins: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

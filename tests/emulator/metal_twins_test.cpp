@@ -390,15 +390,17 @@ double moe_case(int tokens, bool mxfp4, bool round) {
     const auto kernel = up ? (mxfp4 ? simt::moe_up<simt::Mxfp4Row> : simt::moe_up<simt::Bf16Row>)
                            : (mxfp4 ? simt::moe_down<simt::Mxfp4Row> : simt::moe_down<simt::Bf16Row>);
     const std::string name = up ? "moe_up" : "moe_down", format = mxfp4 ? "_mxfp4" : "_bf16";
-    const auto cuda = [&] { run_cuda(kernel, grid, kThreads, 0, a); };
-    worst = std::max(
-        worst, twins<float>(y, cuda, [&] { run_metal((name + format).c_str(), grid, kThreads, 0, a); }));
-    const dim3 joined((rows + kMatrixRows - 1) / kMatrixRows, grid.y);
-    worst = std::max(
-        worst,
-        twins<float>(
-            y, cuda, [&] { run_metal((name + "_matrix" + format).c_str(), joined, 128, kMatrixShared, a); },
-            round && up ? 0.3 : 1e-4));  // rounded to bf16, a last bit may fall to the other side
+    std::vector<float> results[3];
+    for (int form = 0; form < 3; ++form) {
+      spoil(y);
+      if (form == 0) run_cuda(kernel, grid, kThreads, 0, a);
+      if (form == 1) run_metal((name + format).c_str(), grid, kThreads, 0, a);
+      const dim3 joined((rows + kMatrixRows - 1) / kMatrixRows, grid.y);
+      if (form == 2) run_metal((name + "_matrix" + format).c_str(), joined, 128, kMatrixShared, a);
+      results[form] = y.host();
+    }
+    const double on_units = round && up ? 0.3 : 1e-4;  // rounded to bf16, a last bit may fall to the other side
+    worst = std::max({worst, difference(results[0], results[1], 0), difference(results[0], results[2], on_units)});
   }
   constexpr int kWidth = 160;  // more than a block has threads
   GpuVector<float> outputs(normal_numbers(pairs * kWidth, 20)), weight(normal_numbers(pairs, 21)),
@@ -487,29 +489,28 @@ double sample_case(uint64_t seed) {
                      .vocab = kVocab,
                      .mask_words = kWords,
                      .max_logprobs = kTop};
-  const int threads = simt::sample_threads(kVocab);
   const auto fresh = [&] {
     put(logits, values);
     put(edit, edits);
+    spoil(next);
+    spoil(top);
     put(logprob, std::vector<float>(kSamples, 0.0f));
     put(top_logprob, std::vector<float>(kSamples * kTop, 0.0f));
   };
-  const auto cuda = [&] {
-    fresh();
-    const dim3 grid(slice_count, kSamples);
-    const size_t slots = kMaxWarps * sizeof(simt::U64);
-    run_cuda(simt::sample_scan, grid, simt::kSampleThreads, slots, a);
-    run_cuda(simt::sample_weigh, grid, simt::kSampleThreads, simt::weigh_shared(), a);
-    run_cuda(simt::sample_collect, grid, simt::kSampleThreads, slots, a);
-    run_cuda(simt::sample_finish, dim3(kSamples), simt::kFinishThreads, sizeof(simt::FinishShared), a);
-  };
-  const auto metal = [&] {
-    fresh();
-    run_metal("sample", dim3(kSamples), threads, sizeof(gptoss::SampleShared), a);
-  };
-  return std::max({twins<int32_t>(next, cuda, metal), twins<int32_t>(top, cuda, metal),
-                   twins<float>(logits, cuda, metal), twins<float>(logprob, cuda, metal, 2e-6),
-                   twins<float>(top_logprob, cuda, metal, 2e-6)});
+  fresh();
+  const dim3 grid(slice_count, kSamples);
+  const size_t slots = kMaxWarps * sizeof(simt::U64);
+  run_cuda(simt::sample_scan, grid, simt::kSampleThreads, slots, a);
+  run_cuda(simt::sample_weigh, grid, simt::kSampleThreads, simt::weigh_shared(), a);
+  run_cuda(simt::sample_collect, grid, simt::kSampleThreads, slots, a);
+  run_cuda(simt::sample_finish, dim3(kSamples), simt::kFinishThreads, sizeof(simt::FinishShared), a);
+  const auto next_cuda = next.host(), top_cuda = top.host();
+  const auto logits_cuda = logits.host(), logprob_cuda = logprob.host(), top_logprob_cuda = top_logprob.host();
+  fresh();
+  run_metal("sample", dim3(kSamples), simt::sample_threads(kVocab), sizeof(gptoss::SampleShared), a);
+  return std::max({difference(next_cuda, next.host(), 0), difference(top_cuda, top.host(), 0),
+                   difference(logits_cuda, logits.host(), 0), difference(logprob_cuda, logprob.host(), 2e-6),
+                   difference(top_logprob_cuda, top_logprob.host(), 2e-6)});
 }
 
 }  // namespace
@@ -543,7 +544,7 @@ int main(int argc, char** argv) {
   expect_clean("route", [] { return route_case(7, 1, 64); }, 2);
   expect_clean("route, many experts", [] { return route_case(70, 8, 256); }, 1);
   expect_clean("experts, MXFP4", [] { return moe_case(7, true, false); }, 1);
-  expect_clean("experts, MXFP4, to bf16, several tiles", [] { return moe_case(45, true, true); }, 1);
+  expect_clean("experts, MXFP4, to bf16, several tiles", [] { return moe_case(36, true, true); }, 1);
   expect_clean("experts, bf16", [] { return moe_case(7, false, false); }, 1);
   expect_clean("elementwise", [] { return elementwise_case(false); }, 1);
   expect_clean("elementwise to bf16", [] { return elementwise_case(true); }, 1);
