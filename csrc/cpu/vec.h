@@ -189,12 +189,6 @@ static inline void transpose(V (&r)[kLanes]) {
     r[i + 4] = _mm256_permute2f128_ps(low, high, 0x31);
   }
 }
-static inline void store_some(float* p, int n, V x) {
-  if (n >= kLanes) return store(p, x);
-  float lanes[kLanes];
-  store(lanes, x);
-  for (int i = 0; i < n; ++i) p[i] = lanes[i];
-}
 static inline V exp2_whole(V n) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
@@ -275,15 +269,19 @@ static inline void transpose(V (&r)[kLanes]) {
   const V a = r[0], b = r[1], c = r[2], d = r[3];
   for (int i = 0; i < kLanes; ++i) r[i] = V{a[i], b[i], c[i], d[i]};
 }
+static inline V exp2_whole(V n) { return (V)((__builtin_convertvector(n, I) + 127) << 23); }
+// Exact for |x| < 2^22: adding 1.5 * 2^23 leaves no fraction bits.
+static inline V round_nearest(V x) { return (x + 12582912.0f) - 12582912.0f; }
+static inline V zero_below(V value, V x, V limit) { return x < limit ? zero() : value; }
+
+#endif
+
+#if !defined(GPTOSS_AVX512)
+// The first n lanes, or all.
 static inline void store_some(float* p, int n, V x) {
   if (n >= kLanes) return store(p, x);
   float lanes[kLanes];
   store(lanes, x);
   for (int i = 0; i < n; ++i) p[i] = lanes[i];
 }
-static inline V exp2_whole(V n) { return (V)((__builtin_convertvector(n, I) + 127) << 23); }
-// Exact for |x| < 2^22: adding 1.5 * 2^23 leaves no fraction bits.
-static inline V round_nearest(V x) { return (x + 12582912.0f) - 12582912.0f; }
-static inline V zero_below(V value, V x, V limit) { return x < limit ? zero() : value; }
-
 #endif
