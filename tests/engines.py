@@ -94,6 +94,18 @@ def all_logits(engine: _core.Engine, tokens: Sequence[int] | npt.NDArray[Any], s
     return np.concatenate(parts)
 
 
+def logits_together(engine: _core.Engine, prompts: Sequence[npt.NDArray[Any]], sizes: Sequence[int]) -> list[Logits]:
+    """all_logits of each of the prompts, which have one length, in steps that they share."""
+    sessions = [engine.session() for _ in prompts]
+    parts: list[list[Logits]] = [[] for _ in prompts]
+    for pieces in zip(*(chunks(prompt, sizes) for prompt in prompts), strict=True):
+        work = [_core.Work(session, ids(piece), rows=ids(range(len(piece))))
+                for session, piece in zip(sessions, pieces, strict=True)]
+        for part, output in zip(parts, engine.step(work), strict=True):
+            part.append(output.logits)
+    return [np.concatenate(part) for part in parts]
+
+
 def some_logits(engine: _core.Engine, tokens: Sequence[int] | npt.NDArray[Any], rows: Sequence[int],
                 size: int = 512) -> Logits:
     """(rows, vocab_size) of the tokens at these places of a long prompt."""

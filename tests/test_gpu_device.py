@@ -19,7 +19,7 @@ import gptoss_native as gptoss
 import tolerances
 from conftest import CaseMaker
 from emulated import EMULATED, register_emulated
-from engines import all_logits, chunks, ids, skip_unless_present
+from engines import all_logits, ids, logits_together, skip_unless_present
 from gptoss_native import _core
 from make_checkpoint import hf_config, make_tensors, write_bf16
 from shapes import FULL, SLIDING, Shape
@@ -126,16 +126,10 @@ def test_two_sequences_in_one_step_are_two_alone(case_of: CaseMaker, device: str
     engine = open_on(device, case.folder, **EXACT)
     prompts = [case.tokens[:24], case.tokens[30:54][::-1].copy()]
     alone = [all_logits(engine, prompt) for prompt in prompts]
-    sessions = [engine.session() for _ in prompts]
-    parts: list[list[npt.NDArray[np.float32]]] = [[], []]
-    for pieces in zip(*(chunks(prompt, [11, 1]) for prompt in prompts), strict=True):
-        work = [_core.Work(session, ids(piece), rows=ids(range(len(piece))))
-                for session, piece in zip(sessions, pieces, strict=True)]
-        for part, output in zip(parts, engine.step(work), strict=True):
-            part.append(output.logits)
+    together = logits_together(engine, prompts, [11, 1])
     engine.close()
-    for part, want in zip(parts, alone, strict=True):
-        assert np.array_equal(np.concatenate(part), want)
+    for got, want in zip(together, alone, strict=True):
+        assert np.array_equal(got, want)
 
 
 def test_a_long_context_in_splits(case_of: CaseMaker, device: str) -> None:

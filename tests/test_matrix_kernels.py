@@ -18,7 +18,7 @@ import pytest
 import tolerances
 from conftest import CaseMaker
 from emulated import register_emulated
-from engines import all_logits, chunks, ids
+from engines import all_logits, ids, logits_together
 from gptoss_native import _core, ops
 from gptoss_native.ops import reference as oracle
 from make_checkpoint import hf_config, make_tensors, write_bf16
@@ -99,16 +99,10 @@ def test_two_sequences_in_one_step_are_two_alone(case_of: CaseMaker, device: str
     engine = open_on(device, case.folder, **EXACT)
     prompts = [case.tokens[:7], case.tokens[14:21][::-1].copy()]
     alone = [all_logits(engine, prompt) for prompt in prompts]
-    sessions = [engine.session() for _ in prompts]
-    parts: list[list[npt.NDArray[np.float32]]] = [[], []]
-    for pieces in zip(*(chunks(prompt, [5, 1]) for prompt in prompts), strict=True):
-        work = [_core.Work(session, ids(piece), rows=ids(range(len(piece))))
-                for session, piece in zip(sessions, pieces, strict=True)]
-        for part, output in zip(parts, engine.step(work), strict=True):
-            part.append(output.logits)
+    together = logits_together(engine, prompts, [5, 1])
     engine.close()
-    for part, want in zip(parts, alone, strict=True):
-        assert np.array_equal(np.concatenate(part), want)
+    for got, want in zip(together, alone, strict=True):
+        assert np.array_equal(got, want)
 
 
 def layer_fields(device: str, folder: Path, layer: int, tokens: int, **settings: Any) -> dict[str, npt.NDArray[Any]]:
