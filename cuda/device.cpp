@@ -3,7 +3,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 
@@ -30,8 +29,11 @@ struct Without {
   bool matrix = false, dependent = false, graphs = false;
   Without() {
     const char* text = std::getenv(kWithout);
-    std::istringstream names(text != nullptr ? text : "");
-    for (std::string name; std::getline(names, name, ',');) {
+    std::string left = text != nullptr ? text : "";
+    while (!left.empty()) {  // no stream: where libstdc++ is linked statically, one of a plug-in's can crash
+      const size_t comma = left.find(',');
+      const std::string name = left.substr(0, comma);
+      left = comma == std::string::npos ? "" : left.substr(comma + 1);
       if (name == "matrix") matrix = true;
       else if (name == "dependent") dependent = true;
       else if (name == "graphs") graphs = true;
