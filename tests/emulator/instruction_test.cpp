@@ -92,6 +92,17 @@ __global__ void atomics(unsigned* counts, int* extremes, unsigned* lock, float* 
   atomicExch(lock, 0u);
 }
 
+// Counts that stay what they are: a loop that ends, though it looks at one place like one that waits.
+__global__ void nothing_added(unsigned* count) {
+  for (int round = 0; round < 500; ++round) atomicAdd(count, 0u);
+}
+
+double all_that_add_nothing() {
+  GpuVector<unsigned> count(std::vector<unsigned>(1));
+  (void)launch(nothing_added, {.grid = 3, .block = 64}, count.data());
+  return wrong_if(count.host()[0] != 0);
+}
+
 double all_atomics() {
   GpuVector<unsigned> counts(std::vector<unsigned>(3, 0u)), lock(std::vector<unsigned>(1, 0u));
   GpuVector<int> extremes(std::vector<int>(2, 0));
@@ -326,6 +337,7 @@ int main(int argc, char** argv) {
   expect_clean("shuffles", all_shuffles, 4);
   expect_clean("votes", all_votes);
   expect_clean("atomics", all_atomics);
+  expect_clean("atomics that add nothing", all_that_add_nothing);
   expect_clean("handover by a volatile flag", handovers<Flag::kVolatile>);
   expect_clean("handover by acquire and release", handovers<Flag::kAcquire>);
   expect_caught("handover without a fence", {Kind::kRace}, handovers<Flag::kNoFence>, "instruction_test.cpp");

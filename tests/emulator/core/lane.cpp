@@ -229,7 +229,10 @@ uint64_t atomic(Atomic how, Number number, void* address, size_t bytes, uint64_t
   std::memcpy(address, &bits, bytes);
   atomic_order(address, how != Atomic::kLoad);
   // A lock that is still taken, a flag that is not yet set: let the others run.
-  if (how != Atomic::kLoad && bits == old_bits) poll(address, name, site);
+  if (how != Atomic::kLoad && bits == old_bits) {
+    machine.changed_nothing = true;
+    poll(address, name, site);
+  }
   return old_bits;
 }
 

@@ -152,6 +152,7 @@ struct Machine {
   uint64_t accesses = 0;          // to memory that others can see, ever
   uint64_t steps = 0;             // of threads, ever; and
   uint64_t progress = 0;          // those that were not just another look
+  bool changed_nothing = false;   // an atomic operation left its place as it was
 };
 extern Machine machine;
 

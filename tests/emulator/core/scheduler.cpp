@@ -227,13 +227,13 @@ void run(Grid& grid, Goal goal) {
   find_static_shared();
   m.policy = draw_policy(m.random);
   uint64_t progress = m.progress;
-  unsigned idle = 0;
+  unsigned idle = 0, fruitless = 0;
   while (!grid.failed && !reached(grid, goal)) {
     admit(grid, goal == Goal::kTriggered ? grid.launch.grid.count() : grid.resident_limit);
     const bool ran = turn(grid, goal);
     if (ran && m.progress != progress) {
       progress = m.progress;
-      idle = 0;
+      idle = fruitless = 0;
       continue;
     }
     if (ran && ++idle < 16 * grid.blocks.size() * grid.launch.block.count()) continue;
@@ -244,6 +244,9 @@ void run(Grid& grid, Goal goal) {
     for (auto& block : grid.blocks) moved = moved || (may_run(*block, goal) && land_some(*block, 1));
     if (moved || admit(grid, grid.blocks.size() + 1)) continue;
     if (goal == Goal::kPrologue) break;
+    // A loop that adds nothing to a counter looks like one that waits for it, but comes to its end.
+    constexpr unsigned kPatience = 64;
+    if (ran && std::exchange(m.changed_nothing, false) && ++fruitless < kPatience) continue;
     report_stuck(grid);
   }
   retire_finished(grid);
