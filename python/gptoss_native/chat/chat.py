@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from time import monotonic
 from typing import Any, Literal, TypedDict, get_args
 
 from gptoss_native.arguments import integer, seconds
@@ -13,7 +12,6 @@ from gptoss_native.chat.reply import Reply
 from gptoss_native.chat.tool_calls import answerable, is_async
 from gptoss_native.chat.turn import Turn, texts
 from gptoss_native.config.strict_json import shown
-from gptoss_native.errors import Timeout
 from gptoss_native.events import Done, Event, ToolResult
 from gptoss_native.harmony import (
     Conversation,
@@ -26,7 +24,7 @@ from gptoss_native.harmony import (
     ToolCall,
 )
 from gptoss_native.sampling.params import SamplingParams
-from gptoss_native.scheduler.request import Reader
+from gptoss_native.scheduler.request import Deadline, Reader
 from gptoss_native.scheduler.results import Completion
 from gptoss_native.scheduler.stream import TokenStream
 from gptoss_native.tokenizer import Tokenizer
@@ -114,9 +112,9 @@ class ChatOptions:
         return messages
 
 
-Start = Callable[[Sequence[int], SamplingParams, "Callable[[], Reader] | None", Sequence[int], "float | None"],
+Start = Callable[[Sequence[int], SamplingParams, "Callable[[], Reader] | None", Sequence[int], "Deadline | None"],
                  TokenStream]
-"""Makes the stream of one generation: prompt, how tokens are drawn, what steers it, checkpoints, timeout."""
+"""Makes the stream of one generation: prompt, how tokens are drawn, what steers it, checkpoints, deadline."""
 
 
 class Chat:
@@ -138,7 +136,7 @@ class Chat:
                     f"the tool {name} is a coroutine function, which only achat() and astream_chat() can call")
         self._conversation, self._tokenizer, self._options, self._params = conversation, tokenizer, options, params
         self._start_stream = start
-        self._ends = None if options.timeout is None else monotonic() + options.timeout
+        self._deadline = Deadline.after(options.timeout)
         self._rounds: list[tuple[Turn, Completion]] = []
         self._said: list[Message] = []  # by the model, in whatever role
         self._told: list[Message] = []  # what goes on in the conversation: by the assistant, and results of tools
@@ -210,11 +208,10 @@ class Chat:
         may_call = bool(self.toolbox.functions or self.toolbox.builtins)
         governed = bool(self._params.stop) or left is not None or self._options.stop_loops or may_call
         prompt = [*self._conversation.tokens_for_completion(), *self._turn.prefix]
-        timeout = None if self._ends is None else self._ends - monotonic()
-        if timeout is not None and timeout <= 0:
-            raise Timeout(f"the turn was not done after timeout={self._options.timeout:g} seconds and was stopped")
+        if self._deadline is not None and self._deadline.left == 0:
+            raise self._deadline.error()
         self.stream = self._start_stream(
-            prompt, self._params, make_turn if governed else None, self._conversation.checkpoints(), timeout)
+            prompt, self._params, make_turn if governed else None, self._conversation.checkpoints(), self._deadline)
 
     def _done(self) -> Done:
         """Of all generations together."""

@@ -24,7 +24,7 @@ from gptoss_native.harmony import Conversation, Messages, stop_ids
 from gptoss_native.sampling.params import MAX_SEED, SamplingParams
 from gptoss_native.sampling.stops import TextReader
 from gptoss_native.scheduler.metrics import Metrics
-from gptoss_native.scheduler.request import Reader, Request
+from gptoss_native.scheduler.request import Deadline, Reader, Request
 from gptoss_native.scheduler.results import Completion
 from gptoss_native.scheduler.scheduler import Scheduler
 from gptoss_native.scheduler.stream import TokenStream, score
@@ -98,7 +98,7 @@ class Engine:
                 f"{available // (4 * self.config.vocab_size)} rows at a time")
         out = np.empty((len(indices), self.config.vocab_size), np.float32)
         if len(indices):
-            score(self._scheduler, prompt, indices, out, self._progress, seconds(timeout))
+            score(self._scheduler, prompt, indices, out, self._progress, Deadline.after(seconds(timeout)))
         return out
 
     def generate(self, prompt: Prompt, params: SamplingParams | None = None, *, timeout: float | None = None,
@@ -121,7 +121,7 @@ class Engine:
         if tokenizer is not None and params.stop:
             reader = partial(TextReader, tokenizer, tuple(params.stop), params.min_tokens)
         request = self._request(self._ids(prompt), params, self._checkpoint.eos_token_ids, reader, checkpoints)
-        return TokenStream(self._scheduler, request, tokenizer, self._progress, seconds(timeout))
+        return TokenStream(self._scheduler, request, tokenizer, self._progress, Deadline.after(seconds(timeout)))
 
     async def agenerate(self, prompt: Prompt, params: SamplingParams | None = None, *, timeout: float | None = None,
                         checkpoints: Sequence[int] = ()) -> Completion:
@@ -232,7 +232,7 @@ class Engine:
         return ChatStream(Chat(conversation, self.tokenizer, chosen, params, self._start, asynchronous=asynchronous))
 
     def _start(self, prompt: Sequence[int], params: SamplingParams, reader: Callable[[], Reader] | None,
-               checkpoints: Sequence[int], timeout: float | None) -> TokenStream:
+               checkpoints: Sequence[int], deadline: Deadline | None) -> TokenStream:
         """One generation of a turn."""
         request = self._request(self._ids(prompt), params, stop_ids(self.tokenizer), reader, checkpoints)
-        return TokenStream(self._scheduler, request, None, self._progress, timeout)
+        return TokenStream(self._scheduler, request, None, self._progress, deadline)

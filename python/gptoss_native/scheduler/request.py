@@ -102,16 +102,37 @@ class Failed(NamedTuple):
 Item = Drawn | Ended | Prefilled | Scored | Failed
 
 
+class Deadline:
+    """`timeout` seconds from now, as its caller gave them. Several requests may share one."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._ends = monotonic() + timeout
+
+    @staticmethod
+    def after(timeout: float | None) -> Deadline | None:
+        """None is no limit."""
+        return None if timeout is None else Deadline(timeout)
+
+    @property
+    def left(self) -> float:
+        """Seconds, 0 where there is no more time."""
+        return max(0.0, self._ends - monotonic())
+
+    def error(self) -> Timeout:
+        """To raise when it has passed."""
+        return Timeout(f"the work was not done after timeout={self._timeout:g} seconds and was stopped")
+
+
 class Handle:
     """One request under way. The driver puts items, the caller gets them; either may end it.
 
-    timeout: seconds from now; None is no limit. wake: lets the driver look at the handle.
+    deadline: None is no limit. wake: lets the driver look at the handle.
     """
 
-    def __init__(self, wake: Callable[[], None], timeout: float | None) -> None:
+    def __init__(self, wake: Callable[[], None], deadline: Deadline | None) -> None:
         self.submitted = monotonic()
-        self._deadline = None if timeout is None else self.submitted + timeout
-        self._timeout = timeout
+        self._deadline = deadline
         self._wake = wake
         self._channel: Channel[Item] = Channel()
         self._process = os.getpid()
@@ -122,8 +143,8 @@ class Handle:
 
     def is_over(self) -> bool:
         """Whether nobody waits for it any more; ends it where its time is up."""
-        if self.error is None and self._deadline is not None and monotonic() >= self._deadline:
-            self.fail(self._late())
+        if self.error is None and self._deadline is not None and self._deadline.left == 0:
+            self.fail(self._deadline.error())
         return self.error is not None
 
     def put(self, item: Item) -> None:
@@ -169,13 +190,11 @@ class Handle:
             del item
 
     def _left(self) -> float | None:
-        return None if self._deadline is None else min(max(0.0, self._deadline - monotonic()), TIMEOUT_MAX)
-
-    def _late(self) -> Timeout:
-        return Timeout(f"the work was not done after timeout={self._timeout:g} seconds and was stopped")
+        return None if self._deadline is None else min(self._deadline.left, TIMEOUT_MAX)
 
     def _time_is_up(self) -> BaseException:
-        self.fail(self._late())
+        assert self._deadline is not None
+        self.fail(self._deadline.error())
         self._wake()
         assert self.error is not None
         return _to_keep(self.error)

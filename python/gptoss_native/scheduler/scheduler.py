@@ -15,7 +15,7 @@ from gptoss_native.errors import GptOssError
 from gptoss_native.native import _core, native_errors
 from gptoss_native.scheduler.driver import Driver
 from gptoss_native.scheduler.metrics import Metrics
-from gptoss_native.scheduler.request import Ended, Handle, Ids, Request, check_process
+from gptoss_native.scheduler.request import Deadline, Ended, Handle, Ids, Request, check_process
 from gptoss_native.scheduler.sequence import Sequence, checkpoint_places
 from gptoss_native.scheduler.tasks import Generation, Scoring
 
@@ -42,9 +42,9 @@ class Scheduler:
         _threads[self._thread] = self._driver
         self._thread.start()
 
-    def handle(self, timeout: float | None) -> Handle:
-        """For one request; `timeout` in seconds counts from now."""
-        return Handle(self._driver.look, timeout)
+    def handle(self, deadline: Deadline | None) -> Handle:
+        """For one request."""
+        return Handle(self._driver.look, deadline)
 
     def generate(self, request: Request, handle: Handle) -> None:
         """Continue a prompt: Drawn for each token, Ended for each sample. QueueFull where too many wait."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptoss_native.errors import GptOssError
-from gptoss_native.scheduler.request import Ids, Prefilled, Request, Scored
+from gptoss_native.scheduler.request import Deadline, Ids, Prefilled, Request, Scored
 from gptoss_native.scheduler.results import Completion, StreamToken
 from gptoss_native.scheduler.scheduler import Scheduler
 from gptoss_native.scheduler.transcript import Progress, Transcript, report
@@ -41,12 +41,12 @@ class TokenStream:
     """
 
     def __init__(self, scheduler: Scheduler, request: Request, tokenizer: Tokenizer | None, progress: Progress | None,
-                 timeout: float | None) -> None:
+                 deadline: Deadline | None) -> None:
         self._closed = False
         self._reader = OneReader()
         self._scheduler = scheduler  # which lives as long as somebody reads
         self._transcript = Transcript(request, tokenizer, progress)
-        self._handle = scheduler.handle(timeout)
+        self._handle = scheduler.handle(deadline)
         scheduler.generate(request, self._handle)
 
     def __iter__(self) -> TokenStream:
@@ -152,9 +152,9 @@ class TokenStream:
 
 
 def score(scheduler: Scheduler, ids: Ids, rows: Ids, out: npt.NDArray[np.float32], progress: Progress | None,
-          timeout: float | None) -> None:
+          deadline: Deadline | None) -> None:
     """Scheduler.score(), and wait until it is done."""
-    handle = scheduler.handle(timeout)
+    handle = scheduler.handle(deadline)
     try:
         scheduler.score(ids, rows, out, handle)
         while not isinstance(item := handle.get(), Scored):
