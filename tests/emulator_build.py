@@ -1,4 +1,4 @@
-"""The build of the emulator: one folder for all tests of a run, configured again by those that need more of it."""
+"""The build of the emulator: one folder for all tests and workers of a run, configured again by those that need more of it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ import pytest
 
 from gptoss_native import _core
 from native_build import ROOT
-
-_made: list[Path] = []
+from shared_build import building, shared_folder
 
 
 def emulator_folder(factory: pytest.TempPathFactory) -> Path:
-    if not _made:
-        _made.append(factory.mktemp("emulator"))
-    return _made[0]
+    return shared_folder(factory, "emulator")
 
 
 def build(folder: Path, *targets: str, **settings: str) -> Path:
@@ -30,10 +27,21 @@ def build(folder: Path, *targets: str, **settings: str) -> Path:
                 "GPTOSS_EMULATOR_TESTS": "ON", "GPTOSS_SANITIZE": "", "GPTOSS_CUDA": "OFF", "GPTOSS_HIP": "OFF",
                 "GPTOSS_METAL": "OFF", "Python3_EXECUTABLE": sys.executable}
     defines = [f"-D{name}={value}" for name, value in (defaults | settings).items()]
-    for command in (["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *defines], ["ninja", "-C", str(folder), *targets]):
-        result = subprocess.run(command, capture_output=True, text=True, timeout=900)
-        assert result.returncode == 0, result.stdout + result.stderr
+    with building(folder):
+        _succeed("cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *defines)
+        _succeed("ninja", "-C", str(folder), *targets)
     return folder
+
+
+def rebuild(folder: Path, target: str) -> None:
+    """After a change to a source."""
+    with building(folder):
+        _succeed("ninja", "-C", str(folder), target)
+
+
+def _succeed(*command: str) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def build_plugin(folder: Path, name: str, **settings: str) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gptoss_native import _core
+from shared_build import building, shared_folder
 
 ROOT = Path(__file__).parents[1]
 TESTS = sorted(path.stem for path in (ROOT / "tests/native").glob("*_test.cpp"))
@@ -43,7 +44,7 @@ def _build(factory: pytest.TempPathFactory) -> NativeBuild:
         missing.append("a C++ compiler")
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
-    folder = factory.mktemp("native")
+    folder = shared_folder(factory, "native")
     build_type, _, sanitizer = _core.info()["build_type"].partition(" (")
     settings = {
         "CMAKE_BUILD_TYPE": build_type, "GPTOSS_SANITIZE": sanitizer.partition(" ")[0],
@@ -51,9 +52,10 @@ def _build(factory: pytest.TempPathFactory) -> NativeBuild:
         "GPTOSS_CUDA": "OFF", "GPTOSS_HIP": "OFF", "GPTOSS_METAL": "OFF"}
     defines = [f"-D{name}={value}" for name, value in settings.items()]
     configure = ["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", *defines]
-    for command in (configure, ["ninja", "-C", str(folder)]):
-        result = subprocess.run(command, capture_output=True, text=True, timeout=900)
-        assert result.returncode == 0, result.stdout + result.stderr
+    with building(folder):
+        for command in (configure, ["ninja", "-C", str(folder)]):
+            result = subprocess.run(command, capture_output=True, text=True, timeout=900)
+            assert result.returncode == 0, result.stdout + result.stderr
 
     cache = (folder / "CMakeCache.txt").read_text()
     compiler = re.search(r"^CMAKE_CXX_COMPILER:\w+=(.*)$", cache, re.MULTILINE)

@@ -20,6 +20,7 @@ import pytest
 import tolerances
 from conftest import CaseMaker
 from emulated_metal import build_twins, plugin_of_emulated_metal, register_emulated_metal
+from emulator_build import rebuild
 from engines import all_logits, ids
 from gptoss_native import _core
 from gptoss_native.checkpoint.checkpoint import open_checkpoint
@@ -310,8 +311,7 @@ def test_a_fault_in_a_kernel_is_caught(twins: Path, fault: Fault) -> None:
     assert fault.old in text, "the fault's place is gone: choose another"
     file.write_text(text.replace(fault.old, fault.new, 1))
     try:
-        result = subprocess.run(["ninja", "-C", twins, "metal_twins_test"], capture_output=True, text=True)
-        assert result.returncode == 0, result.stdout + result.stderr
+        rebuild(twins, "metal_twins_test")
         result = run_twins(twins, "--only", fault.case, GPTOSS_EMULATOR_SEEDS="4")
     finally:
         file.write_text(text)
