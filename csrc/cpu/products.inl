@@ -79,10 +79,14 @@ struct Bf16Rows : FloatFormat {
 
 struct Mxfp4Rows : FloatFormat {
   static constexpr int kGroupBytes = kPackGroup / 2, kMostRows = 4;  // more are slower
+  static constexpr int kFetched = kMxfp4Registers, kGroupChunks = 2 * kChunks / kFetched;
+  static constexpr int place(int group, int chunk, int i) {
+    return FloatFormat::place(group, chunk * (kFetched / 2) + i / 2, i % 2);
+  }
   using Group = Mxfp4;
   Group group(int row, int group) const { return mxfp4(scales[row * scale_bytes + group]); }
-  void fetch(int row, int group, int chunk, Group scale, V (&w)[2]) const {
-    load_mxfp4(weight + row * row_bytes + group * kGroupBytes + chunk * kLanes, scale, w[0], w[1]);
+  void fetch(int row, int group, int chunk, Group scale, V (&w)[kFetched]) const {
+    load_mxfp4(weight + row * row_bytes + group * kGroupBytes + chunk * (kFetched / 2) * kLanes, scale, w);
   }
 };
 
@@ -109,12 +113,25 @@ template <int R, int T, bool ahead, class Format>
 static inline void dot_tile(const Format rows, int groups, const float* const* x, float* y, size_t y_stride, size_t y_rows) {
   using W = typename Format::W;
   V acc[R][T];
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) acc[r][t] = zero();
   for (int g = 0; g < groups; ++g) {
     if (ahead && (Format::kGroupBytes >= 64 || g % (64 / Format::kGroupBytes) == 0))
       for (int r = 0; r < R; ++r)
         __builtin_prefetch(rows.weight + r * rows.row_bytes + (size_t)g * Format::kGroupBytes + kAheadBytes);
+    if constexpr (Format::kFetched > 2) {  // row by row: the registers do not hold the weights of all
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        W w[Format::kFetched];
+        rows.fetch(r, g, 0, rows.group(r, g), w);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t)
+          for (int i = 0; i < Format::kFetched; ++i) acc[r][t] = fma(w[i], Format::load_w(x[t] + Format::place(g, 0, i)), acc[r][t]);
+      }
+      continue;
+    }
     typename Format::Group scale[R];
     for (int r = 0; r < R; ++r) scale[r] = rows.group(r, g);
     for (int c = 0; c < Format::kGroupChunks; ++c) {
@@ -127,7 +144,9 @@ static inline void dot_tile(const Format rows, int groups, const float* const* x
         }
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) y[t * y_stride + r * y_rows] = sum(acc[r][t]);
 }
 

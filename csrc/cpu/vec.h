@@ -51,11 +51,12 @@ struct Mxfp4 {
   V values;
 };
 static inline Mxfp4 mxfp4(uint8_t scale) { return {_mm512_load_ps(kMxfp4.value[scale])}; }
-// kLanes bytes -> the values of their low and of their high nibbles.
-static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
+// kLanes bytes -> the values of their low and of their high nibbles, and so on for kMxfp4Registers.
+constexpr int kMxfp4Registers = 2;
+static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V (&w)[kMxfp4Registers]) {
   const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  low = _mm512_permutexvar_ps(bytes, m.values);  // looks at the low four bits only
-  high = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), m.values);
+  w[0] = _mm512_permutexvar_ps(bytes, m.values);  // looks at the low four bits only
+  w[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), m.values);
 }
 // kLanes signed bytes.
 static inline V load_int8(const int8_t* p) {
@@ -147,20 +148,44 @@ static inline void deinterleave(V a, V b, V& even, V& odd) {
   even = ordered(_mm256_shuffle_ps(a, b, 0b10001000));
   odd = ordered(_mm256_shuffle_ps(a, b, 0b11011101));
 }
-// Eight magnitudes times each scale; the sign is moved by a shift.
-static constexpr Mxfp4Table<8> kMxfp4;
-struct Mxfp4 {
-  V values;
+// Of the sixteen E2M1 values times each scale the upper half, which is all there is: its low bytes, and its high ones. Of
+// the 16 KiB a model uses the lines of a dozen scales.
+struct Mxfp4Halves {
+  uint8_t byte[256][2][32];  // once for each half of a register
+  constexpr Mxfp4Halves() : byte() {
+    constexpr Mxfp4Table<16> table;
+    for (int scale = 0; scale < 256; ++scale)
+      for (int code = 0; code < 32; ++code) {
+        const uint32_t bits = __builtin_bit_cast(uint32_t, table.value[scale][code % 16]);
+        byte[scale][0][code] = bits >> 16 & 255;
+        byte[scale][1][code] = bits >> 24;
+      }
+  }
 };
-static inline Mxfp4 mxfp4(uint8_t scale) { return {_mm256_load_ps(kMxfp4.value[scale])}; }
-static inline V mxfp4_lookup(__m256i codes, Mxfp4 m) {
-  const __m256i sign = _mm256_and_si256(_mm256_slli_epi32(codes, 28), _mm256_set1_epi32(static_cast<int>(0x80000000)));
-  return _mm256_xor_ps(_mm256_permutevar8x32_ps(m.values, codes), _mm256_castsi256_ps(sign));
+alignas(64) static constexpr Mxfp4Halves kMxfp4;
+struct Mxfp4 {
+  __m256i low, high;
+};
+static inline Mxfp4 mxfp4(uint8_t scale) {
+  const auto* const bytes = reinterpret_cast<const __m256i*>(kMxfp4.byte[scale]);
+  return {_mm256_load_si256(bytes), _mm256_load_si256(bytes + 1)};
 }
-static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
-  const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-  low = mxfp4_lookup(bytes, m);
-  high = mxfp4_lookup(_mm256_srli_epi32(bytes, 4), m);
+// A whole group, because one look-up finds a byte of 32 values: of bytes 0-7 the low nibbles and the high ones, then of
+// bytes 8-15. Bytes i and i + 8 become words beside each other, and words the upper halves of floats by a shift or a mask.
+constexpr int kMxfp4Registers = 4;
+static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V (&w)[kMxfp4Registers]) {
+  const __m256i place = _mm256_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 0, 8, 1, 9, 2, 10, 3, 11,  //
+                                         4, 12, 5, 13, 6, 14, 7, 15, 4, 12, 5, 13, 6, 14, 7, 15);
+  const __m256i bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m256i shifted = _mm256_srlv_epi64(_mm256_shuffle_epi8(bytes, place), _mm256_setr_epi64x(0, 4, 0, 4));
+  const __m256i codes = _mm256_and_si256(shifted, _mm256_set1_epi8(15));
+  const __m256i low_bytes = _mm256_shuffle_epi8(m.low, codes), high_bytes = _mm256_shuffle_epi8(m.high, codes);
+  const __m256i low = _mm256_unpacklo_epi8(low_bytes, high_bytes), high = _mm256_unpackhi_epi8(low_bytes, high_bytes);
+  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000));
+  w[0] = bf16_from_bits(low);
+  w[1] = bf16_from_bits(high);
+  w[2] = _mm256_castsi256_ps(_mm256_and_si256(low, upper));
+  w[3] = _mm256_castsi256_ps(_mm256_and_si256(high, upper));
 }
 static inline V load_int8(const int8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
@@ -242,7 +267,8 @@ struct Mxfp4 {
   V scale;
 };
 static inline Mxfp4 mxfp4(uint8_t scale) { return {set1(kE8m0.value[scale])}; }
-static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
+constexpr int kMxfp4Registers = 2;
+static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V (&w)[kMxfp4Registers]) {
 #if defined(GPTOSS_NEON)
   // Look up the high half of each value's float32 (its bf16 form), two byte tables side by side.
   const uint8x16_t high_byte = {0x00, 0x3f, 0x3f, 0x3f, 0x40, 0x40, 0x40, 0x40,
@@ -254,11 +280,11 @@ static inline void load_mxfp4(const uint8_t* p, Mxfp4 m, V& low, V& high) {
   const uint8x8_t bytes = vreinterpret_u8_u32(vdup_n_u32(word));
   const uint8x8_t codes = vext_u8(vand_u8(bytes, vdup_n_u8(15)), vshr_n_u8(bytes, 4), 4);  // 4 low, 4 high
   const uint8x8x2_t halves = vzip_u8(vqtbl1_u8(low_byte, codes), vqtbl1_u8(high_byte, codes));
-  low = mul((V)vshll_n_u16(vreinterpret_u16_u8(halves.val[0]), 16), m.scale);
-  high = mul((V)vshll_n_u16(vreinterpret_u16_u8(halves.val[1]), 16), m.scale);
+  w[0] = mul((V)vshll_n_u16(vreinterpret_u16_u8(halves.val[0]), 16), m.scale);
+  w[1] = mul((V)vshll_n_u16(vreinterpret_u16_u8(halves.val[1]), 16), m.scale);
 #else
-  low = mul(V{kE2m1[p[0] & 15], kE2m1[p[1] & 15], kE2m1[p[2] & 15], kE2m1[p[3] & 15]}, m.scale);
-  high = mul(V{kE2m1[p[0] >> 4], kE2m1[p[1] >> 4], kE2m1[p[2] >> 4], kE2m1[p[3] >> 4]}, m.scale);
+  w[0] = mul(V{kE2m1[p[0] & 15], kE2m1[p[1] & 15], kE2m1[p[2] & 15], kE2m1[p[3] & 15]}, m.scale);
+  w[1] = mul(V{kE2m1[p[0] >> 4], kE2m1[p[1] >> 4], kE2m1[p[2] >> 4], kE2m1[p[3] >> 4]}, m.scale);
 #endif
 }
 static inline V load_int8(const int8_t* p) {
