@@ -7,3 +7,10 @@
 #if defined(GPTOSS_EMULATOR) || !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 #define GPTOSS_HAS_MMA 1
 #endif
+
+// mma.sync with block scaling is sm_120a's (and not sm_120's: what a driver makes of PTX has none).
+#if defined(GPTOSS_EMULATOR) || !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM120_ALL)
+#define GPTOSS_HAS_BLOCK_SCALED_MMA 1
+#else
+#define GPTOSS_HAS_BLOCK_SCALED_MMA 0
+#endif
