@@ -21,6 +21,7 @@ from emulated import register_emulated
 from engines import all_logits, ids, logits_together
 from gptoss_native import _core, ops
 from gptoss_native.ops import reference as oracle
+from gptoss_native.selftest import cases
 from make_checkpoint import hf_config, make_tensors, write_bf16
 from shapes import Shape
 from test_device_plugin import FIELDS, generate, open_on
@@ -183,3 +184,9 @@ def test_a_product_alone(device: str, precision: str, tokens: int) -> None:
     scales = rng.integers(117, 125, (80, 10), dtype=np.uint8)
     got = ops.mxfp4_linear(x, blocks, scales, bias, device=device, precision=precision)
     tolerances.check(np.asarray(got), oracle.mxfp4_linear(x, blocks, scales, bias), limits)
+
+
+def test_attention_alone_of_a_token_whose_keys_are_split(device: str) -> None:
+    """What the splits hand to each other has its place in an operation, too."""
+    for error in cases.attention([1, 1], [600, 3], 8, 2, 64, None, "fast").run(ops.Device(device)):
+        assert error.used <= 1, error
