@@ -11,6 +11,10 @@
 #include "simt/gpu_state.h"
 
 namespace gptoss::cuda {
+
+// Whether the machine code that was loaded is sm_120a's: only a kernel knows.
+__global__ void has_block_scaled_mma(int* answer) { *answer = GPTOSS_HAS_BLOCK_SCALED_MMA; }
+
 namespace {
 
 using simt::check;
@@ -25,6 +29,12 @@ int width_for(int sources, int terms) {
   for (int width : kWidths)
     if (8 * width / terms >= sources) return width;
   return kMostTiles;
+}
+
+// Only where it is asked for: no card has confirmed how the instruction lays out its operands, and MXFP8 costs accuracy.
+bool wants_block_scaled() {
+  const char* wanted = std::getenv("GPTOSS_CUDA_BLOCK_SCALED");
+  return wanted != nullptr && std::string(wanted) == "1";
 }
 
 class MmaKernels : public simt::MatrixKernels {
@@ -50,7 +60,10 @@ class MmaKernels : public simt::MatrixKernels {
 
   std::string name() const override {
     std::string text = "mma.sync for products whose k is a multiple of 64 and whose rows are one of 16, experts in MXFP4";
-    if (scaled_) text += " by block-scaled mma.sync with activations in MXFP8, whose layout is not verified";
+    if (scaled_)
+      text += " by block-scaled mma.sync with activations in MXFP8, whose layout is not verified";
+    else if (wants_block_scaled())
+      text += " (not block-scaled: for that, precision=\"fast\", a card of sm_120 and a build for 120a)";
     if (bf16_attention_) text += ", and for attention with a head_dim of 64 and up to 8 heads for each KV head";
     return text;
   }
@@ -193,13 +206,8 @@ class MmaKernels : public simt::MatrixKernels {
   size_t shared_;
 };
 
-// Whether the machine code that was loaded is sm_120a's: only a kernel knows.
-__global__ void has_block_scaled_mma(int* answer) { *answer = GPTOSS_HAS_BLOCK_SCALED_MMA; }
-
-// Only where it is asked for: no card has confirmed how the instruction lays out its operands, and MXFP8 costs accuracy.
-bool wants_block_scaled(const BackendOptions& options) {
-  const char* wanted = std::getenv("GPTOSS_CUDA_BLOCK_SCALED");
-  if (wanted == nullptr || std::string(wanted) != "1" || options.precision != Precision::fast) return false;
+bool block_scaled_works(const BackendOptions& options) {
+  if (options.precision != Precision::fast) return false;
   const simt::DeviceMemory answer(sizeof(int), "asking for block-scaled products");
   int has = 0;
   check(simt::launch(has_block_scaled_mma, {.grid = 1, .block = 1}, reinterpret_cast<int*>(answer.data())),
@@ -222,7 +230,7 @@ std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& opti
   check(cudaFuncGetAttributes(&attributes, mma_product<Bf16Units, 1, LinearJob>), "asking for a kernel's architecture");
   if (attributes.ptxVersion < 80) return nullptr;
 #endif
-  return std::make_unique<MmaKernels>(options, card, wants_block_scaled(options));
+  return std::make_unique<MmaKernels>(options, card, wants_block_scaled() && block_scaled_works(options));
 }
 
 }  // namespace gptoss::cuda
