@@ -2,8 +2,8 @@
 // pairs, so that those of a tile lie one behind the other
 //
 // A thread for eight activations; four of them share a scale and find it by two shuffles.
-// Bound by latency at few tokens, then by memory: 3 bytes an activation, 35 KB a token of the 20b for each product, 2 % of
-// what the product of a prefill takes.
+// Bound by latency at few tokens, then by memory: 3 bytes an activation, 35 KB a token of the 20b for each product, beside
+// some thousand multiply-adds of each activation that follow.
 // No sums; every byte has one writer. A scale depends on its 32 activations alone.
 // Tested by mma_product_test.cpp (faults) and test_matrix_kernels.py (in the engine).
 #pragma once
