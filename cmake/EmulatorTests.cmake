@@ -108,10 +108,26 @@ gptoss_plant_faults(cuda/mma mma gptoss::cuda product.cuh
   product.cuh missing_sum_barrier "__syncthreads();  // all parts" "// all parts"
   product.cuh missing_reuse_barrier "__syncthreads();  // the next" "// the next"
   product.cuh wrong_fragment_row "g + n / 2 * 8]" "g + n % 2 * 8]"
-  product.cuh wrong_part "+ first * (kUnitDepth / 8) + t" "+ t"
+  product.cuh wrong_part "x(job.x(), job.depth(), first)" "x(job.x(), job.depth(), 0)"
   weight_ring.cuh wrong_scale "scale[i / 2]" "scale[i % 2]"
   weight_ring.cuh wrong_half "unpack_and_multiply(words.z, words.w" "unpack_and_multiply(words.x, words.y"
   product.cuh wrong_pair "job.source(item, min(" "job.source(item, 0 * min(")
+gptoss_plant_faults(cuda/mma block_scaled gptoss::cuda scaled.cuh
+  scaled.cuh scaled_wrong_byte "e2m1_e4m3<2, 1>" "e2m1_e4m3<1, 1>"
+  scaled.cuh scaled_neighbour "e2m1_e4m3<2, 1>" "e2m1_e4m3<2, 0>"
+  scaled.cuh scaled_one_row " >> (lane % 2 * 8)" ""
+  scaled.cuh scaled_first_scale ", x.scales += 2" ""
+  scaled.cuh scaled_wrong_shift "codes << 2 & 0x3c3c3c3cu" "codes << 1 & 0x3c3c3c3cu"
+  scaled.cuh scaled_no_mask "codes << 2 & 0x3c3c3c3cu" "codes << 2"
+  scaled.cuh scaled_wrong_row "{even(words.x), even(words.y), odd(words.x), odd(words.y)}" "{even(words.x), odd(words.x), even(words.y), odd(words.y)}"
+  scaled.cuh scaled_wrong_half "x_second[2] = {codes.z, codes.w}" "x_second[2] = {codes.x, codes.y}"
+  scaled.cuh scaled_by_pair "this->tile(item).first + i" "this->pair(item, i)"
+  quantize.cuh quantize_small_scale "kLargestExponent = 8" "kLargestExponent = 9"
+  quantize.cuh quantize_large_scale "kLargestExponent = 8" "kLargestExponent = 7"
+  quantize.cuh quantize_half_block "shuffle_xor(largest, 2)" "shuffle_xor(largest, 1)"
+  quantize.cuh quantize_wrong_block "row[k + piece / 4]" "row[k + (piece / 4 ^ 1)]"
+  quantize.cuh quantize_wrong_order "{even[0] | even[1] << 16, odd[0] | odd[1] << 16}" "{even[0] | odd[0] << 16, even[1] | odd[1] << 16}"
+  quantize.cuh quantize_no_wait "  simt::wait_for_predecessors();" "")
 gptoss_plant_faults(cuda/mma mma_attention gptoss::cuda attention.cuh
   attention.cuh attn_no_wait "    ptx::cp_async_wait_group<0>();\n" ""
   attention.cuh attn_no_warp_barrier "__syncwarp();  // the other" "// the other"

@@ -45,3 +45,15 @@ def mxfp4_dequantize(blocks: npt.NDArray[np.uint8], scales: npt.NDArray[np.uint8
     values[..., 1::2] = FP4_VALUES[blocks >> 4]
     values = np.ldexp(values, scales.astype(np.int32)[..., None] - 127)
     return values.reshape(*blocks.shape[:-2], -1)
+
+
+def mxfp8_round(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(..., K): what is left of the values in MXFP8 (e4m3), by the rule of the OCP MX specification: the scale of each 32 is
+    2^(floor(log2(largest)) - 8), numbers round to nearest, ties to even, beyond 448 saturates."""
+    groups = values.astype(np.float64).reshape(*values.shape[:-1], -1, GROUP)
+    largest = np.abs(groups).max(axis=-1, keepdims=True)
+    exponent = np.where(largest > 0, np.maximum(np.frexp(largest)[1] - 1 - 8, -127), -127)
+    scaled = np.ldexp(groups, -exponent)
+    last = np.maximum(np.frexp(scaled)[1] - 1, -6) - 3  # of the four digits; fewer below 2^-6
+    rounded = np.clip(np.ldexp(np.rint(np.ldexp(scaled, -last)), last), -448, 448)
+    return np.asarray(np.ldexp(rounded, exponent).reshape(values.shape))

@@ -34,12 +34,16 @@ SASS = {
     "attn_decode": ["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88.4", "MOVM.16.MT88"],
     "attn_prefill": ["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88.4", "MOVM.16.MT88"],
 }
+BLOCK_SCALED = {
+    "mma_product<Scaled": ["QMMA.SF.16832.F32.E2M1.E4M3.E8", "LDGSTS.E.BYPASS.128"],
+    "quantize_mxfp8": ["F2FP.SATFINITE.E4M3.F32.PACK_AB_MERGE_C"],
+}
 """What kernels are meant to be made of: their products, their copies, and what feeds them."""
 
 
 @needs_nvcc
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a", "sm_120a"])
 def test_kernels_are_made_of_the_instructions_that_were_meant(architecture: str, tmp_path: Path) -> None:
     assert NVCC is not None
     disassembler = Path(NVCC).resolve().parent / "cuobjdump"
@@ -50,12 +54,15 @@ def test_kernels_are_made_of_the_instructions_that_were_meant(architecture: str,
     text = subprocess.run([found, "-sass", tmp_path / "kernels.fatbin"], check=True, capture_output=True, text=True).stdout
     functions = {kernel_resources.plain_name(name): body for name, body in
                  re.findall(r"Function : (\w+)\n(.*?)(?=Function :|\Z)", text, re.DOTALL)}
-    for kernel, instructions in SASS.items():
-        bodies = {name: body for name, body in functions.items() if name.startswith(kernel)}
+    scaled = {name for name in functions if name.startswith(tuple(BLOCK_SCALED))}
+    assert scaled
+    for kernel, instructions in (SASS | (BLOCK_SCALED if architecture == "sm_120a" else {})).items():
+        bodies = {name: body for name, body in functions.items()
+                  if name.startswith(kernel) and (name in scaled) == (kernel in BLOCK_SCALED)}
         assert bodies, kernel
         for name, body in bodies.items():
             assert not re.search(r"\b(LDL|STL)\b", body), f"{name} keeps something in local memory"
-            if architecture == "sm_90a":
+            if architecture != "sm_80":
                 assert "ACQBULK" in body, f"{name} does not wait for its predecessors"
             for instruction in instructions:
                 if "HMUL2" in instruction and "Mxfp4" not in name:

@@ -106,7 +106,8 @@ def test_on_an_emulated_aarch64(tmp_path: Path) -> None:
 
 
 @needs("nvcc")
-@pytest.mark.parametrize(("source", "architecture"), [("kernels_sm80.cu", "80"), ("kernels_sm80.cu", "90a"), ("kernels_sm90a.cu", "90a")])
+@pytest.mark.parametrize(("source", "architecture"), [("kernels_sm80.cu", "80"), ("kernels_sm80.cu", "90a"), ("kernels_sm90a.cu", "90a"),
+                                                      ("kernels_sm120a.cu", "120a")])
 def test_nvcc_compiles_the_same_kernels(source: str, architecture: str, tmp_path: Path) -> None:
     result = run("nvcc", "-std=c++20", "-Werror", "all-warnings", "-gencode",
                  f"arch=compute_{architecture},code=sm_{architecture}", "-I", ROOT / "csrc", "-I", ROOT / "cuda", "-I",

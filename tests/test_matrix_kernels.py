@@ -21,7 +21,10 @@ from emulated import register_emulated
 from engines import all_logits, ids, logits_together
 from gptoss_native import _core, ops
 from gptoss_native.ops import reference as oracle
+from gptoss_native.ops.device import Precision
+from gptoss_native.selftest import cases
 from make_checkpoint import hf_config, make_tensors, write_bf16
+from number_formats import bf16_round, bf16_to_f32, mxfp8_round
 from shapes import Shape
 from test_device_plugin import FIELDS, generate, open_on
 
@@ -105,10 +108,13 @@ def test_two_sequences_in_one_step_are_two_alone(case_of: CaseMaker, device: str
         assert np.array_equal(got, want)
 
 
-def layer_fields(device: str, folder: Path, layer: int, tokens: int, **settings: Any) -> dict[str, npt.NDArray[Any]]:
-    """FIELDS after all stages of a layer, of the same residual on every device."""
+STAGES = ["attn_qkv", "attn", "attn_out", "moe_route", "moe_up", "moe_down"]
+
+
+def layer_fields(device: str, folder: Path, layer: int, tokens: int, stages: list[str] = STAGES,
+                 **settings: Any) -> dict[str, npt.NDArray[Any]]:
+    """FIELDS after the stages of a layer, of the same residual on every device."""
     residual = np.random.default_rng(4).normal(0, 2, (tokens, 128)).astype(np.float32)
-    stages = ["attn_qkv", "attn", "attn_out", "moe_route", "moe_up", "moe_down"]
     engine = open_on(device, folder, **(EXACT | settings))
     fields = engine.run_stages(stages, layer, [_core.Work(engine.session(), ids(range(tokens)))], {"residual": residual}, FIELDS)
     engine.close()
@@ -183,3 +189,82 @@ def test_a_product_alone(device: str, precision: str, tokens: int) -> None:
     scales = rng.integers(117, 125, (80, 10), dtype=np.uint8)
     got = ops.mxfp4_linear(x, blocks, scales, bias, device=device, precision=precision)
     tolerances.check(np.asarray(got), oracle.mxfp4_linear(x, blocks, scales, bias), limits)
+
+
+def test_attention_alone_of_a_token_whose_keys_are_split(device: str) -> None:
+    """What the splits hand to each other has its place in an operation, too."""
+    for error in cases.attention([1, 1], [600, 3], 8, 2, 64, None, "fast").run(ops.Device(device)):
+        assert error.used <= 1, error
+
+
+# --- Block-scaled products of experts, cuda/mma/scaled.cuh
+
+
+@pytest.fixture
+def block_scaled(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("GPTOSS_EMULATED_MATRIX", "mma")
+    monkeypatch.setenv("GPTOSS_CUDA_BLOCK_SCALED", "1")
+    return register_emulated(tmp_path_factory, "emulated")
+
+
+@pytest.mark.parametrize("tokens", [1, 9, 40])
+def test_a_block_scaled_product_alone(block_scaled: str, tokens: int) -> None:
+    """MXFP4 as it is and activations in MXFP8: as right as float32 for these, and as far from the truth as these are."""
+    rng = np.random.default_rng(tokens)
+    x = rng.normal(0, 1, (tokens, 320)).astype(np.float32)
+    x[0, :64] = 0
+    x[-1, 64:96] *= 2.0**-125
+    bias = oracle.to_bf16(rng.normal(0, 1, 80).astype(np.float32))
+    blocks = rng.integers(0, 256, (80, 10, 16), dtype=np.uint8)
+    scales = rng.integers(117, 125, (80, 10), dtype=np.uint8)
+    device = ops.Device(block_scaled)
+    got = np.asarray(ops.mxfp4_linear(x, blocks, scales, bias, device=device, precision="fast"))
+    seen = mxfp8_round(bf16_to_f32(bf16_round(x))).astype(np.float32)
+    tolerances.check(got, oracle.mxfp4_linear(seen, blocks, scales, bias), tolerances.EXACT["product"])
+    want = oracle.mxfp4_linear(x, blocks, scales, bias)
+    tolerances.check(got, want, tolerances.MXFP8)
+    exact = np.asarray(ops.mxfp4_linear(x, blocks, scales, bias, device=device, precision="exact"))
+    tolerances.check(exact, want, tolerances.EXACT["product"])
+
+
+def test_what_is_not_a_number_is_none_in_mxfp8(block_scaled: str) -> None:
+    """Infinite too: the nearest number of e4m3 would hide it. Other tokens do not see it."""
+    x = np.ones((3, 64), np.float32)
+    x[0, 5], x[2, 40] = np.nan, np.inf
+    blocks, scales = np.full((16, 2, 16), 0x22, np.uint8), np.full((16, 2), 127, np.uint8)
+    got = np.asarray(ops.mxfp4_linear(x, blocks, scales, device=ops.Device(block_scaled), precision="fast"))
+    assert np.isnan(got[[0, 2]]).all() and (got[1] == 64).all()
+
+
+def test_block_scaled_experts_in_an_engine(case_of: CaseMaker, block_scaled: str) -> None:
+    """The device says so, only in `fast`; chunks and single tokens change no bit; graphs are replayed."""
+    case = case_of(TAKEN)
+    exact = open_on(block_scaled, case.folder, **EXACT)
+    assert "experts in MXFP4 (not block-scaled: for that, precision=" in exact.device["isa"]
+    exact.close()
+    engine = open_on(block_scaled, case.folder, **EXACT | {"precision": "fast"})
+    assert "by block-scaled mma.sync with activations in MXFP8, whose layout is not verified" in engine.device["isa"]
+    whole = all_logits(engine, case.tokens)
+    assert np.array_equal(all_logits(engine, case.tokens, [20, 1, 5]), whole)
+    assert np.array_equal(all_logits(engine, case.tokens[:8], [1]), whole[:8])
+    engine.close()
+
+
+@pytest.mark.parametrize("tokens", [1, 30])
+def test_block_scaled_experts_in_a_layer(case_of: CaseMaker, block_scaled: str, tokens: int) -> None:
+    """What they add to the residual is off by what MXFP8 costs, and by no more; what comes before is as it was."""
+    before, after = ([layer_fields(name, case_of(TAKEN).folder, 1, tokens, stages, precision="fast") for name in ("cpu", block_scaled)]
+                     for stages in (STAGES[:4], STAGES))
+    assert np.array_equal(before[0]["router_choice"], before[1]["router_choice"])
+    want, got = (last["residual"].astype(np.float64) - first["residual"] for first, last in zip(before, after, strict=True))
+    tolerances.check(before[1]["residual"], before[0]["residual"].astype(np.float64), tolerances.FAST["attention"])
+    tolerances.check(got, want, tolerances.MXFP8_EXPERTS)
+    assert tolerances.error(got, want)[0] > 5 * tolerances.EPSILON
+
+
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_the_self_test_knows_what_block_scaled_products_multiply(block_scaled: str, precision: Precision) -> None:
+    device = ops.Device(block_scaled)
+    for case in (cases.mxfp4_linear(3, 48, 128, precision), cases.mxfp4_linear(3, 33, 128, precision),
+                 cases.moe_up(5, 2, 6, 64, 128, precision), cases.moe_down(5, 2, 6, 48, 192, precision)):
+        assert all(error.used <= 1 for error in case.run(device)), case

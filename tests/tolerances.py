@@ -35,3 +35,12 @@ FAST = {
 
 ISA_DIFFERENCE = 5e-5
 """Largest difference of exact logits between two instruction sets: each is within half of LOGITS of float64."""
+
+MXFP8 = Tolerance(
+    0.05, 0.25, "a product whose activations are MXFP8, against float64: a number of e4m3 has an error of 2^-3 / sqrt(12) of "
+    "its power of two, 0.025 of an RMS of 1.47 of these; where the largest of 32 is above 7/4 of its power of two, it loses "
+    "up to an eighth: 0.030 in all of normal numbers, and half more for a token of few blocks")
+"""Block-scaled products of experts; see cuda/mma/scaled.cuh."""
+
+MXFP8_EXPERTS = Tolerance(0.09, 0.5, "the operand, then swiglu of it, in MXFP8 again: 2 * 0.030 by the reasoning of "
+                          "FAST, with a margin of a half")

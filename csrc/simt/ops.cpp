@@ -224,6 +224,7 @@ class GpuOps : public Ops {
     append(*op, a, query_segments(a), true);
     s.attn = a.attn;
     s.lse = a.lse;
+    take_scratch(*op, c, a.tokens);
     return with_body(std::move(op), [this](GpuOperation& o) { device_.run(o.s, o.call); });
   }
 
@@ -379,6 +380,14 @@ class GpuOps : public Ops {
     };
     return op;
   }
+  // What passes between the matrix kernels of one call, of an operation with this configuration.
+  void take_scratch(GpuOperation& op, const Config& config, int tokens) {
+    if (!device_.matrix_) return;
+    Limits limits = op.s.limits;
+    limits.max_tokens = tokens;
+    const size_t bytes = device_.matrix_->scratch_bytes(config, limits);
+    if (bytes > 0) op.s.scratch = op.take<uint8_t>(bytes, "what passes between kernels");
+  }
   Launches launches(GpuOperation& op) { return Launches(op.s, device_.options_, device_.matrix_.get(), op.call); }
 
   int terms() const { return operand_terms(device_.options_.precision); }
@@ -445,6 +454,9 @@ class GpuOps : public Ops {
     s.tiles = op->take<ExpertTile>(most_tiles(pairs, e.experts), "tiles");
     s.tile_count = op->take<int32_t>(1, "tiles");
     launches(*op).group_pairs();
+    Config sizes = s.config;
+    sizes.hidden_size = sizes.intermediate_size = e.k;
+    take_scratch(*op, sizes, tokens);
     return op;
   }
 

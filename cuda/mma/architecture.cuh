@@ -7,3 +7,13 @@
 #if defined(GPTOSS_EMULATOR) || !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 #define GPTOSS_HAS_MMA 1
 #endif
+
+// mma.sync with block scaling is of sm_120a and its family, and not of sm_120: what a driver makes of PTX has none. CUDA
+// 12.8 knows no families.
+#if defined(GPTOSS_EMULATOR) || !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM120_ALL)
+#define GPTOSS_HAS_BLOCK_SCALED_MMA 1
+#elif defined(__CUDA_ARCH_FAMILY_SPECIFIC__)
+#define GPTOSS_HAS_BLOCK_SCALED_MMA (__CUDA_ARCH_FAMILY_SPECIFIC__ / 100 == 12)
+#else
+#define GPTOSS_HAS_BLOCK_SCALED_MMA 0
+#endif

@@ -54,7 +54,8 @@ GPTOSS_DEVICE uint32_t recode(uint32_t codes) {
   return word;
 }
 
-// One thread of four takes the words' scale, too.
+// Codes for unpack_pair(), or as they are. One thread of four takes the words' scale, too.
+template <bool kRecode>
 __global__ void __launch_bounds__(kArrangeThreads) arrange_mxfp4(ArrangeArgs a) {
   const size_t i = static_cast<size_t>(blockIdx.x) * kArrangeThreads + threadIdx.x;
   const int words = a.k / 8;
@@ -62,7 +63,7 @@ __global__ void __launch_bounds__(kArrangeThreads) arrange_mxfp4(ArrangeArgs a) 
   const int row = a.from.first + static_cast<int>(i / words), word = static_cast<int>(i % words);
   const int g = row % 8, upper = row / 8 % 2, t = word % 4, second = word / 4 % 2;
   uint8_t* unit = a.to + (static_cast<size_t>(row / kStripRows) * (a.k / kUnitDepth) + word / 8) * kMxfp4UnitBytes;
-  reinterpret_cast<uint32_t*>(unit)[(g * 4 + t) * 4 + second * 2 + upper] = recode(a.from.blocks[i]);
+  reinterpret_cast<uint32_t*>(unit)[(g * 4 + t) * 4 + second * 2 + upper] = kRecode ? recode(a.from.blocks[i]) : a.from.blocks[i];
   if (t == 0) unit[kMxfp4CodeBytes + g * 4 + second * 2 + upper] = a.from.scales[i / 4];
 }
 

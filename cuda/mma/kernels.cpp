@@ -2,13 +2,19 @@
 #include "kernels.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "arrange.cuh"
 #include "attention.cuh"
 #include "product.cuh"
+#include "scaled.cuh"
 #include "simt/gpu_state.h"
 
 namespace gptoss::cuda {
+
+// Whether the machine code that was loaded is sm_120a's: only a kernel knows.
+__global__ void has_block_scaled_mma(int* answer) { *answer = GPTOSS_HAS_BLOCK_SCALED_MMA; }
+
 namespace {
 
 using simt::check;
@@ -25,10 +31,16 @@ int width_for(int sources, int terms) {
   return kMostTiles;
 }
 
+// Only where it is asked for: no card has confirmed how the instruction lays out its operands, and MXFP8 costs accuracy.
+bool wants_block_scaled() {
+  const char* wanted = std::getenv("GPTOSS_CUDA_BLOCK_SCALED");
+  return wanted != nullptr && std::string(wanted) == "1";
+}
+
 class MmaKernels : public simt::MatrixKernels {
  public:
-  MmaKernels(const BackendOptions& options, const cudaDeviceProp& card)
-      : terms_(simt::operand_terms(options.precision)), bf16_kv_(options.kv_dtype == KvDType::bf16), bf16_attention_(terms_ == 1 && bf16_kv_),
+  MmaKernels(const BackendOptions& options, const cudaDeviceProp& card, bool scaled)
+      : scaled_(scaled), terms_(simt::operand_terms(options.precision)), bf16_kv_(options.kv_dtype == KvDType::bf16), bf16_attention_(terms_ == 1 && bf16_kv_),
         processors_(card.multiProcessorCount),
         shared_(card.sharedMemPerMultiprocessor) {
     for_each_width([&]<int kTiles>() {
@@ -37,6 +49,10 @@ class MmaKernels : public simt::MatrixKernels {
       allow<Bf16Units, kTiles, QkvJob<uint16_t>>();
       allow<Mxfp4Units, kTiles, UpJob>();
       allow<Mxfp4Units, kTiles, DownJob>();
+      if (scaled_) {
+        allow<ScaledMxfp4Units, kTiles, ScaledJob<UpJob>>();
+        allow<ScaledMxfp4Units, kTiles, ScaledJob<DownJob>>();
+      }
     });
     check(simt::allow_dynamic_shared(attn_decode, kDecodeShared), "allowing a kernel its shared memory");
     check(simt::allow_dynamic_shared(attn_prefill, kPrefillShared), "allowing a kernel its shared memory");
@@ -44,6 +60,10 @@ class MmaKernels : public simt::MatrixKernels {
 
   std::string name() const override {
     std::string text = "mma.sync for products whose k is a multiple of 64 and whose rows are one of 16, experts in MXFP4";
+    if (scaled_)
+      text += " by block-scaled mma.sync with activations in MXFP8, whose layout is not verified";
+    else if (wants_block_scaled())
+      text += " (not block-scaled: for that, precision=\"fast\", a card of sm_120 and a build for 120a)";
     if (bf16_attention_) text += ", and for attention with a head_dim of 64 and up to 8 heads for each KV head";
     return text;
   }
@@ -58,7 +78,7 @@ class MmaKernels : public simt::MatrixKernels {
     const ArrangeArgs args{from, to + from.expert * expert_bytes(shape), shape.k, shape.head_dim};
     const size_t words = static_cast<size_t>(from.count) * shape.k / (shape.mxfp4 ? 8 : 2);
     const dim3 grid(static_cast<unsigned>((words + kArrangeThreads - 1) / kArrangeThreads));
-    check(simt::launch(shape.mxfp4 ? arrange_mxfp4 : arrange_bf16,
+    check(simt::launch(!shape.mxfp4 ? arrange_bf16 : scaled_ ? arrange_mxfp4<false> : arrange_mxfp4<true>,
                        {.grid = grid, .block = dim3(kArrangeThreads), .stream = stream}, args),
           "launching kernel arrange");
   }
@@ -80,15 +100,26 @@ class MmaKernels : public simt::MatrixKernels {
       start<Bf16Units>("qkv", width, QkvJob<float>{job, append}, items, launch);
     return true;
   }
-  void moe_up(const MoeArgs& args, const Launch& launch) const override { experts("moe_up", UpJob{{args}}, launch); }
+  void moe_up(const MoeArgs& args, const Launch& launch) const override {
+    if (scaled_) return scaled_experts<UpJob>("moe_up", quantize_mxfp8<true>, args, launch);
+    experts<Mxfp4Units>("moe_up", UpJob{{args}}, launch);
+  }
   bool moe_down(const MoeArgs& args, const CombineArgs&, const Launch& launch) const override {
-    experts("moe_down", DownJob{{args}}, launch);
+    if (scaled_)
+      scaled_experts<DownJob>("moe_down", quantize_mxfp8<false>, args, launch);
+    else
+      experts<Mxfp4Units>("moe_down", DownJob{{args}}, launch);
     return false;
   }
 
   size_t scratch_bytes(const Config& c, const Limits& limits) const override {
-    if (!bf16_attention_) return 0;
-    return size_t{sizeof(float)} * std::min(limits.max_tokens, simt::kDecodeTokens) * c.num_attention_heads * kMostSplits * kStateFloats;
+    size_t bytes = 0;  // of one or of the other: what is in it is read by the next kernel and by no later one
+    if (bf16_attention_)
+      bytes = size_t{sizeof(float)} * std::min(limits.max_tokens, simt::kDecodeTokens) * c.num_attention_heads * kMostSplits * kStateFloats;
+    if (scaled_)
+      bytes = std::max(bytes, static_cast<size_t>(limits.max_tokens) * c.num_experts_per_tok *
+                                  Mxfp8Rows::pitch(std::max(c.hidden_size, c.intermediate_size)));
+    return bytes;
   }
   bool attn(const AttentionArgs& a, const Launch& launch) const override {
     const int group = a.heads / a.kv_heads;
@@ -133,10 +164,22 @@ class MmaKernels : public simt::MatrixKernels {
           "allowing a kernel its shared memory");
   }
 
-  template <class Job>
+  template <class Format, class Job>
   void experts(const char* name, const Job& job, const Launch& launch) const {
     const int most = launch.tokens * job.a.chosen;  // tiles: every pair in one of its own
-    start<Mxfp4Units>(name, width_for(launch.tokens, terms_), job, most * (job.a.experts.rows / kStripRows), launch);
+    start<Format>(name, width_for(launch.tokens, terms_), job, most * (job.a.experts.rows / kStripRows), launch);
+  }
+
+  template <class Job>
+  void scaled_experts(const char* name, void (*quantize)(QuantizeArgs), const MoeArgs& args, const Launch& launch) const {
+    const Mxfp8Rows rows{launch.scratch};
+    const size_t pieces = static_cast<size_t>(launch.tokens) * args.chosen * args.experts.k / 8;
+    if (pieces == 0) return;
+    const dim3 grid(static_cast<unsigned>((pieces + kQuantizeThreads - 1) / kQuantizeThreads));
+    check(simt::launch(quantize, {.grid = grid, .block = dim3(kQuantizeThreads), .stream = launch.stream,
+                                  .programmatic = launch.dependent}, QuantizeArgs{args, rows}),
+          std::string("launching kernel quantize_mxfp8 of ") + name);
+    experts<ScaledMxfp4Units>(name, ScaledJob<Job>{{{args}}, rows}, launch);
   }
 
   // As many blocks as are on the card at a time: each goes from item to item with its rings full.
@@ -156,11 +199,22 @@ class MmaKernels : public simt::MatrixKernels {
     });
   }
 
+  bool scaled_;
   int terms_;
   bool bf16_kv_, bf16_attention_;
   int processors_;
   size_t shared_;
 };
+
+bool block_scaled_works(const BackendOptions& options) {
+  if (options.precision != Precision::fast) return false;
+  const simt::DeviceMemory answer(sizeof(int), "asking for block-scaled products");
+  int has = 0;
+  check(simt::launch(has_block_scaled_mma, {.grid = 1, .block = 1}, reinterpret_cast<int*>(answer.data())),
+        "launching kernel has_block_scaled_mma");
+  check(cudaMemcpy(&has, answer.data(), sizeof has, cudaMemcpyDeviceToHost), "asking for block-scaled products");
+  return has != 0;
+}
 
 }  // namespace
 
@@ -176,7 +230,7 @@ std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& opti
   check(cudaFuncGetAttributes(&attributes, mma_product<Bf16Units, 1, LinearJob>), "asking for a kernel's architecture");
   if (attributes.ptxVersion < 80) return nullptr;
 #endif
-  return std::make_unique<MmaKernels>(options, card);
+  return std::make_unique<MmaKernels>(options, card, wants_block_scaled() && block_scaled_works(options));
 }
 
 }  // namespace gptoss::cuda

@@ -58,6 +58,7 @@ struct ProductShape {
 template <class Format, int kTiles, class Job>
 __global__ void __launch_bounds__(kProductThreads, ProductShape<Format, kTiles>::kBlocks) mma_product(const Job job) {
 #if GPTOSS_HAS_MMA
+  if constexpr (!Format::kCompiled) return;
   using Shape = ProductShape<Format, kTiles>;
   GPTOSS_DYNAMIC_SHARED(uint8_t, shared);
   float* const partial = reinterpret_cast<float*>(shared + kProductWarps * Shape::kStages * Format::kSlotBytes);
@@ -71,13 +72,12 @@ __global__ void __launch_bounds__(kProductThreads, ProductShape<Format, kTiles>:
 
   for (int item = blockIdx.x; item < items; item += gridDim.x) {
     const int live = job.sources(item), terms = job.x().count;
-    Activations<kTiles> x;
-    x.x = reinterpret_cast<const uint4*>(job.x().terms);
+    typename Format::template Columns<kTiles> x(job.x(), job.depth(), first);
     x.used = (live * terms + 7) / 8;
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
       const int column = 8 * j + g, row = job.source(item, min(column / terms, max(live - 1, 0))) * terms + column % terms;
-      x.at[j] = static_cast<uint32_t>(row) * (job.depth() / 8) + first * (kUnitDepth / 8) + t;
+      x.at[j] = x.place(row, job.depth());
     }
     float sums[kTiles][4] = {};
 #pragma unroll 1

@@ -12,12 +12,16 @@
 
 namespace gptoss::cuda {
 
-// A lane's part of the columns of an item: where its 16 bytes of the next 32 elements of k are.
+// A lane's part of the columns of an item, from a unit on: where its 16 bytes of the next 32 elements of k are.
 template <int kTiles>
 struct Activations {
   const uint4* x;       // moves on
   uint32_t at[kTiles];  // of column 8 j + g, g being the lane's row of a fragment
   int used;             // tiles of which some column is live
+
+  GPTOSS_DEVICE Activations(const Operand& from, int, int unit)
+      : x(reinterpret_cast<const uint4*>(from.terms) + unit * (kUnitDepth / 8) + simt::lane() % 4) {}
+  static GPTOSS_DEVICE uint32_t place(int row, int depth) { return static_cast<uint32_t>(row) * (depth / 8); }
 };
 
 // sums += 32 columns of weights, two fragments, times the next 32 elements of the activations. Tensor cores cut off what
@@ -41,7 +45,10 @@ GPTOSS_DEVICE void multiply_half(const uint32_t (&first)[4], const uint32_t (&se
 }
 
 struct Bf16Units {
+  static constexpr bool kCompiled = true;
   static constexpr size_t kUnitBytes = kBf16UnitBytes, kSlotBytes = kBf16UnitBytes;
+  template <int kTiles>
+  using Columns = Activations<kTiles>;
 
   static GPTOSS_DEVICE void copy(uint8_t* slot, const uint8_t* unit) {
 #pragma unroll
@@ -64,7 +71,10 @@ struct Bf16Units {
 };
 
 struct Mxfp4Units {
+  static constexpr bool kCompiled = true;
   static constexpr size_t kUnitBytes = kMxfp4UnitBytes, kSlotBytes = kMxfp4CodeBytes + 32 * sizeof(uint32_t);
+  template <int kTiles>
+  using Columns = Activations<kTiles>;
 
   static GPTOSS_DEVICE void copy(uint8_t* slot, const uint8_t* unit) {
     const int lane = simt::lane();

@@ -11,7 +11,8 @@
 //   MXFP4   544 bytes: lane (32), words of eight codes {row g, row g + 8} of columns 8 t and of 32 + 8 t; then
 //           g (8), scales {row g, row g + 8} of the first 32 columns and of the others
 //
-// A word of codes is recoded so that a pair of codes becomes two bf16 by few operations; see unpack_pair().
+// A word of codes is recoded so that a pair of codes becomes two bf16 by few operations; see unpack_pair(). Where codes
+// are multiplied as they are (scaled.cuh), it stays the checkpoint's.
 // Tested by mma_product_test.cpp.
 #pragma once
 

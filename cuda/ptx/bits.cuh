@@ -31,5 +31,13 @@ GPTOSS_PTX uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
   return result;
 }
 
+// The nearest numbers of e4m3, ties to even, in the low and the high byte; what is larger than 448, the largest, becomes
+// 448 (sm_89).
+GPTOSS_PTX uint16_t cvt_e4m3x2(float low, float high) {
+  uint16_t result;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(result) : "f"(high), "f"(low));
+  return result;
+}
+
 }  // namespace gptoss::ptx
 #endif

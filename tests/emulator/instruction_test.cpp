@@ -247,6 +247,83 @@ double all_small_ones() {
   return 0;
 }
 
+// --- cvt to e4m3: every number of the format, what lies between two of them, and what is beyond.
+
+__global__ void to_e4m3(const float* in, uint16_t* out) {
+  const int i = threadIdx.x;
+  out[i] = ptx::cvt_e4m3x2(in[i], -in[i]);
+}
+double e4m3_number(int code) { return code < 8 ? std::ldexp(code, -9) : std::ldexp(8 + code % 8, code / 8 - 10); }
+double all_e4m3() {
+  constexpr int kNumbers = 127, kOf = 4;  // itself; a tie; a bit below and above that
+  std::vector<float> numbers;
+  std::vector<int> codes;
+  for (int code = 0; code < kNumbers; ++code) {
+    const auto number = static_cast<float>(e4m3_number(code));
+    const float tie = code < kNumbers - 1 ? static_cast<float>((e4m3_number(code) + e4m3_number(code + 1)) / 2) : 1e30f;
+    const int above = std::min(code + 1, kNumbers - 1);
+    for (const auto& [value, nearest] : {std::pair{number, code}, {tie, code % 2 ? above : code},
+                                         {std::nextafter(tie, 0.0f), code}, {std::nextafter(tie, 1e38f), above}})
+      numbers.push_back(value), codes.push_back(nearest);
+  }
+  numbers.push_back(NAN), codes.push_back(127), numbers.push_back(INFINITY), codes.push_back(126);
+  GpuVector<float> in(numbers);
+  GpuVector<uint16_t> out(numbers.size());
+  static_assert(kNumbers * kOf + 2 <= 1024);
+  (void)launch(to_e4m3, {.grid = 1, .block = dim3(static_cast<unsigned>(numbers.size()))}, in.data(), out.data());
+  const std::vector<uint16_t> got = out.host();
+  for (size_t i = 0; i < got.size(); ++i)
+    if ((got[i] & 0x7f) != codes[i] || (got[i] >> 8 & 0x7f) != codes[i] || (!std::isnan(numbers[i]) && got[i] >> 15 != 1))
+      return 2;
+  return 0;
+}
+
+// --- mma.sync with block scaling: all bytes of the scales, of which those that are not asked for are not a number.
+
+template <int kByteA, int kByteB>
+__global__ void scaled_product(const uint8_t* a, const uint8_t* b, const uint8_t* a_scales, const uint8_t* b_scales, float* c) {
+  const int lane = threadIdx.x, g = lane / 4, t = lane % 4;
+  uint32_t a_words[4], b_words[2];
+  for (int i = 0; i < 4; ++i) a_words[i] = *reinterpret_cast<const uint32_t*>(a + (g + i % 2 * 8) * 32 + i / 2 * 16 + 4 * t);
+  for (int i = 0; i < 2; ++i) b_words[i] = *reinterpret_cast<const uint32_t*>(b + g * 32 + i * 16 + 4 * t);
+  const auto only = [](int byte, uint32_t scale) { return ~(0xffu << (8 * byte)) | scale << (8 * byte); };
+  const uint32_t of_a = t < 2 ? only(kByteA, a_scales[g + 8 * t]) : ~0u, of_b = t < 1 ? only(kByteB, b_scales[g]) : ~0u;
+  float d[4] = {1, 1, 1, 1};
+  ptx::mma_m16n8k32_e2m1_e4m3<kByteA, kByteB>(d, a_words, of_a, b_words, of_b);
+  for (int i = 0; i < 4; ++i) c[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = d[i];
+}
+template <int kByteA, int kByteB>
+double scaled_products() {
+  constexpr double kMagnitude[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+  emulator::Random random(kByteA * 4 + kByteB);
+  std::vector<uint8_t> a(16 * 32), b(8 * 32), a_scales(16), b_scales(8);
+  for (uint8_t& byte : a) byte = static_cast<uint8_t>(random.bits() % 16 << 2);
+  for (uint8_t& byte : b) byte = static_cast<uint8_t>(random.bits() % 2 * 128 + random.bits() % 127);
+  for (uint8_t& scale : a_scales) scale = static_cast<uint8_t>(120 + random.bits() % 10);
+  for (uint8_t& scale : b_scales) scale = static_cast<uint8_t>(120 + random.bits() % 10);
+  a_scales[3] = 0, b_scales[5] = 220;
+  std::vector<double> expected(16 * 8), sizes(16 * 8);
+  for (int r = 0; r < 16; ++r)
+    for (int c = 0; c < 8; ++c) {
+      double sum = 0, size = 0;
+      for (int k = 0; k < 32; ++k) {
+        const int code = a[r * 32 + k] >> 2, byte = b[c * 32 + k];
+        const double product = kMagnitude[code & 7] * e4m3_number(byte & 127);
+        sum += (code & 8 ? -1 : 1) * (byte & 128 ? -1 : 1) * product, size += product;
+      }
+      expected[r * 8 + c] = 1 + std::ldexp(sum, a_scales[r] + b_scales[c] - 254);
+      sizes[r * 8 + c] = 1 + std::ldexp(size, a_scales[r] + b_scales[c] - 254);
+    }
+  GpuVector<uint8_t> to_a(a), to_b(b), to_a_scales(a_scales), to_b_scales(b_scales);
+  GpuVector<float> c(expected.size());
+  (void)launch(scaled_product<kByteA, kByteB>, {.grid = 1, .block = 32}, to_a.data(), to_b.data(), to_a_scales.data(),
+               to_b_scales.data(), c.data());
+  const std::vector<float> got = c.host();
+  for (size_t i = 0; i < got.size(); ++i)
+    if (!(std::abs(got[i] - expected[i]) <= 33 * 0x1p-24 * sizes[i])) return 2;  // float32 sums
+  return 0;
+}
+
 // --- Tensor copies: the swizzle, and zeros outside the tensor, on all sides.
 
 constexpr int kBoxBytes = 16 * 128;
@@ -345,6 +422,11 @@ int main(int argc, char** argv) {
   expect_clean("bits", all_bits, 1);
   expect_clean("ldmatrix", all_matrices);
   expect_clean("movmatrix, fma.bf16x2, cp.async of four bytes", all_small_ones);
+  expect_clean("cvt to e4m3", all_e4m3, 1);
+  expect_clean("mma with block scaling, bytes 0 and 0", scaled_products<0, 0>, 4);
+  expect_clean("mma with block scaling, bytes 2 and 1", scaled_products<2, 1>, 4);
+  expect_clean("mma with block scaling, bytes 1 and 3", scaled_products<1, 3>, 4);
+  expect_clean("mma with block scaling, bytes 3 and 2", scaled_products<3, 2>, 4);
   expect_clean("tensor copies", all_boxes);
   expect_clean("wgmma, n = 8", product<8>, 4);
   expect_clean("wgmma, n = 16", product<16>, 4);

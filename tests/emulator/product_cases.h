@@ -40,6 +40,25 @@ struct Rows {
       }
   }
   double operator()(int r, int i) const { return values[size_t(r) * size + i]; }
+
+  // What is left of the numbers in MXFP8, by the words of the OCP specification: a scale for each 32, which is the largest
+  // power of two that is not above their largest magnitude, divided by 2^8; then the nearest of all numbers of e4m3.
+  void become_mxfp8() {
+    for (size_t first = 0; first < values.size(); first += 32) {
+      double largest = 0;
+      for (size_t i = first; i < first + 32; ++i) largest = std::max(largest, std::abs(values[i]));
+      const double scale = largest == 0 ? 1 : std::exp2(std::floor(std::log2(largest)) - 8);
+      for (size_t i = first; i < first + 32; ++i) {
+        double best = 0, distance = HUGE_VAL;
+        for (int code = 0; code < 127; ++code) {  // 126 is 448
+          const double number = code < 8 ? std::ldexp(code, -9) : std::ldexp(8 + code % 8, code / 8 - 10);
+          const double now = std::abs(number - std::abs(values[i]) / scale);
+          if (now < distance || (now == distance && code % 2 == 0)) best = number, distance = now;
+        }
+        values[i] = std::copysign(best * scale, values[i]);
+      }
+    }
+  }
 };
 
 struct Bf16Matrix {
@@ -77,7 +96,7 @@ inline BackendOptions options(int terms) {
   o.precision = terms == 1 ? Precision::fast : Precision::exact;
   return o;
 }
-inline simt::MatrixKernels::Launch to(int tokens) { return {nullptr, nullptr, tokens, true}; }
+inline simt::MatrixKernels::Launch to(int tokens, uint8_t* scratch = nullptr) { return {nullptr, scratch, tokens, true}; }
 
 // float32 sums of k products of about this size: tests/tolerances.py derives 2e-6 of the RMS, 1e-5 at most.
 inline double tolerance(const std::vector<double>& expected) {
@@ -176,13 +195,27 @@ struct OnDevice {
   }
 };
 
+// What passes between the kernels of a call.
+inline size_t scratch_bytes(const simt::MatrixKernels& kernels, int tokens) {
+  Config config;
+  config.hidden_size = config.intermediate_size = ExpertCase::kDepth;
+  config.num_experts_per_tok = ExpertCase::kChosen;
+  Limits limits;
+  limits.max_tokens = tokens;
+  return kernels.scratch_bytes(config, limits);
+}
+
 // In place of the kernels' own launch, where a fault is planted.
 using Start = std::function<void(const MoeArgs&)>;
 
-inline double up(Make make, int tokens, int terms) {
+// What kernels multiply: activations as they come, or what MXFP8 leaves of them.
+enum class Seen { kAsGiven, kInMxfp8 };
+
+inline double up(Make make, int tokens, int terms, Seen seen = Seen::kAsGiven) {
   const auto kernels = make(options(terms));
   const ExpertCase c(tokens, terms, kernels->tile({}, tokens));
-  const Rows x(tokens, c.kDepth, terms, 7);
+  Rows x(tokens, c.kDepth, terms, 7);
+  if (seen == Seen::kInMxfp8) x.become_mxfp8();
   constexpr int kNeurons = ExpertCase::kRows / 2;
   std::vector<double> expected(size_t(tokens) * c.kChosen * kNeurons, 0.0);
   for (const ExpertTile& tile : c.tiles)
@@ -196,14 +229,16 @@ inline double up(Make make, int tokens, int terms) {
   GpuVector<uint16_t> bits(x.bits);
   GpuVector<float> h(std::vector<float>(expected.size(), 0.0f));
   const Operand to_h{.values = h.data(), .terms = nullptr, .size = kNeurons, .count = 0, .round = false};
-  kernels->moe_up(device.args(c, bits.data(), to_h, nullptr), to(tokens));
+  GpuVector<uint8_t> scratch(scratch_bytes(*kernels, tokens));
+  kernels->moe_up(device.args(c, bits.data(), to_h, nullptr), to(tokens, scratch.data()));
   return harness::worst(h.host(), expected, 8 * tolerance(expected));  // swiglu's slope reaches 1 + limit
 }
 
-inline double down(Make make, int tokens, int terms, const Start& start = {}) {
+inline double down(Make make, int tokens, int terms, const Start& start = {}, Seen seen = Seen::kAsGiven) {
   const auto kernels = make(options(terms));
   const ExpertCase c(tokens, terms, kernels->tile({}, tokens));
-  const Rows h(tokens * c.kChosen, c.kDepth, terms, 8);
+  Rows h(tokens * c.kChosen, c.kDepth, terms, 8);
+  if (seen == Seen::kInMxfp8) h.become_mxfp8();
   std::vector<double> expected(size_t(tokens) * c.kChosen * c.kRows, 0.0);
   for (const ExpertTile& tile : c.tiles)
     for (int i = tile.first; i < tile.first + tile.count; ++i)
@@ -211,11 +246,12 @@ inline double down(Make make, int tokens, int terms, const Start& start = {}) {
   OnDevice device(c, *kernels);
   GpuVector<uint16_t> bits(h.bits);
   GpuVector<float> y(std::vector<float>(expected.size(), 0.0f));
+  GpuVector<uint8_t> scratch(scratch_bytes(*kernels, tokens));
   const MoeArgs args = device.args(c, bits.data(), {}, y.data());
   if (start)
     start(args);
   else
-    (void)kernels->moe_down(args, {}, to(tokens));
+    (void)kernels->moe_down(args, {}, to(tokens, scratch.data()));
   return harness::worst(y.host(), expected, tolerance(expected));
 }
 

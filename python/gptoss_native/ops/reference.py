@@ -73,6 +73,19 @@ def _encode(groups: Array, exponent: Array) -> tuple[Bytes, Array]:
     return signed, np.square(error).sum(axis=-1)
 
 
+def round_to_mxfp8(x: Numbers) -> Array:
+    """What MXFP8 leaves of bfloat16(x), by the OCP specification: each 32 have a scale, 2^-8 of the largest one's power
+    of two, and become the nearest number of e4m3 times it (four digits, fewer below 2^-6), at most 448."""
+    groups = from_bf16(to_bf16(x)).reshape(*np.shape(x)[:-1], -1, 32)
+    largest = np.abs(groups).max(axis=-1, keepdims=True)
+    scale = 2.0 ** (np.floor(np.log2(largest, out=np.zeros_like(largest), where=largest > 0)) - 8)
+    scale = np.maximum(scale, 2.0**-127)
+    scaled = np.abs(groups / scale)
+    digit = 2.0 ** (np.floor(np.log2(np.maximum(scaled, 2.0**-6))) - 3)
+    result: Array = np.sign(groups) * np.minimum(np.round(scaled / digit) * digit, 448) * scale
+    return result.reshape(np.shape(x))
+
+
 def _operand(x: Numbers, rounded: bool) -> Array:
     return from_bf16(to_bf16(x)) if rounded else np.asarray(x, np.float64)
 

@@ -5,6 +5,7 @@
 
 #include "../core/access.h"
 #include "../core/collective.h"
+#include "../core/e4m3.h"
 #include "../core/fault.h"
 #include "cuda_runtime.h"
 #include "emulated/shared.cuh"
@@ -101,6 +102,55 @@ void apply_product(Participants& warp) {
   }
 }
 
+// --- mma.sync with block scaling
+
+struct ScaledOperand {
+  float* d;
+  const uint32_t *a, *b;
+  uint32_t a_scales, b_scales;
+  int byte_a, byte_b;  // of the scales
+  Site site;
+};
+
+// 2^(a - 127) 2^(b - 127) sum; 255 is not a number.
+float scaled(float sum, uint32_t a, uint32_t b) {
+  a &= 255, b &= 255;
+  return a == 255 || b == 255 ? NAN : std::ldexp(sum, static_cast<int>(a + b) - 254);
+}
+
+// Only bits 2 to 5 of a byte: what the others hold is nowhere said to be looked at or not, so they have to be 0.
+float e2m1_of(uint32_t byte, Site site) {
+  constexpr float kMagnitude[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  if ((byte & ~0x3cu) != 0)
+    fault(Kind::kInstruction, Where::of(site), "mma.sync with block scaling: a byte of e2m1 has bits outside of 2 to 5");
+  const uint32_t code = byte >> 2 & 15;
+  return code & 8 ? -kMagnitude[code & 7] : kMagnitude[code & 7];
+}
+
+void apply_scaled_product(Participants& warp) {
+  float a[16][32], b[8][32];
+  for (int lane = 0; lane < 32; ++lane) {
+    const ScaledOperand& operand = warp.operand<ScaledOperand>(lane);
+    const int g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; ++i)
+      for (int byte = 0; byte < 4; ++byte)
+        a[g + i % 2 * 8][4 * t + byte + i / 2 * 16] = e2m1_of(operand.a[i] >> (8 * byte) & 255, operand.site);
+    for (int i = 0; i < 2; ++i)
+      for (int byte = 0; byte < 4; ++byte) b[g][4 * t + byte + i * 16] = e4m3_value(operand.b[i] >> (8 * byte) & 255);
+  }
+  for (int lane = 0; lane < 32; ++lane) {
+    const ScaledOperand& operand = warp.operand<ScaledOperand>(lane);
+    for (int i = 0; i < 4; ++i) {
+      const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+      const ScaledOperand& of_row = warp.operand<ScaledOperand>(row % 8 * 4 + row / 8);
+      const ScaledOperand& of_column = warp.operand<ScaledOperand>(column * 4);
+      float sum = 0;
+      for (int k = 0; k < 32; ++k) sum += a[row][k] * b[column][k];
+      operand.d[i] += scaled(sum, of_row.a_scales >> (8 * operand.byte_a), of_column.b_scales >> (8 * operand.byte_b));
+    }
+  }
+}
+
 }  // namespace
 
 void ldmatrix_x4(uint32_t (&fragment)[4], const void* row, Site site) { load(fragment, 4, false, row, site); }
@@ -125,6 +175,14 @@ void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b
   const Inside inside;
   static const Collective kProduct{"mma.sync", Scope::kWarp, apply_product};
   ProductOperand operand{d, a, b};
+  collect(kProduct, 0, &operand, site);
+}
+
+void mma_m16n8k32_e2m1_e4m3(int byte_a, int byte_b, float (&d)[4], const uint32_t (&a)[4], uint32_t a_scales,
+                            const uint32_t (&b)[2], uint32_t b_scales, Site site) {
+  const Inside inside;
+  static const Collective kProduct{"mma.sync with block scaling", Scope::kWarp, apply_scaled_product};
+  ScaledOperand operand{d, a, b, a_scales, b_scales, byte_a, byte_b, site};
   collect(kProduct, 0, &operand, site);
 }
 

@@ -110,7 +110,7 @@ void apply_scaled_mfma(Participants& wave) {
       const uint32_t byte = static_cast<uint32_t>((*o.b)[i / 4]) >> (8 * (i % 4)) & 255;
       const int at = lane / 16 * 32 + i;
       a[lane % 16][at] = std::ldexp(code & 8 ? -kMagnitude[code & 7] : kMagnitude[code & 7], (o.a_scale & 255) - 127);
-      b[lane % 16][at] = std::ldexp(fp8_value(byte), (o.b_scale & 255) - 127);
+      b[lane % 16][at] = std::ldexp(e4m3_value(byte), (o.b_scale & 255) - 127);
     }
   for (int lane = 0; lane < 64; ++lane)
     for (int i = 0; i < 4; ++i) {

@@ -1,6 +1,7 @@
 // The emulator's twins of ptx/bits.cuh.
 #pragma once
 
+#include "../../core/e4m3.h"
 #include "shared.cuh"
 
 namespace gptoss::ptx {
@@ -28,6 +29,10 @@ inline uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
     result |= static_cast<uint32_t>(::gptoss::simt::float_to_bf16(sum)) << shift;
   }
   return result;
+}
+
+inline uint16_t cvt_e4m3x2(float low, float high) {
+  return static_cast<uint16_t>(::emulator::to_e4m3(low) | ::emulator::to_e4m3(high) << 8);
 }
 
 }  // namespace gptoss::ptx

@@ -1,6 +1,8 @@
 // The emulator's twins of amdgcn/bits.cuh.
 #pragma once
 
+#include "../../core/e4m3.h"
+
 namespace gptoss::amdgcn {
 
 inline uint32_t permute_bytes(uint32_t high, uint32_t low, uint32_t selector) {
@@ -17,28 +19,13 @@ inline uint32_t permute_bytes(uint32_t high, uint32_t low, uint32_t selector) {
   return result;
 }
 
-// The number of bits seeeemmm; all ones but the sign is not a number.
-inline float fp8_value(uint32_t bits) {
-  const int exponent = static_cast<int>(bits >> 3 & 15), mantissa = static_cast<int>(bits & 7);
-  if ((bits & 127) == 127) return NAN;
-  const float size = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9) : std::ldexp(8.0f + mantissa, exponent - 10);
-  return bits & 128 ? -size : size;
-}
-// The nearest of all, ties to the even one.
-inline uint32_t to_fp8(float x) {
-  uint32_t best = 0;
-  for (uint32_t bits = 1; bits < 127; ++bits) {
-    const float now = std::abs(fp8_value(bits) - std::abs(x)), before = std::abs(fp8_value(best) - std::abs(x));
-    if (now < before || (now == before && bits % 2 == 0)) best = bits;
-  }
-  return x < 0 ? best | 128 : best;
-}
 inline uint32_t pack_fp8(float x0, float x1, float x2, float x3) {
-  return to_fp8(x0) | to_fp8(x1) << 8 | to_fp8(x2) << 16 | to_fp8(x3) << 24;
+  using ::emulator::to_e4m3;
+  return to_e4m3(x0) | to_e4m3(x1) << 8 | to_e4m3(x2) << 16 | to_e4m3(x3) << 24;
 }
 template <int kByte>
 float unpack_fp8(uint32_t word) {
-  return fp8_value(word >> (8 * kByte) & 255);
+  return ::emulator::e4m3_value(word >> (8 * kByte) & 255);
 }
 
 }  // namespace gptoss::amdgcn
