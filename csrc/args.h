@@ -48,6 +48,7 @@ struct Operand {
   GPTOSS_MEMORY uint16_t* terms;  // bf16 (rows, count, size): the value, what is missing from it, what is missing then
   int size, count;
   bool round;
+  bool stepped = false;  // terms lie in the order of stepped_place(), which wgmma wants
 };
 
 struct NormArgs {
@@ -104,7 +105,8 @@ struct AttentionArgs {
   KvArgs kv;
   GPTOSS_MEMORY float* attn;         // (tokens, heads, head_dim)
   GPTOSS_MEMORY float* lse;          // (tokens, heads)
-  GPTOSS_MEMORY uint16_t* terms;     // or null; (tokens, heads, head_dim): bf16(attn), by MatrixKernels
+  GPTOSS_MEMORY uint16_t* terms;     // or null; (tokens, heads, head_dim): bf16(attn), by MatrixKernels, and
+  bool stepped;                      // as in Operand
   GPTOSS_MEMORY float* partial;      // (tokens, heads, splits, 2 + head_dim): m, l, acc
   int splits;          // of a whole context
   int heads, kv_heads, head_dim;
