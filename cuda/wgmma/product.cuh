@@ -1,0 +1,142 @@
+// y (columns, rows) = W (rows, k) x (columns, k)', by wgmma: for so many columns that the tensor cores are the bound
+//
+// A block multiplies 128 rows of weights by 128 columns of bf16 activations at a time: tokens, or pairs of one expert. A
+// warpgroup of producers fills the ring; two of consumers take 64 rows each, A from registers, where MXFP4 becomes bf16,
+// and B from shared memory. Blocks are as many as multiprocessors and go from one piece of work to the next.
+// Bound by the tensor cores: 2 * 128 * 128 FLOP for each column of k, for 256 bytes of activations and 256 (bf16) or 68
+// (MXFP4) of weights, from the second-level cache. One float32 multiply-add for each sum and 32 columns of k takes half of
+// what a multiprocessor can issue meanwhile; one warpgroup adds while the other multiplies.
+// The sums are those of mma/product.cuh, in its order: chains of 32 columns, scaled and added in float32, in the eight parts
+// of k of its warps, which are added in ascending order. So if a card's wgmma and mma.sync add the 16 products of a step
+// alike, a prefill's results are those of a decode to the bit. In the emulator they do.
+// Tested by wgmma_product_test.cpp (faults, and the bits of mma_product) and test_matrix_kernels.py (in the engine).
+#pragma once
+
+#include "architecture.cuh"
+#include "mma/jobs.cuh"
+#include "ptx/registers.cuh"
+#include "ptx/wgmma.cuh"
+#include "ring.cuh"
+
+namespace gptoss::cuda::wgmma {
+
+constexpr int kSums = kColumns / 2;  // of a thread: two rows of its warp, a quarter of the columns
+// Registers of a thread; the block has 168 for each when it starts.
+constexpr int kConsumerRegisters = 232, kProducerRegisters = 40;
+static_assert(kConsumers * kConsumerRegisters + kProducers * kProducerRegisters <= 64 * 1024);
+
+// A warp's sums in shared memory: neither fragments nor rows meet a bank twice.
+constexpr int kSumBytes = cuda::kStripRows * kColumns * sizeof(float);
+GPTOSS_DEVICE int sum_at(int column, int row) {
+  return (column ^ (column >> 1 & 1)) * cuda::kStripRows + (row ^ (column >> 2 & 1) * 8);
+}
+
+template <class Format>
+struct ProductShape {
+  static constexpr size_t kSumsAt = Ring<Format>::kBytes;
+  static constexpr size_t kShared = kSumsAt + size_t{kStrips} * kSumBytes;
+  static_assert(kShared <= 227 * 1024, "what sm_90 has for a block");
+};
+
+// Of a warp's strip, from one stage to the next.
+template <class Format>
+struct Consumer {
+  const Ring<Format>& ring;
+  uint64_t tiles;  // the first stage's descriptor; addresses are in units of 16 bytes there
+  int strip = 0;   // of the ring
+  Turn turn;
+  Fragments fragments[2];  // of the halves of a unit
+  float chain[kSums], part[kSums], total[kSums];
+
+  GPTOSS_DEVICE explicit Consumer(const Ring<Format>& ring) : ring(ring), tiles(ptx::wgmma_descriptor_128b(ring.tile(0))) {}
+
+  GPTOSS_DEVICE void wait_for_stage() { wait_for(&ring.full[turn.stage], turn.parity); }
+  GPTOSS_DEVICE void read(int half) { Format::read(ring.unit(turn.stage, strip), half, fragments[half]); }
+
+  GPTOSS_DEVICE void start_products(int half) {
+    const uint64_t b = tiles + (turn.stage * kTileBytes + half * 64) / 16;
+    ptx::wgmma_fence();  // the fragments are in their registers, and the last chain was read
+    ptx::wgmma_m64k16_bf16_first<kColumns>(chain, fragments[half].a[0], b);
+    ptx::wgmma_m64k16_bf16<kColumns>(chain, fragments[half].a[1], b + 2);
+    ptx::wgmma_commit_group();
+  }
+  GPTOSS_DEVICE void add_products(int half) {
+    ptx::wgmma_wait_group<0>();
+#pragma unroll
+    for (int i = 0; i < kSums; ++i) part[i] = fmaf(fragments[half].scale[i / 2 % 2], chain[i], part[i]);
+  }
+  // The producers may fill the stage again.
+  GPTOSS_DEVICE void release(int stage) {
+    simt::sync_warp();  // all lanes have read their weights
+    if (simt::lane() == 0) ptx::mbarrier_arrive(&ring.empty[stage]);
+  }
+
+  GPTOSS_DEVICE void multiply(int units) {
+#pragma unroll
+    for (int i = 0; i < kSums; ++i) total[i] = 0;
+    wait_for_stage();
+    read(0);
+    for (int p = 0, unit = 0; p < cuda::kDepthParts; ++p) {
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) part[i] = 0;
+#pragma unroll 1
+      for (const int end = (p + 1) * units / cuda::kDepthParts; unit < end; ++unit) {
+        start_products(0);
+        read(1);  // while the tensor cores work
+        add_products(0);
+        start_products(1);
+        const int stage = turn.stage;
+        turn.template advance<Ring<Format>::kStages>();
+        if (unit + 1 < units) {
+          wait_for_stage();
+          read(0);
+        }
+        add_products(1);
+        release(stage);
+      }
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) total[i] += part[i];
+    }
+  }
+};
+
+template <class Format, class Job>
+GPTOSS_DEVICE void consume(const Job& job, const Ring<Format>& ring, float* sums) {
+  const int warp = simt::warp(), lane = simt::lane(), g = lane / 4, t = lane % 4;
+  const int units = job.depth() / cuda::kUnitDepth, count = work_count(job);
+  Consumer<Format> consumer(ring);
+  for (int i = blockIdx.x; i < count; i += gridDim.x) {
+    const Work work = work_at(job, i);
+    const int live = job.sources(job.item(work.strip, work.tile));
+    if (live <= 0) continue;
+    consumer.strip = min(warp, work.strips - 1);  // a warp without a strip goes along with the last one
+    consumer.multiply(units);
+    if (warp >= work.strips) continue;
+#pragma unroll
+    for (int n = 0; n < kSums; ++n) sums[sum_at(n / 4 * 8 + 2 * t + n % 2, g + n / 2 % 2 * 8)] = consumer.total[n];
+    simt::sync_warp();  // all sums of the strip are there
+    job.finish(job.item(work.strip + warp, work.tile), live, {lane, simt::kWarp},
+               [&](int column, int row) { return sums[sum_at(column, row)]; });
+    simt::sync_warp();  // the next ones may take their places
+  }
+}
+
+template <class Format, class Job>
+__global__ void __launch_bounds__(kThreads, 1) wgmma_product([[maybe_unused]] const __grid_constant__ Job job) {
+#if GPTOSS_HAS_WGMMA
+  GPTOSS_DYNAMIC_SHARED(uint8_t, shared);
+  const Ring<Format> ring(shared);
+  if (threadIdx.x == 0) ring.make(kArrivals<Job>);
+  __syncthreads();  // the barriers are made
+  simt::wait_for_predecessors();
+  if (threadIdx.x >= kConsumers) {
+    ptx::give_registers<kProducerRegisters>();
+    produce(job, ring, static_cast<int>(threadIdx.x) - kConsumers);
+  } else {
+    ptx::take_registers<kConsumerRegisters>();
+    consume(job, ring, reinterpret_cast<float*>(shared + ProductShape<Format>::kSumsAt + simt::warp() * kSumBytes));
+  }
+#endif
+}
+
+}  // namespace gptoss::cuda::wgmma
