@@ -152,7 +152,6 @@ gptoss_plant_faults(cuda/wgmma wgmma gptoss::cuda::wgmma product.cuh
   product.cuh part_goes_on "part[i] = 0;" ""
   product.cuh early_release "add_products(1);\n        release(stage);" "release(stage);\n        add_products(1);"
   product.cuh no_sum_barrier "simt::sync_warp();  // all sums" "// all sums"
-  product.cuh no_reuse_barrier "simt::sync_warp();  // the next" "// the next"
   product.cuh wrong_column "+ 2 * t + n % 2," "+ 2 * t + (n + 1) % 2,")
 gptoss_add_emulator_test(wgmma_product_test cuda ${emulator}/wgmma_product_test.cpp ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp
   ${PROJECT_SOURCE_DIR}/cuda/wgmma/kernels.cpp ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)

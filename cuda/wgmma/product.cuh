@@ -100,24 +100,30 @@ struct Consumer {
   }
 };
 
+// Hands the sums of a warp's strip to the job. What was known before the product is found again, so that no register had
+// to keep it.
+template <class Format, class Job>
+GPTOSS_DEVICE void finish(const Job& job, int i, const Consumer<Format>& consumer, float* sums) {
+  const Work work = work_at(job, i);
+  const int warp = simt::warp(), lane = simt::lane(), g = lane / 4, t = lane % 4;
+  if (warp >= work.strips) return;
+#pragma unroll
+  for (int n = 0; n < kSums; ++n) sums[sum_at(n / 4 * 8 + 2 * t + n % 2, g + n / 2 % 2 * 8)] = consumer.total[n];
+  simt::sync_warp();  // all sums of the strip are there; the next ones come behind the barrier of release()
+  const int item = job.item(work.strip + warp, work.tile);
+  job.finish(item, job.sources(item), {lane, simt::kWarp}, [&](int column, int row) { return sums[sum_at(column, row)]; });
+}
+
 template <class Format, class Job>
 GPTOSS_DEVICE void consume(const Job& job, const Ring<Format>& ring, float* sums) {
-  const int warp = simt::warp(), lane = simt::lane(), g = lane / 4, t = lane % 4;
-  const int units = job.depth() / cuda::kUnitDepth, count = work_count(job);
+  const int count = work_count(job);
   Consumer<Format> consumer(ring);
   for (int i = blockIdx.x; i < count; i += gridDim.x) {
     const Work work = work_at(job, i);
-    const int live = job.sources(job.item(work.strip, work.tile));
-    if (live <= 0) continue;
-    consumer.strip = min(warp, work.strips - 1);  // a warp without a strip goes along with the last one
-    consumer.multiply(units);
-    if (warp >= work.strips) continue;
-#pragma unroll
-    for (int n = 0; n < kSums; ++n) sums[sum_at(n / 4 * 8 + 2 * t + n % 2, g + n / 2 % 2 * 8)] = consumer.total[n];
-    simt::sync_warp();  // all sums of the strip are there
-    job.finish(job.item(work.strip + warp, work.tile), live, {lane, simt::kWarp},
-               [&](int column, int row) { return sums[sum_at(column, row)]; });
-    simt::sync_warp();  // the next ones may take their places
+    if (job.sources(job.item(work.strip, work.tile)) <= 0) continue;
+    consumer.strip = min(simt::warp(), work.strips - 1);  // a warp without a strip goes along with the last one
+    consumer.multiply(job.depth() / cuda::kUnitDepth);
+    finish(job, i, consumer, sums);
   }
 }
 
