@@ -148,9 +148,9 @@ gptoss_plant_faults(cuda/wgmma wgmma gptoss::cuda::wgmma product.cuh
   product.cuh no_register_fence "    ptx::wgmma_fence();" "    "
   product.cuh wrong_step "b + 2)" "b + 1)"
   product.cuh wrong_half "+ half * 64)" "+ half * 32)"
-  product.cuh chain_goes_on "_first<kColumns>" "<kColumns>"
+  product.cuh chain_goes_on "_first<kN>" "<kN>"
   product.cuh part_goes_on "part[i] = 0;" ""
-  product.cuh early_release "add_products(1);\n        release(stage);" "release(stage);\n        add_products(1);"
+  product.cuh early_release "add_products<kN>(1, chain, part);\n        release(stage);" "release(stage);\n        add_products<kN>(1, chain, part);"
   product.cuh no_sum_barrier "simt::sync_warp();  // all sums" "// all sums"
   product.cuh wrong_column "+ 2 * t + n % 2," "+ 2 * t + (n + 1) % 2,")
 gptoss_add_emulator_test(wgmma_product_test cuda ${emulator}/wgmma_product_test.cpp ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp

@@ -105,14 +105,14 @@ struct AttentionArgs {
   KvArgs kv;
   GPTOSS_MEMORY float* attn;         // (tokens, heads, head_dim)
   GPTOSS_MEMORY float* lse;          // (tokens, heads)
-  GPTOSS_MEMORY uint16_t* terms;     // or null; (tokens, heads, head_dim): bf16(attn), by MatrixKernels, and
-  bool stepped;                      // as in Operand
+  GPTOSS_MEMORY uint16_t* terms;     // or null; (tokens, heads, head_dim): bf16(attn), by MatrixKernels
   GPTOSS_MEMORY float* partial;      // (tokens, heads, splits, 2 + head_dim): m, l, acc
   int splits;          // of a whole context
   int heads, kv_heads, head_dim;
   int window;          // keys that a query sees, itself included; 0: all
   float scale;
   bool round_weights;
+  bool stepped = false;  // `terms` are, as in Operand
 };
 
 GPTOSS_CONSTANT int kTileTokens = 4;  // rows of activations that share one read of a weight in a SIMT kernel

@@ -88,7 +88,7 @@ class Nvidia : public simt::Vendor {
   std::unique_ptr<simt::MatrixKernels> matrix_kernels(const BackendOptions& options) const override {
     const Without without;
     if (without.matrix) return nullptr;
-    return without.wgmma ? make_mma_kernels(options) : with_wgmma(make_mma_kernels(options), options);
+    return make_mma_kernels(options, without.wgmma ? nullptr : make_wgmma_products(options));
   }
   void set_up(simt::GpuBackend& backend, int card) const override {
     const Without without;

@@ -36,7 +36,7 @@ SASS = {
         "attn_prefill": ["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88.4", "MOVM.16.MT88"],
     },
     "cuda/wgmma/kernels.cpp": {
-        "wgmma_product": ["HGMMA.64x128x16.F32.BF16", "UBLKCP", "UTMALDG.2D|LDGSTS.E.BYPASS.128", "USETMAXREG",
+        "wgmma_product": ["HGMMA.64x128x16.F32.BF16", "HGMMA.64x64x16.F32.BF16", "UBLKCP", "UTMALDG.2D|LDGSTS.E.BYPASS.128", "USETMAXREG",
                           "HMUL2.BF16|HFMA2.BF16"],
     },
 }

@@ -72,7 +72,6 @@ void Launches::attn() {
                            .attn = s_.attn,
                            .lse = s_.lse,
                            .terms = nullptr,
-                           .stepped = false,
                            .partial = s_.partial,
                            .splits = s_.splits,
                            .heads = c_.num_attention_heads,

@@ -9,6 +9,7 @@ namespace gptoss::cuda {
 
 // Parts of k, of whole units, that are summed by themselves and then added in ascending order: one warp each in cuda/mma.
 constexpr int kDepthParts = 8;
+constexpr int kMostTiles = 4;  // of eight columns, of an item of cuda/mma
 
 using LinearJob = simt::LinearJob<Layout>;
 using UpJob = simt::UpJob<Layout>;

@@ -27,8 +27,8 @@ int width_for(int sources, int terms) {
 
 class MmaKernels : public simt::MatrixKernels {
  public:
-  MmaKernels(const BackendOptions& options, const cudaDeviceProp& card)
-      : terms_(simt::operand_terms(options.precision)), bf16_kv_(options.kv_dtype == KvDType::bf16), bf16_attention_(terms_ == 1 && bf16_kv_),
+  MmaKernels(const BackendOptions& options, const cudaDeviceProp& card, std::unique_ptr<WideProducts> wide)
+      : wide_(std::move(wide)), terms_(simt::operand_terms(options.precision)), bf16_kv_(options.kv_dtype == KvDType::bf16), bf16_attention_(terms_ == 1 && bf16_kv_),
         processors_(card.multiProcessorCount),
         shared_(card.sharedMemPerMultiprocessor) {
     for_each_width([&]<int kTiles>() {
@@ -45,6 +45,7 @@ class MmaKernels : public simt::MatrixKernels {
   std::string name() const override {
     std::string text = "mma.sync for products whose k is a multiple of 64 and whose rows are one of 16, experts in MXFP4";
     if (bf16_attention_) text += ", and for attention with a head_dim of 64 and up to 8 heads for each KV head";
+    if (wide_) text += "; " + wide_->name();
     return text;
   }
 
@@ -63,14 +64,25 @@ class MmaKernels : public simt::MatrixKernels {
           "launching kernel arrange");
   }
 
-  int tile(const Config&, int tokens) const override { return 8 * width_for(tokens, terms_) / terms_; }
+  bool stepped(MatrixShape::Use use, const Config& config, int tokens) const override {
+    return wide_ && wide_->take(use, config, tokens);
+  }
+  int tile(const Config& config, int tokens) const override {
+    if (stepped(MatrixShape::Use::gate_up, config, tokens)) return wide_->tile();
+    return 8 * width_for(tokens, terms_) / terms_;
+  }
 
   void linear(const LinearArgs& args, const Launch& launch) const override {
+    if (args.x.stepped) return wide_->linear(args, launch);
     const int width = width_for(launch.tokens, terms_), tile = 8 * width / terms_;
     const LinearJob job{args, (launch.tokens + tile - 1) / tile, tile};
     start<Bf16Units>("linear", width, job, args.rows / kStripRows * job.tiles, launch);
   }
   bool qkv(const LinearArgs& args, const AppendArgs& append, const Launch& launch) const override {
+    if (args.x.stepped) {
+      wide_->qkv(args, append, launch);
+      return true;
+    }
     const int width = width_for(launch.tokens, terms_), tile = 8 * width / terms_;
     const LinearJob job{args, (launch.tokens + tile - 1) / tile, tile};
     const int items = args.rows / kStripRows * job.tiles;
@@ -80,9 +92,15 @@ class MmaKernels : public simt::MatrixKernels {
       start<Bf16Units>("qkv", width, QkvJob<float>{job, append}, items, launch);
     return true;
   }
-  void moe_up(const MoeArgs& args, const Launch& launch) const override { experts("moe_up", UpJob{{args}}, launch); }
+  void moe_up(const MoeArgs& args, const Launch& launch) const override {
+    if (args.x.stepped) return wide_->moe_up(args, launch);
+    experts("moe_up", UpJob{{args}}, launch);
+  }
   bool moe_down(const MoeArgs& args, const CombineArgs&, const Launch& launch) const override {
-    experts("moe_down", DownJob{{args}}, launch);
+    if (args.x.stepped)
+      wide_->moe_down(args, launch);
+    else
+      experts("moe_down", DownJob{{args}}, launch);
     return false;
   }
 
@@ -156,6 +174,7 @@ class MmaKernels : public simt::MatrixKernels {
     });
   }
 
+  std::unique_ptr<WideProducts> wide_;  // or null
   int terms_;
   bool bf16_kv_, bf16_attention_;
   int processors_;
@@ -164,7 +183,7 @@ class MmaKernels : public simt::MatrixKernels {
 
 }  // namespace
 
-std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options) {
+std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options, std::unique_ptr<WideProducts> wide) {
   int index = 0;
   check(cudaGetDevice(&index), "asking for the current card");
   cudaDeviceProp card;
@@ -176,7 +195,7 @@ std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& opti
   check(cudaFuncGetAttributes(&attributes, mma_product<Bf16Units, 1, LinearJob>), "asking for a kernel's architecture");
   if (attributes.ptxVersion < 80) return nullptr;
 #endif
-  return std::make_unique<MmaKernels>(options, card);
+  return std::make_unique<MmaKernels>(options, card, std::move(wide));
 }
 
 }  // namespace gptoss::cuda

@@ -12,22 +12,21 @@ namespace gptoss::cuda {
 namespace {
 
 using simt::check;
-using simt::MatrixRows;
 using simt::MatrixShape;
 using wgmma::Bf16Units;
 using wgmma::Contiguous;
 using wgmma::kColumns;
 using wgmma::Mxfp4Units;
 
-// From so many columns for each matrix on the tensor cores are the bound, not the reading of weights; see mma.
-constexpr int kLeastPairs = 48;  // of an expert, if all had as many
+// Pairs of an expert, if all had as many, from which on cuda/mma would read its weights more than once.
+constexpr int kLeastPairs = 8 * kMostTiles + 1;
 // Fewer tokens are a decode, whose steps are replayed from graphs.
 constexpr int kLeastTokens = simt::kDecodeTokens + 1;
 
-class WgmmaKernels : public simt::MatrixKernels {
+class WgmmaProducts : public WideProducts {
  public:
-  WgmmaKernels(std::unique_ptr<simt::MatrixKernels> mma, const BackendOptions& options, int processors)
-      : mma_(std::move(mma)), bf16_kv_(options.kv_dtype == KvDType::bf16), processors_(processors) {
+  WgmmaProducts(const BackendOptions& options, int processors)
+      : bf16_kv_(options.kv_dtype == KvDType::bf16), processors_(processors) {
     allow<Bf16Units, Contiguous<LinearJob>>();
     allow<Bf16Units, Contiguous<QkvJob<float>>>();
     allow<Bf16Units, Contiguous<QkvJob<uint16_t>>>();
@@ -36,49 +35,35 @@ class WgmmaKernels : public simt::MatrixKernels {
   }
 
   std::string name() const override {
-    return mma_->name() + "; wgmma for products of more than " + std::to_string(kLeastTokens - 1) +
-           " tokens, and of experts that have " + std::to_string(kLeastPairs) + " each";
+    return "wgmma for products of more than " + std::to_string(kLeastTokens - 1) + " tokens, and of experts that have more than " +
+           std::to_string(kLeastPairs - 1) + " each";
   }
-
-  size_t bytes(const MatrixShape& shape) const override { return mma_->bytes(shape); }
-  void arrange(const MatrixShape& shape, const MatrixRows& from, uint8_t* to, cudaStream_t stream) const override {
-    mma_->arrange(shape, from, to, stream);
-  }
-  size_t scratch_bytes(const Config& config, const Limits& limits) const override { return mma_->scratch_bytes(config, limits); }
 
   // The router multiplies what the experts multiply.
-  bool stepped(MatrixShape::Use use, const Config& c, int tokens) const override {
+  bool take(MatrixShape::Use use, const Config& c, int tokens) const override {
     if (tokens < kLeastTokens) return false;
-    const bool of_experts = use == MatrixShape::Use::router || use == MatrixShape::Use::gate_up || use == MatrixShape::Use::down;
-    return !of_experts || static_cast<int64_t>(tokens) * c.num_experts_per_tok >= int64_t{kLeastPairs} * c.num_local_experts;
+    using Use = MatrixShape::Use;
+    if (use != Use::router && use != Use::gate_up && use != Use::down) return true;
+    return int64_t{tokens} * c.num_experts_per_tok >= int64_t{kLeastPairs} * c.num_local_experts;
   }
-  int tile(const Config& config, int tokens) const override {
-    return stepped(MatrixShape::Use::gate_up, config, tokens) ? kColumns : mma_->tile(config, tokens);
-  }
+  int tile() const override { return kColumns; }
 
   void linear(const LinearArgs& args, const Launch& launch) const override {
-    if (!args.x.stepped) return mma_->linear(args, launch);
     start_contiguous("linear", linear_job(args, launch), launch);
   }
-  bool qkv(const LinearArgs& args, const AppendArgs& append, const Launch& launch) const override {
-    if (!args.x.stepped) return mma_->qkv(args, append, launch);
+  void qkv(const LinearArgs& args, const AppendArgs& append, const Launch& launch) const override {
     const LinearJob job = linear_job(args, launch);
     if (bf16_kv_)
       start_contiguous("qkv", QkvJob<uint16_t>{job, append}, launch);
     else
       start_contiguous("qkv", QkvJob<float>{job, append}, launch);
-    return true;
   }
   void moe_up(const MoeArgs& args, const Launch& launch) const override {
-    if (!args.x.stepped) return mma_->moe_up(args, launch);
     start<Mxfp4Units>("moe_up", UpJob{{args}}, most_pair_tiles(args, launch), args.experts.rows, launch);
   }
-  bool moe_down(const MoeArgs& args, const CombineArgs& sum, const Launch& launch) const override {
-    if (!args.x.stepped) return mma_->moe_down(args, sum, launch);
+  void moe_down(const MoeArgs& args, const Launch& launch) const override {
     start<Mxfp4Units>("moe_down", DownJob{{args}}, most_pair_tiles(args, launch), args.experts.rows, launch);
-    return false;
   }
-  bool attn(const AttentionArgs& args, const Launch& launch) const override { return mma_->attn(args, launch); }
 
  private:
   static LinearJob linear_job(const LinearArgs& args, const Launch& launch) {
@@ -112,28 +97,27 @@ class WgmmaKernels : public simt::MatrixKernels {
           std::string("launching kernel wgmma_product of ") + name);
   }
 
-  std::unique_ptr<simt::MatrixKernels> mma_;
   bool bf16_kv_;
   int processors_;
 };
 
 }  // namespace
 
-std::unique_ptr<simt::MatrixKernels> with_wgmma(std::unique_ptr<simt::MatrixKernels> mma, const BackendOptions& options) {
-  if (mma == nullptr || options.precision != Precision::fast) return mma;
+std::unique_ptr<WideProducts> make_wgmma_products(const BackendOptions& options) {
+  if (options.precision != Precision::fast) return nullptr;
   int index = 0;
   check(cudaGetDevice(&index), "asking for the current card");
   cudaDeviceProp card;
   check(cudaGetDeviceProperties(&card, index), "asking for the card's properties");
-  if (card.major != 9) return mma;
+  if (card.major != 9) return nullptr;
 #if !defined(GPTOSS_EMULATOR)
   // Of a build for sm_90 without the "a" kernels are empty: those have a handful of registers.
   constexpr int kRegistersOfEmptyKernels = 32;
   cudaFuncAttributes attributes;
   check(cudaFuncGetAttributes(&attributes, wgmma::wgmma_product<Mxfp4Units, UpJob>), "asking for a kernel's registers");
-  if (attributes.numRegs <= kRegistersOfEmptyKernels) return mma;
+  if (attributes.numRegs <= kRegistersOfEmptyKernels) return nullptr;
 #endif
-  return std::make_unique<WgmmaKernels>(std::move(mma), options, card.multiProcessorCount);
+  return std::make_unique<WgmmaProducts>(options, card.multiProcessorCount);
 }
 
 }  // namespace gptoss::cuda

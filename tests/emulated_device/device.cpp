@@ -32,7 +32,7 @@ class Emulated : public gptoss::simt::Vendor {
 #if GPTOSS_CUDA_DEVICE
     if (matrix != nullptr && std::string(matrix) == "mma") return gptoss::cuda::make_mma_kernels(options);
     if (matrix != nullptr && std::string(matrix) == "wgmma")
-      return gptoss::cuda::with_wgmma(gptoss::cuda::make_mma_kernels(options), options);
+      return gptoss::cuda::make_mma_kernels(options, gptoss::cuda::make_wgmma_products(options));
 #else
     if (matrix != nullptr && std::string(matrix) == "amd") return gptoss::hip::make_matrix_kernels(options);
 #endif
