@@ -4,7 +4,7 @@
 // An item is kStrips strips of rows of a matrix times some columns of activations: column c is bf16 term c %
 // terms of source c / terms, a token or an expert's pair; columns beyond the live sources repeat the last
 // one. A kernel takes the weights of an item from weights(), its columns from the rows of x() that source()
-// names, and hands all its sums to finish(), by a team of threads, with a barrier before and behind.
+// names, and hands all its sums to finish(), by some threads, with a barrier before and behind.
 //
 // `Layout` is the order of the weights: kStripRows, and bf16_strip_bytes(k), mxfp4_strip_bytes(k) of a strip.
 // Tested with the kernels that take them, by product_cases.h.
@@ -16,7 +16,7 @@
 namespace gptoss::simt {
 
 // Threads that share work: this one's number, and how many they are.
-struct Team {
+struct Workers {
   int rank, size;
 };
 
@@ -41,10 +41,10 @@ struct LinearJob {
   GPTOSS_DEVICE int sources(int item) const { return min(*a.count - first(item), tile_tokens); }
   // A grid may have been made for more tokens than memory was.
   GPTOSS_DEVICE int source(int item, int i) const { return max(min(first(item) + i, *a.count - 1), 0); }
-  // By all threads of the team; sum(i, row) is the product of source i.
+  // By all of the workers; sum(i, row) is the product of source i.
   template <class Sum>
-  GPTOSS_DEVICE void finish(int item, int live, const Team& team, const Sum& sum) const {
-    for (int e = team.rank; e < live * kRows; e += team.size) {
+  GPTOSS_DEVICE void finish(int item, int live, const Workers& workers, const Sum& sum) const {
+    for (int e = workers.rank; e < live * kRows; e += workers.size) {
       const int i = e / kRows, row = item / tiles * kRows + e % kRows;
       const float value = sum(i, e % kRows) + (a.bias ? a.bias[row] : 0.0f);
       float* y = a.y + static_cast<size_t>(first(item) + i) * a.rows + row;
@@ -85,10 +85,10 @@ struct UpJob : ExpertJob<Layout, kStrips> {
   GPTOSS_DEVICE int source(int item, int i) const { return this->pair(item, i) / a.chosen; }
   // Gate and up rows are interleaved: two rows are a neuron.
   template <class Sum>
-  GPTOSS_DEVICE void finish(int item, int live, const Team& team, const Sum& sum) const {
+  GPTOSS_DEVICE void finish(int item, int live, const Workers& workers, const Sum& sum) const {
     constexpr int kNeurons = Base::kRows / 2;
     const float* bias = this->bias(item);
-    for (int e = team.rank; e < live * kNeurons; e += team.size) {
+    for (int e = workers.rank; e < live * kNeurons; e += workers.size) {
       const int i = e / kNeurons, n = e % kNeurons;
       const float gate = sum(i, 2 * n) + bias[2 * n], up = sum(i, 2 * n + 1) + bias[2 * n + 1];
       store_operand(a.h, this->pair(item, i), item % this->parts() * kNeurons + n,
@@ -103,8 +103,8 @@ struct DownJob : ExpertJob<Layout, kStrips> {
   using Base::a;
   GPTOSS_DEVICE int source(int item, int i) const { return this->pair(item, i); }
   template <class Sum>
-  GPTOSS_DEVICE void finish(int item, int live, const Team& team, const Sum& sum) const {
-    for (int e = team.rank; e < live * Base::kRows; e += team.size) {
+  GPTOSS_DEVICE void finish(int item, int live, const Workers& workers, const Sum& sum) const {
+    for (int e = workers.rank; e < live * Base::kRows; e += workers.size) {
       const int i = e / Base::kRows, row = e % Base::kRows;
       a.y[static_cast<size_t>(this->pair(item, i)) * a.experts.rows + item % this->parts() * Base::kRows +
           row] = sum(i, row) + this->bias(item)[row];

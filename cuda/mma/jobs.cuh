@@ -7,9 +7,8 @@
 
 namespace gptoss::cuda {
 
-// Parts of k, of whole units, that are summed by themselves and then added in ascending order: one warp each in cuda/mma.
-constexpr int kDepthParts = 8;
-constexpr int kMostTiles = 4;  // of eight columns, of an item of cuda/mma
+// Of a block. Each sums a part of k, of whole units, and the parts are added in ascending order; in cuda/wgmma, too.
+constexpr int kProductWarps = 8, kProductThreads = 32 * kProductWarps;
 
 using LinearJob = simt::LinearJob<Layout>;
 using UpJob = simt::UpJob<Layout>;
@@ -21,11 +20,11 @@ struct QkvJob : LinearJob {
   AppendArgs append;
 
   template <class Sum>
-  GPTOSS_DEVICE void finish(int item, int live, const simt::Team& team, const Sum& sum) const {
+  GPTOSS_DEVICE void finish(int item, int live, const simt::Workers& workers, const Sum& sum) const {
     constexpr int kPairs = kStripRows / 2;
     const int half = append.head_dim / 2, strips = append.head_dim / kStripRows, strip = item / tiles;
     const int head = strip / strips, head_row = head * append.head_dim;
-    for (int e = team.rank; e < live * kPairs; e += team.size) {
+    for (int e = workers.rank; e < live * kPairs; e += workers.size) {
       const int i = e / kPairs, p = e % kPairs, j = strip % strips * kPairs + p;
       simt::rotate_append_pair<Kv>(append, first(item) + i, head, j, sum(i, p) + a.bias[head_row + j],
                                    sum(i, p + kPairs) + a.bias[head_row + j + half]);

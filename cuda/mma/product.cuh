@@ -15,7 +15,7 @@
 
 namespace gptoss::cuda {
 
-constexpr int kProductWarps = kDepthParts, kProductThreads = 32 * kProductWarps;
+constexpr int kMostTiles = 4;     // of eight columns
 constexpr int kColumnPitch = 20;  // floats of a column of 16 rows: lanes of a fragment meet no bank twice
 
 template <class Format, int kTiles>

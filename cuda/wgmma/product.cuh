@@ -7,11 +7,11 @@
 // Bound by the tensor cores: 32,768 FLOP for each column of k and 128 x 128 sums, for 256 bytes of activations and 256 (bf16)
 // or 68 (MXFP4) of weights from the second-level cache; an expert of the 20b has 50 MFLOP for each of its pairs. That is 64 or
 // 101 FLOP for a byte: for 790 TFLOP/s that cache would have to give 12 or 8 TB/s, which is more than it is believed to have.
-// Two blocks that share activations (a cluster) would need 25 or 40 % less. A float32 multiply-add for each sum and 32 columns of k
-// takes half of what a multiprocessor can issue meanwhile: one warpgroup adds while the other one multiplies.
-// The sums are those of mma/product.cuh, in its order: chains of 32 columns, scaled and added in float32, in kDepthParts parts
-// of k. So, if a card's wgmma and mma.sync add the 16 products of a step alike, as the emulator's do, a prefill's results are
-// those of a decode to the bit.
+// Two blocks that share activations (a cluster) would need 25 or 40 % less. A float32 multiply-add for each sum and 32 columns
+// of k takes half of what a multiprocessor can issue meanwhile: one warpgroup adds while the other one multiplies.
+// The sums are those of mma/product.cuh, in its order: chains of 32 columns, scaled and added in float32, in the parts of k of
+// its warps. So, if a card's wgmma and mma.sync add the 16 products of a step alike, as the emulator's do, a prefill's results
+// are those of a decode to the bit.
 // Tested by wgmma_product_test.cpp (faults, and the bits of mma_product) and test_matrix_kernels.py (in the engine).
 #pragma once
 
@@ -84,11 +84,11 @@ struct Consumer {
     for (int i = 0; i < kSums; ++i) total[i] = 0;
     wait_for_stage();
     read(0);
-    for (int p = 0, unit = 0; p < cuda::kDepthParts; ++p) {
+    for (int p = 0, unit = 0; p < cuda::kProductWarps; ++p) {
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) part[i] = 0;
 #pragma unroll 1
-      for (const int end = (p + 1) * units / cuda::kDepthParts; unit < end; ++unit) {
+      for (const int end = (p + 1) * units / cuda::kProductWarps; unit < end; ++unit) {
         start_products<kN>(0, chain);
         read(1);  // while the tensor cores work
         add_products<kN>(0, chain, part);
