@@ -196,7 +196,7 @@ struct OnDevice {
                                  .scales = scales.data() + e * weights / 32}, arranged.data(), nullptr);
   }
   static MatrixShape shape(const ExpertCase& c) { return {MatrixShape::Use::gate_up, c.w.experts, c.w.rows, c.w.k, true}; }
-  MoeArgs args(const ExpertCase& c, uint16_t* x, bool stepped, Operand h, float* y) {
+  MoeArgs args(const ExpertCase& c, uint16_t* x, Operand h, float* y, bool stepped = false) {
     return {.tile_count = tile_count.data(), .tiles = tiles.data(), .pairs = pairs.data(),
             .experts = {.blocks = nullptr, .scales = nullptr, .dense = nullptr, .arranged = arranged.data(),
                         .bias = bias.data(), .rows = c.w.rows, .k = c.w.k},
@@ -226,7 +226,7 @@ inline double up(Make make, int tokens, int terms) {
   GpuVector<uint16_t> bits(lie(x, stepped));
   GpuVector<float> h(std::vector<float>(expected.size(), 0.0f));
   const Operand to_h{.values = h.data(), .terms = nullptr, .size = kNeurons, .count = 0, .round = false};
-  kernels->moe_up(device.args(c, bits.data(), stepped, to_h, nullptr), to(tokens));
+  kernels->moe_up(device.args(c, bits.data(), to_h, nullptr, stepped), to(tokens));
   return harness::worst(h.host(), expected, 8 * tolerance(expected));  // swiglu's slope reaches 1 + limit
 }
 
@@ -246,7 +246,7 @@ inline DownResult down_result(const simt::MatrixKernels& kernels, int tokens, in
   const bool stepped = kernels.stepped(MatrixShape::Use::down, ExpertCase::config(), tokens);
   GpuVector<uint16_t> bits(lie(h, stepped));
   GpuVector<float> y(std::vector<float>(expected.size(), 0.0f));
-  const MoeArgs args = device.args(c, bits.data(), stepped, {}, y.data());
+  const MoeArgs args = device.args(c, bits.data(), {}, y.data(), stepped);
   if (start)
     start(args);
   else
