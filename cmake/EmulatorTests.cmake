@@ -46,7 +46,7 @@ function(gptoss_add_emulator_test name language)
   target_include_directories(${name} PRIVATE ${emulator}/${language} ${PROJECT_SOURCE_DIR}/csrc
     ${PROJECT_SOURCE_DIR}/cuda ${PROJECT_SOURCE_DIR}/hip)
   # Local variables that a kernel forgets to initialise hold a pattern that no result survives.
-  target_compile_options(${name} PRIVATE -g -O1 -Wno-unknown-pragmas -ftrivial-auto-var-init=pattern
+  target_compile_options(${name} PRIVATE -g -O1 -Wno-unknown-pragmas -Wno-psabi -ftrivial-auto-var-init=pattern
     ${emulator_checks})
   target_link_libraries(${name} PRIVATE gptoss_emulator)
   if(language STREQUAL "hip")
@@ -62,13 +62,14 @@ list(TRANSFORM simt_sources APPEND .cpp)
 function(gptoss_emulate target language)
   target_include_directories(${target} PRIVATE ${emulator}/${language} ${emulator} ${PROJECT_SOURCE_DIR}/csrc
     ${PROJECT_SOURCE_DIR}/${language})
-  target_compile_options(${target} PRIVATE -g -O1 -Wno-unknown-pragmas -ftrivial-auto-var-init=pattern ${emulator_checks})
+  target_compile_options(${target} PRIVATE -g -O1 -Wno-unknown-pragmas -Wno-psabi -ftrivial-auto-var-init=pattern
+    ${emulator_checks})
   target_link_libraries(${target} PRIVATE gptoss_emulator)
 endfunction()
 
 # gptoss_add_emulated_device(name language definitions...)
 function(gptoss_add_emulated_device name language)
-  set(cuda_matrix_sources ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp)
+  set(cuda_matrix_sources ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp ${PROJECT_SOURCE_DIR}/cuda/wgmma/kernels.cpp)
   set(hip_matrix_sources ${PROJECT_SOURCE_DIR}/hip/matrix/kernels.cpp)
   gptoss_add_device(${name} ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${PROJECT_SOURCE_DIR}/csrc/simt/plugin.cpp
     ${simt_sources} ${${language}_matrix_sources})
@@ -144,6 +145,33 @@ target_include_directories(mma_attention_test PRIVATE ${CMAKE_BINARY_DIR}/plante
 gptoss_add_emulator_test(mma_product_test cuda ${emulator}/mma_product_test.cpp ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp
   ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
 target_include_directories(mma_product_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
+gptoss_plant_faults(cuda/wgmma wgmma gptoss::cuda::wgmma product.cuh
+  ring.cuh no_proxy_fence "    ptx::fence_proxy_async(); " "    "
+  ring.cuh no_box_bytes "kUnitBytes + kTileBytes)" "kUnitBytes)"
+  ring.cuh wrong_box "unit * cuda::kUnitDepth, job.first" "unit * cuda::kUnitDepth + 1, job.first"
+  ring.cuh too_few_bytes "work.strips * Format::kUnitBytes)" "(work.strips - 1) * Format::kUnitBytes)"
+  ring.cuh one_arrival_too_few "1 + kProducers" "kProducers"
+  ring.cuh no_wait_for_empty "wait_for(&empty[turn.stage], turn.parity ^ 1);" "(void)turn;"
+  ring.cuh no_swizzle "(piece ^ first_row % 8)" "piece"
+  ring.cuh late_copies "cp_async_wait_group<kLag>" "cp_async_wait_group<kLag + 1>"
+  ring.cuh next_column "min(first_row + r * kRowStep, live" "min(first_row + r * kRowStep + 1, live"
+  ring.cuh next_strip "from = job.weights(job.item(work.strip + thread," "from = job.weights(job.item(work.strip + (thread ^ 1),"
+  fragments.cuh first_scales "lane() / 4 * 2 + half]" "lane() / 4 * 2]"
+  fragments.cuh same_half "2 * simt::lane() + half]" "2 * simt::lane()]"
+  product.cuh no_first_barrier "__syncthreads();  // the barriers" "// the barriers"
+  product.cuh wrong_parity "turn.stage], turn.parity)" "turn.stage], turn.parity ^ 1)"
+  product.cuh no_wait_for_products "    ptx::wgmma_wait_group<0>();\n" ""
+  product.cuh no_register_fence "    ptx::wgmma_fence();" "    "
+  product.cuh wrong_step "b + 2)" "b + 1)"
+  product.cuh wrong_half "+ half * 64)" "+ half * 32)"
+  product.cuh chain_goes_on "_first<kN>" "<kN>"
+  product.cuh part_goes_on "part[i] = 0;" ""
+  product.cuh early_release "add_products<kN>(1, chain, part);\n        release(stage);" "release(stage);\n        add_products<kN>(1, chain, part);"
+  product.cuh no_sum_barrier "simt::sync_warp();  // all sums" "// all sums"
+  product.cuh wrong_column "+ 2 * t + n % 2," "+ 2 * t + (n + 1) % 2,")
+gptoss_add_emulator_test(wgmma_product_test cuda ${emulator}/wgmma_product_test.cpp ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp
+  ${PROJECT_SOURCE_DIR}/cuda/wgmma/kernels.cpp ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
+target_include_directories(wgmma_product_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
 
 # HIP, once for each size of a wave.
 foreach(wave 64 32)

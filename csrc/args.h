@@ -48,6 +48,7 @@ struct Operand {
   GPTOSS_MEMORY uint16_t* terms;  // bf16 (rows, count, size): the value, what is missing from it, what is missing then
   int size, count;
   bool round;
+  bool stepped = false;  // terms lie in the order of stepped_place(), which wgmma wants
 };
 
 struct NormArgs {
@@ -111,6 +112,7 @@ struct AttentionArgs {
   int window;          // keys that a query sees, itself included; 0: all
   float scale;
   bool round_weights;
+  bool stepped = false;  // `terms` are, as in Operand
 };
 
 GPTOSS_CONSTANT int kTileTokens = 4;  // rows of activations that share one read of a weight in a SIMT kernel

@@ -9,6 +9,7 @@
 #include "build_info.h"
 #include "mma/kernels.h"
 #include "simt/plugin.h"
+#include "wgmma/kernels.h"
 
 namespace gptoss::cuda {
 namespace {
@@ -26,7 +27,7 @@ cudaDeviceProp properties(int card) {
 // What a run shall do without, to see what it is worth: names with commas in the environment.
 constexpr char kWithout[] = "GPTOSS_CUDA_WITHOUT";
 struct Without {
-  bool matrix = false, dependent = false, graphs = false;
+  bool matrix = false, wgmma = false, dependent = false, graphs = false;
   Without() {
     const char* text = std::getenv(kWithout);
     std::string left = text != nullptr ? text : "";
@@ -35,9 +36,10 @@ struct Without {
       const std::string name = left.substr(0, comma);
       left = comma == std::string::npos ? "" : left.substr(comma + 1);
       if (name == "matrix") matrix = true;
+      else if (name == "wgmma") wgmma = true;
       else if (name == "dependent") dependent = true;
       else if (name == "graphs") graphs = true;
-      else throw std::runtime_error(std::string(kWithout) + ": expected matrix, dependent or graphs, found " + name);
+      else throw std::runtime_error(std::string(kWithout) + ": expected matrix, wgmma, dependent or graphs, found " + name);
     }
   }
 };
@@ -84,7 +86,9 @@ class Nvidia : public simt::Vendor {
   }
 
   std::unique_ptr<simt::MatrixKernels> matrix_kernels(const BackendOptions& options) const override {
-    return Without().matrix ? nullptr : make_mma_kernels(options);
+    const Without without;
+    if (without.matrix) return nullptr;
+    return make_mma_kernels(options, without.wgmma ? nullptr : make_wgmma_products(options));
   }
   void set_up(simt::GpuBackend& backend, int card) const override {
     const Without without;

@@ -30,9 +30,15 @@ def test_registers_and_spills_are_those_listed() -> None:
 
 
 SASS = {
-    "mma_product": ["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "HMUL2.BF16|HFMA2.BF16"],
-    "attn_decode": ["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88.4", "MOVM.16.MT88"],
-    "attn_prefill": ["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88.4", "MOVM.16.MT88"],
+    "cuda/mma/kernels.cpp": {
+        "mma_product": ["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "HMUL2.BF16|HFMA2.BF16"],
+        "attn_decode": ["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88.4", "MOVM.16.MT88"],
+        "attn_prefill": ["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88.4", "MOVM.16.MT88"],
+    },
+    "cuda/wgmma/kernels.cpp": {
+        "wgmma_product": ["HGMMA.64x128x16.F32.BF16", "HGMMA.64x64x16.F32.BF16", "UBLKCP", "UTMALDG.2D|LDGSTS.E.BYPASS.128", "USETMAXREG",
+                          "HMUL2.BF16|HFMA2.BF16"],
+    },
 }
 BLOCK_SCALED = {
     "mma_product<Scaled": ["QMMA.SF.16832.F32.E2M1.E4M3.E8", "LDGSTS.E.BYPASS.128"],
@@ -43,20 +49,22 @@ BLOCK_SCALED = {
 
 @needs_nvcc
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a", "sm_120a"])
-def test_kernels_are_made_of_the_instructions_that_were_meant(architecture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("source", "architecture"), [("cuda/mma/kernels.cpp", "sm_80"), ("cuda/mma/kernels.cpp", "sm_90a"),
+                                                      ("cuda/mma/kernels.cpp", "sm_120a"), ("cuda/wgmma/kernels.cpp", "sm_90a")])
+def test_kernels_are_made_of_the_instructions_that_were_meant(source: str, architecture: str, tmp_path: Path) -> None:
     assert NVCC is not None
     disassembler = Path(NVCC).resolve().parent / "cuobjdump"
     found = shutil.which("cuobjdump") or (str(disassembler) if disassembler.exists() else None)
     if found is None:
         pytest.skip("cuobjdump is not installed")
-    kernel_resources.compile_kernels(NVCC, "cuda/mma/kernels.cpp", [architecture], tmp_path / "kernels.fatbin")
+    said = kernel_resources.compile_kernels(NVCC, source, [architecture], tmp_path / "kernels.fatbin")
+    assert "serialized" not in said, said  # what ptxas says of a wgmma that it has to wait for
     text = subprocess.run([found, "-sass", tmp_path / "kernels.fatbin"], check=True, capture_output=True, text=True).stdout
     functions = {kernel_resources.plain_name(name): body for name, body in
                  re.findall(r"Function : (\w+)\n(.*?)(?=Function :|\Z)", text, re.DOTALL)}
     scaled = {name for name in functions if name.startswith(tuple(BLOCK_SCALED))}
-    assert scaled
-    for kernel, instructions in (SASS | (BLOCK_SCALED if architecture == "sm_120a" else {})).items():
+    assert bool(scaled) == (source == "cuda/mma/kernels.cpp")
+    for kernel, instructions in (SASS[source] | (BLOCK_SCALED if architecture == "sm_120a" else {})).items():
         bodies = {name: body for name, body in functions.items()
                   if name.startswith(kernel) and (name in scaled) == (kernel in BLOCK_SCALED)}
         assert bodies, kernel

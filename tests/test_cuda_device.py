@@ -20,6 +20,7 @@ from engines import all_logits, ids, skip_unless_present
 from gptoss_native import _core, demo
 from shapes import DEFAULT, shape_named
 from test_device_plugin import generate, open_on
+from test_matrix_kernels import WIDE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
@@ -129,6 +130,20 @@ def test_the_demonstration_model_by_replay_and_in_batches(precision: str, kv_dty
             thread.join()
     assert replies == alone
     assert alone[0] == "27 + 58 = 85"
+
+
+@pytest.mark.parametrize("kv_dtype", ["f32", "bf16"])
+def test_wgmma_adds_as_mma_sync_does(case_of: CaseMaker, monkeypatch: pytest.MonkeyPatch, kv_dtype: str) -> None:
+    """The 16 products of a step, and a step to a chain: then a prefill by one has the bits of a decode by the other."""
+    case, logits = case_of(WIDE), []
+    for without in ("wgmma", ""):
+        monkeypatch.setenv("GPTOSS_CUDA_WITHOUT", without)
+        engine = open_on("cuda", case.folder, precision="fast", kv_dtype=kv_dtype)
+        if not without and "wgmma" not in engine.device["isa"]:
+            pytest.skip("this card has no wgmma")
+        logits.append(all_logits(engine, case.tokens))
+        engine.close()
+    assert np.array_equal(*logits)
 
 
 def test_every_card_is_listed_and_can_be_chosen(case_of: CaseMaker) -> None:

@@ -1,4 +1,4 @@
-"""The kernels of cuda/mma and of hip/matrix as the matrix kernels of the GPU device: over the emulator, in whole engines.
+"""The kernels of cuda/mma, cuda/wgmma and hip/matrix as the matrix kernels of the GPU device: over the emulator, in whole engines.
 
 Steps are as right as SIMT's, and as independent of the batch, the chunks and the schedule. What the kernels do not take
 is SIMT's, and the device says what they take.
@@ -268,3 +268,72 @@ def test_the_self_test_knows_what_block_scaled_products_multiply(block_scaled: s
     for case in (cases.mxfp4_linear(3, 48, 128, precision), cases.mxfp4_linear(3, 33, 128, precision),
                  cases.moe_up(5, 2, 6, 64, 128, precision), cases.moe_down(5, 2, 6, 48, 192, precision)):
         assert all(error.used <= 1 for error in case.run(device)), case
+# --- wgmma: products of more than 64 tokens, in `fast`
+
+WIDE = Shape("wgmma", FIELDS_OF | {"num_experts_per_tok": 8}, 130, True)
+WIDE_SHAPES = [
+    WIDE,
+    Shape("wgmma_router_and_head_by_simt", FIELDS_OF | {"num_local_experts": 6, "num_experts_per_tok": 4, "vocab_size": 101}, 90),
+    Shape("wgmma_experts_by_mma", FIELDS_OF, 90, True),  # who have 11 tokens each
+]
+FAST = {"precision": "fast", "max_tokens": 140, "max_outputs": 140, "max_context": 256, "threads": 2}
+
+
+def open_emulated(factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, matrix: str, folder: Path, **settings: Any) -> Any:
+    monkeypatch.setenv("GPTOSS_EMULATED_MATRIX", matrix)
+    settings = FAST | settings
+    engine = open_on(register_emulated(factory, "emulated"), folder, **settings)
+    assert ("wgmma" in engine.device["isa"]) == (matrix == "wgmma" and settings["precision"] == "fast")
+    return engine
+
+
+@pytest.mark.parametrize("kv_dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("shape", WIDE_SHAPES, ids=str)
+def test_products_by_wgmma_are_those_of_mma_sync(case_of: CaseMaker, tmp_path_factory: pytest.TempPathFactory,
+                                                 monkeypatch: pytest.MonkeyPatch, shape: Shape, kv_dtype: str) -> None:
+    """To the bit, also where a step has a product of each kind."""
+    case = case_of(shape)
+    logits = []
+    for matrix in ("mma", "wgmma"):
+        engine = open_emulated(tmp_path_factory, monkeypatch, matrix, case.folder, kv_dtype=kv_dtype)
+        logits.append(all_logits(engine, case.tokens))
+        engine.close()
+    assert np.array_equal(*logits)
+
+
+def test_a_prefill_by_wgmma_is_a_decode_to_the_bit(case_of: CaseMaker, tmp_path_factory: pytest.TempPathFactory,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in chunks, and in another schedule."""
+    case = case_of(WIDE)
+    engine = open_emulated(tmp_path_factory, monkeypatch, "wgmma", case.folder, kv_dtype="f32")
+    whole = all_logits(engine, case.tokens)
+    assert np.array_equal(all_logits(engine, case.tokens, [100, 1, 29]), whole)
+    assert np.array_equal(all_logits(engine, case.tokens[:12], [1]), whole[:12])
+    engine.close()
+    monkeypatch.setenv("GPTOSS_EMULATOR_SEED", "1")
+    engine = open_emulated(tmp_path_factory, monkeypatch, "wgmma", case.folder, kv_dtype="f32")
+    assert np.array_equal(all_logits(engine, case.tokens), whole)
+    engine.close()
+
+
+def test_exact_stays_with_mma_sync(case_of: CaseMaker, tmp_path_factory: pytest.TempPathFactory,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    case = case_of(TAKEN)
+    engine = open_emulated(tmp_path_factory, monkeypatch, "wgmma", case.folder, precision="exact")
+    assert np.abs(all_logits(engine, case.tokens) - case.trace.logits).max() <= tolerances.LOGITS
+    engine.close()
+
+
+def test_an_operation_by_wgmma(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPTOSS_EMULATED_MATRIX", "wgmma")
+    device = register_emulated(tmp_path_factory, "emulated")
+    rng = np.random.default_rng(3)
+    x = rng.normal(0, 1, (150, 320)).astype(np.float32)
+    weight, bias = (oracle.to_bf16(rng.normal(0, 1, shape).astype(np.float32)) for shape in ((144, 320), (144,)))
+    limits = tolerances.FAST["product"]
+    got = ops.linear(x, weight, bias, device=device, precision="fast")
+    tolerances.check(np.asarray(got), oracle.linear(x, weight, bias), limits)
+    blocks = rng.integers(0, 256, (144, 10, 16), dtype=np.uint8)
+    scales = rng.integers(117, 125, (144, 10), dtype=np.uint8)
+    got = ops.mxfp4_linear(x, blocks, scales, bias, device=device, precision="fast")
+    tolerances.check(np.asarray(got), oracle.mxfp4_linear(x, blocks, scales, bias), limits)

@@ -49,7 +49,7 @@ class Launches {
   const GpuLayer& layer() const { return static_cast<const GpuLayer&>(*call_.layer); }
   int tokens() const { return call_.grid.tokens; }
   // What a product multiplies next, for matrix kernels or for SIMT.
-  Operand operand(bool arranged, int size) const;
+  Operand operand(bool arranged, int size, MatrixShape::Use use) const;
   Operand expert_h() const;
   MatrixKernels::Launch matrix_launch(int rows) const { return {s_.stream, s_.scratch, rows, dependent()}; }
   RouteArgs route() const;

@@ -46,6 +46,9 @@ class MatrixKernels {
 
   // Pairs of a tile of one expert, in a step of so many tokens; see GroupArgs.
   virtual int tile(const Config& config, int tokens) const = 0;
+  // Whether what a product multiplies shall be `stepped`, in a step of so many tokens (of unembed: rows); see Operand. One
+  // answer for the router and the experts.
+  virtual bool stepped(MatrixShape::Use, const Config&, int /*tokens*/) const { return false; }
   // Memory for what passes between kernels of one call, part of a state's activations.
   virtual size_t scratch_bytes(const Config&, const Limits&) const { return 0; }
 

@@ -419,8 +419,9 @@ class GpuOps : public Ops {
       values = const_cast<float*>(x);
       return;
     }
-    const Operand out{.values = values, .terms = bf16, .size = size, .count = terms(), .round = rounds()};
     const Batch grid = op.call.grid;
+    const bool stepped = arranged && device_.matrix_->stepped(MatrixShape::Use::gate_up, op.s.config, grid.tokens);
+    const Operand out{.values = values, .terms = bf16, .size = size, .count = terms(), .round = rounds(), .stepped = stepped};
     op.set_tokens(rows);
     launches(op).round_rows(x, out, rows);
     op.set_tokens(grid.tokens);

@@ -4,7 +4,7 @@
 // An item is kStrips strips of rows of a matrix times some columns of activations: column c is bf16 term c %
 // terms of source c / terms, a token or an expert's pair; columns beyond the live sources repeat the last
 // one. A kernel takes the weights of an item from weights(), its columns from the rows of x() that source()
-// names, and hands all its sums to finish(), with a barrier before and behind.
+// names, and hands all its sums to finish(), by some threads, with a barrier before and behind.
 //
 // `Layout` is the order of the weights: kStripRows, and bf16_strip_bytes(k), mxfp4_strip_bytes(k) of a strip.
 // Tested with the kernels that take them, by product_cases.h.
@@ -15,6 +15,11 @@
 
 namespace gptoss::simt {
 
+// Threads that share work: this one's number, and how many they are.
+struct Workers {
+  int rank, size;
+};
+
 // y = x W' + bias, or added to y. Items: strips, and for each of them its tiles of tokens.
 template <class Layout, int kStrips = 1>
 struct LinearJob {
@@ -23,7 +28,10 @@ struct LinearJob {
   LinearArgs a;
   int tiles, tile_tokens;  // made for the grid, not the live ones
 
-  GPTOSS_DEVICE int items() const { return a.rows / kRows * tiles; }
+  GPTOSS_DEVICE int parts() const { return a.rows / kRows; }
+  GPTOSS_DEVICE int column_tiles() const { return tiles; }
+  GPTOSS_DEVICE int item(int part, int tile) const { return part * tiles + tile; }
+  GPTOSS_DEVICE int items() const { return parts() * tiles; }
   GPTOSS_DEVICE const uint8_t* weights(int item) const {
     return a.arranged + item / tiles * (kStrips * Layout::bf16_strip_bytes(a.k));
   }
@@ -33,10 +41,10 @@ struct LinearJob {
   GPTOSS_DEVICE int sources(int item) const { return min(*a.count - first(item), tile_tokens); }
   // A grid may have been made for more tokens than memory was.
   GPTOSS_DEVICE int source(int item, int i) const { return max(min(first(item) + i, *a.count - 1), 0); }
-  // By all threads; sum(i, row) is the product of source i.
+  // By all of the workers; sum(i, row) is the product of source i.
   template <class Sum>
-  GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
-    for (int e = threadIdx.x; e < live * kRows; e += blockDim.x) {
+  GPTOSS_DEVICE void finish(int item, int live, const Workers& workers, const Sum& sum) const {
+    for (int e = workers.rank; e < live * kRows; e += workers.size) {
       const int i = e / kRows, row = item / tiles * kRows + e % kRows;
       const float value = sum(i, e % kRows) + (a.bias ? a.bias[row] : 0.0f);
       float* y = a.y + static_cast<size_t>(first(item) + i) * a.rows + row;
@@ -53,6 +61,8 @@ struct ExpertJob {
   MoeArgs a;
 
   GPTOSS_DEVICE int parts() const { return a.experts.rows / kRows; }
+  GPTOSS_DEVICE int column_tiles() const { return *a.tile_count; }
+  GPTOSS_DEVICE int item(int part, int tile) const { return tile * parts() + part; }
   GPTOSS_DEVICE int items() const { return *a.tile_count * parts(); }
   GPTOSS_DEVICE const ExpertTile& tile(int item) const { return a.tiles[item / parts()]; }
   GPTOSS_DEVICE const uint8_t* weights(int item) const {
@@ -75,10 +85,10 @@ struct UpJob : ExpertJob<Layout, kStrips> {
   GPTOSS_DEVICE int source(int item, int i) const { return this->pair(item, i) / a.chosen; }
   // Gate and up rows are interleaved: two rows are a neuron.
   template <class Sum>
-  GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
+  GPTOSS_DEVICE void finish(int item, int live, const Workers& workers, const Sum& sum) const {
     constexpr int kNeurons = Base::kRows / 2;
     const float* bias = this->bias(item);
-    for (int e = threadIdx.x; e < live * kNeurons; e += blockDim.x) {
+    for (int e = workers.rank; e < live * kNeurons; e += workers.size) {
       const int i = e / kNeurons, n = e % kNeurons;
       const float gate = sum(i, 2 * n) + bias[2 * n], up = sum(i, 2 * n + 1) + bias[2 * n + 1];
       store_operand(a.h, this->pair(item, i), item % this->parts() * kNeurons + n,
@@ -93,8 +103,8 @@ struct DownJob : ExpertJob<Layout, kStrips> {
   using Base::a;
   GPTOSS_DEVICE int source(int item, int i) const { return this->pair(item, i); }
   template <class Sum>
-  GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
-    for (int e = threadIdx.x; e < live * Base::kRows; e += blockDim.x) {
+  GPTOSS_DEVICE void finish(int item, int live, const Workers& workers, const Sum& sum) const {
+    for (int e = workers.rank; e < live * Base::kRows; e += workers.size) {
       const int i = e / Base::kRows, row = e % Base::kRows;
       a.y[static_cast<size_t>(this->pair(item, i)) * a.experts.rows + item % this->parts() * Base::kRows +
           row] = sum(i, row) + this->bias(item)[row];

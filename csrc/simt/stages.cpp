@@ -5,6 +5,8 @@
 
 namespace gptoss::simt {
 
+using Use = MatrixShape::Use;
+
 static_assert(kSampleTop == kMaxLogprobs);
 static_assert(kPageSlots == kPageTokens && kPagesPerSplit == kSplitPages, "kernels and engine cut the keys alike");
 
@@ -43,7 +45,7 @@ void Launches::embed() {
 }
 
 void Launches::attn_qkv() {
-  const Operand x = operand(layer().qkv.arranged != nullptr, c_.hidden_size);
+  const Operand x = operand(layer().qkv.arranged != nullptr, c_.hidden_size, Use::qkv);
   norm(layer().input_layernorm, nullptr, &s_.live->tokens, tokens(), x);
   const LinearArgs product{.count = &s_.live->tokens,
                            .weight = layer().qkv.rows,
@@ -78,7 +80,11 @@ void Launches::attn() {
                            .window = full ? 0 : c_.sliding_window,
                            .scale = 1.0f / std::sqrt(static_cast<float>(c_.head_dim)),
                            .round_weights = fast_};
-  if (matrix_ && fast_) args.terms = s_.operand_terms;
+  if (matrix_ && fast_) {
+    const Operand next = operand(true, c_.q_size(), Use::attn_out);
+    args.terms = next.terms;
+    args.stepped = next.stepped;
+  }
   if (matrix_ && matrix_->attn(args, matrix_launch(tokens()))) {
     s_.attn_in_terms = call_.layer;
     return;
@@ -96,7 +102,7 @@ void Launches::attn() {
 
 void Launches::attn_out() {
   const bool arranged = layer().o.arranged != nullptr;
-  Operand x = operand(arranged, c_.q_size());
+  Operand x = operand(arranged, c_.q_size(), Use::attn_out);
   const bool written = arranged && std::exchange(s_.attn_in_terms, nullptr) == call_.layer;  // by attn
   if (!fast_ && !arranged)
     x.values = s_.attn;
@@ -117,10 +123,10 @@ void Launches::attn_out() {
 void Launches::moe_route() {
   // The router and the experts need not be multiplied by the same kernels.
   const bool arranged = layer().router.arranged != nullptr, experts = layer().gate_up.arranged != nullptr;
-  const Operand x = operand(arranged, c_.hidden_size);
+  const Operand x = operand(arranged, c_.hidden_size, Use::router);
   norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens(), x);
   if (arranged != experts)
-    norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens(), operand(experts, c_.hidden_size));
+    norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens(), operand(experts, c_.hidden_size, Use::gate_up));
   linear({.count = &s_.live->tokens,
           .weight = layer().router.rows,
           .arranged = layer().router.arranged,
@@ -142,7 +148,7 @@ void Launches::moe_route() {
 
 void Launches::moe_up() {
   const bool dense = layer().gate_up.dense != nullptr;
-  const MoeArgs args = moe(layer().gate_up, operand(layer().gate_up.arranged != nullptr, c_.hidden_size));
+  const MoeArgs args = moe(layer().gate_up, operand(layer().gate_up.arranged != nullptr, c_.hidden_size, Use::gate_up));
   if (args.experts.arranged) return matrix_->moe_up(args, matrix_launch(tokens()));
   start("moe_up", dense ? simt::moe_up<Bf16Row> : simt::moe_up<Mxfp4Row>, expert_grid(c_.intermediate_size), 0, args);
 }
@@ -166,7 +172,7 @@ void Launches::moe_down() {
 
 void Launches::unembed() {
   const auto& ends = static_cast<const GpuEnds&>(*call_.ends);
-  const Operand x = operand(ends.lm_head.arranged != nullptr, c_.hidden_size);
+  const Operand x = operand(ends.lm_head.arranged != nullptr, c_.hidden_size, Use::unembed);
   norm(ends.norm, s_.row, &s_.live->rows, call_.grid.rows, x);
   linear({.count = &s_.live->rows,
           .weight = ends.lm_head.rows,
@@ -210,13 +216,15 @@ void Launches::sample() {
 #endif
 }
 
-Operand Launches::operand(bool arranged, int size) const {
-  if (arranged) return {.values = nullptr, .terms = s_.operand_terms, .size = size, .count = terms_, .round = false};
+Operand Launches::operand(bool arranged, int size, Use use) const {
+  if (arranged)
+    return {.values = nullptr, .terms = s_.operand_terms, .size = size, .count = terms_, .round = false,
+            .stepped = matrix_->stepped(use, c_, use == Use::unembed ? call_.grid.rows : tokens())};
   return {.values = s_.operand, .terms = nullptr, .size = size, .count = 0, .round = fast_};
 }
 Operand Launches::expert_h() const {
   const bool arranged = layer().down.arranged != nullptr;
-  Operand h = operand(arranged, c_.intermediate_size);
+  Operand h = operand(arranged, c_.intermediate_size, Use::down);
   if (arranged)
     h.terms = s_.expert_h_terms;
   else

@@ -18,7 +18,7 @@
 #include "ptx/copy_async.cuh"
 #include "ptx/matrix.cuh"
 #include "simt/kv.cuh"
-#include "simt/load.cuh"
+#include "simt/operand.cuh"
 
 namespace gptoss::cuda {
 
@@ -177,7 +177,7 @@ struct ColumnSums {
 // The result, and what the next product multiplies.
 GPTOSS_DEVICE void store_attn(const AttentionArgs& a, size_t at, float value) {
   a.attn[at] = value;
-  if (a.terms) a.terms[at] = simt::float_to_bf16(value);
+  if (a.terms) a.terms[a.stepped ? simt::stepped_place(at) : at] = simt::float_to_bf16(value);
 }
 
 // A softmax over the states of parts, in ascending order; lane l has dimensions l and l + 32.

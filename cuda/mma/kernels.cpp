@@ -39,8 +39,8 @@ bool wants_block_scaled() {
 
 class MmaKernels : public simt::MatrixKernels {
  public:
-  MmaKernels(const BackendOptions& options, const cudaDeviceProp& card, bool scaled)
-      : scaled_(scaled), terms_(simt::operand_terms(options.precision)), bf16_kv_(options.kv_dtype == KvDType::bf16), bf16_attention_(terms_ == 1 && bf16_kv_),
+  MmaKernels(const BackendOptions& options, const cudaDeviceProp& card, std::unique_ptr<WideProducts> wide, bool scaled)
+      : wide_(std::move(wide)), scaled_(scaled), terms_(simt::operand_terms(options.precision)), bf16_kv_(options.kv_dtype == KvDType::bf16), bf16_attention_(terms_ == 1 && bf16_kv_),
         processors_(card.multiProcessorCount),
         shared_(card.sharedMemPerMultiprocessor) {
     for_each_width([&]<int kTiles>() {
@@ -65,6 +65,7 @@ class MmaKernels : public simt::MatrixKernels {
     else if (wants_block_scaled())
       text += " (not block-scaled: for that, precision=\"fast\", a card of sm_120 and a build for 120a)";
     if (bf16_attention_) text += ", and for attention with a head_dim of 64 and up to 8 heads for each KV head";
+    if (wide_) text += "; " + wide_->name();
     return text;
   }
 
@@ -83,14 +84,25 @@ class MmaKernels : public simt::MatrixKernels {
           "launching kernel arrange");
   }
 
-  int tile(const Config&, int tokens) const override { return 8 * width_for(tokens, terms_) / terms_; }
+  bool stepped(MatrixShape::Use use, const Config& config, int tokens) const override {
+    return wide_ && wide_->take(use, config, tokens);
+  }
+  int tile(const Config& config, int tokens) const override {
+    if (stepped(MatrixShape::Use::gate_up, config, tokens)) return wide_->tile();
+    return 8 * width_for(tokens, terms_) / terms_;
+  }
 
   void linear(const LinearArgs& args, const Launch& launch) const override {
+    if (args.x.stepped) return wide_->linear(args, launch);
     const int width = width_for(launch.tokens, terms_), tile = 8 * width / terms_;
     const LinearJob job{args, (launch.tokens + tile - 1) / tile, tile};
     start<Bf16Units>("linear", width, job, args.rows / kStripRows * job.tiles, launch);
   }
   bool qkv(const LinearArgs& args, const AppendArgs& append, const Launch& launch) const override {
+    if (args.x.stepped) {
+      wide_->qkv(args, append, launch);
+      return true;
+    }
     const int width = width_for(launch.tokens, terms_), tile = 8 * width / terms_;
     const LinearJob job{args, (launch.tokens + tile - 1) / tile, tile};
     const int items = args.rows / kStripRows * job.tiles;
@@ -101,11 +113,14 @@ class MmaKernels : public simt::MatrixKernels {
     return true;
   }
   void moe_up(const MoeArgs& args, const Launch& launch) const override {
+    if (args.x.stepped) return wide_->moe_up(args, launch);
     if (scaled_) return scaled_experts<UpJob>("moe_up", quantize_mxfp8<true>, args, launch);
     experts<Mxfp4Units>("moe_up", UpJob{{args}}, launch);
   }
   bool moe_down(const MoeArgs& args, const CombineArgs&, const Launch& launch) const override {
-    if (scaled_)
+    if (args.x.stepped)
+      wide_->moe_down(args, launch);
+    else if (scaled_)
       scaled_experts<DownJob>("moe_down", quantize_mxfp8<false>, args, launch);
     else
       experts<Mxfp4Units>("moe_down", DownJob{{args}}, launch);
@@ -199,6 +214,7 @@ class MmaKernels : public simt::MatrixKernels {
     });
   }
 
+  std::unique_ptr<WideProducts> wide_;  // or null
   bool scaled_;
   int terms_;
   bool bf16_kv_, bf16_attention_;
@@ -218,7 +234,7 @@ bool block_scaled_works(const BackendOptions& options) {
 
 }  // namespace
 
-std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options) {
+std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options, std::unique_ptr<WideProducts> wide) {
   int index = 0;
   check(cudaGetDevice(&index), "asking for the current card");
   cudaDeviceProp card;
@@ -230,7 +246,8 @@ std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& opti
   check(cudaFuncGetAttributes(&attributes, mma_product<Bf16Units, 1, LinearJob>), "asking for a kernel's architecture");
   if (attributes.ptxVersion < 80) return nullptr;
 #endif
-  return std::make_unique<MmaKernels>(options, card, wants_block_scaled() && block_scaled_works(options));
+  const bool scaled = wants_block_scaled() && block_scaled_works(options);
+  return std::make_unique<MmaKernels>(options, card, scaled ? nullptr : std::move(wide), scaled);
 }
 
 }  // namespace gptoss::cuda

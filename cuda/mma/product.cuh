@@ -10,37 +10,13 @@
 #pragma once
 
 #include "architecture.cuh"
-#include "simt/product_jobs.cuh"
-#include "simt/qkv.cuh"
+#include "jobs.cuh"
 #include "weight_ring.cuh"
 
 namespace gptoss::cuda {
 
-constexpr int kProductWarps = 8, kProductThreads = 32 * kProductWarps;
 constexpr int kMostTiles = 4;     // of eight columns
 constexpr int kColumnPitch = 20;  // floats of a column of 16 rows: lanes of a fragment meet no bank twice
-
-using LinearJob = simt::LinearJob<Layout>;
-using UpJob = simt::UpJob<Layout>;
-using DownJob = simt::DownJob<Layout>;
-
-// The same of qkv, whose strips hold rotated pairs (see RowPlace): queries turned, keys and values in their pages.
-template <class Kv>
-struct QkvJob : LinearJob {
-  AppendArgs append;
-
-  template <class Sum>
-  GPTOSS_DEVICE void finish(int item, int live, const Sum& sum) const {
-    constexpr int kPairs = kStripRows / 2;
-    const int half = append.head_dim / 2, strips = append.head_dim / kStripRows, strip = item / tiles;
-    const int head = strip / strips, head_row = head * append.head_dim;
-    for (int e = threadIdx.x; e < live * kPairs; e += kProductThreads) {
-      const int i = e / kPairs, p = e % kPairs, j = strip % strips * kPairs + p;
-      simt::rotate_append_pair<Kv>(append, first(item) + i, head, j, sum(i, p) + a.bias[head_row + j],
-                                   sum(i, p + kPairs) + a.bias[head_row + j + half]);
-    }
-  }
-};
 
 template <class Format, int kTiles>
 struct ProductShape {
@@ -90,7 +66,7 @@ __global__ void __launch_bounds__(kProductThreads, ProductShape<Format, kTiles>:
       for (int n = 0; n < 4; ++n)
         if (j < x.used) mine[(8 * j + 2 * t + n % 2) * kColumnPitch + g + n / 2 * 8] = sums[j][n];
     __syncthreads();  // all parts of k are there
-    job.finish(item, live, [&](int i, int row) {
+    job.finish(item, live, {static_cast<int>(threadIdx.x), kProductThreads}, [&](int i, int row) {
       float total = 0;
       for (int term = 0; term < terms; ++term) {
         const float* column = partial + (i * terms + term) * kColumnPitch + row;

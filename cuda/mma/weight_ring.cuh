@@ -95,8 +95,8 @@ struct Mxfp4Units {
   template <int kTiles>
   static GPTOSS_DEVICE void unpack_and_multiply(uint32_t lower, uint32_t upper, uint32_t scales, Activations<kTiles>& x,
                                                 float (&sums)[kTiles][4]) {
-    const uint32_t first[4] = {unpack_pair<0>(lower), unpack_pair<0>(upper), unpack_pair<1>(lower), unpack_pair<1>(upper)};
-    const uint32_t second[4] = {unpack_pair<2>(lower), unpack_pair<2>(upper), unpack_pair<3>(lower), unpack_pair<3>(upper)};
+    uint32_t first[4], second[4];
+    unpack_fragments(lower, upper, first, second);
     const float scale[2] = {simt::e8m0_to_float(scales & 0xff), simt::e8m0_to_float(scales >> 8 & 0xff)};
     multiply_half(first, second, scale, x, sums);
   }

@@ -45,4 +45,12 @@ GPTOSS_DEVICE uint32_t unpack_pair(uint32_t word) {
   return ptx::fma_bf16x2(bits, kTwoTo126, kMinusZeros);
 }
 
+// The fragments of the two steps of 32 columns, from a lane's words of row g and of row g + 8.
+GPTOSS_DEVICE void unpack_fragments(uint32_t lower, uint32_t upper, uint32_t (&first)[4], uint32_t (&second)[4]) {
+  first[0] = unpack_pair<0>(lower), first[1] = unpack_pair<0>(upper);
+  first[2] = unpack_pair<1>(lower), first[3] = unpack_pair<1>(upper);
+  second[0] = unpack_pair<2>(lower), second[1] = unpack_pair<2>(upper);
+  second[2] = unpack_pair<3>(lower), second[3] = unpack_pair<3>(upper);
+}
+
 }  // namespace gptoss::cuda

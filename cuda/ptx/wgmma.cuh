@@ -37,7 +37,7 @@ GPTOSS_PTX void wgmma_wait_group() {
 
 // wgmma_m64k16_bf16<N>: d[64, N] += a[64, 16] b[N, 16]^T, both tiles given by descriptors (or a by registers,
 // four for each lane as in mma_m16n8k16_bf16). Warp w holds rows 16 w to 16 w + 15; with g = lane / 4 and t =
-// lane % 4, d[4 j + i] is row g + 8 (i / 2), column 8 j + 2 t + i % 2.
+// lane % 4, d[4 j + i] is row g + 8 (i / 2), column 8 j + 2 t + i % 2. wgmma_m64k16_bf16_first<N>: d = a b^T.
 template <int kN>
 struct Wgmma;
 
@@ -68,6 +68,13 @@ struct Wgmma;
 #define GPTOSS_WGMMA(n, registers, p0, p1, p2, p3, p4)                                            \
   template <>                                                                                     \
   struct Wgmma<n> {                                                                               \
+    GPTOSS_PTX static void first(float (&d)[registers], const uint32_t (&a)[4], uint64_t b) {     \
+      asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" GPTOSS_WGMMA_D##n \
+                   "}, {%" #p0 ", %" #p1 ", %" #p2 ", %" #p3 "}, %" #p4 ", 0, 1, 1, 0;"           \
+                   : GPTOSS_WGMMA_R##registers(0)                                                 \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                           \
+                   : "memory");                                                                   \
+    }                                                                                             \
     GPTOSS_PTX static void product(float (&d)[registers], uint64_t a, uint64_t b) {               \
       asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" GPTOSS_WGMMA_D##n \
                    "}, %" #p0 ", %" #p1 ", 1, 1, 1, 0, 0;"                                        \
@@ -98,6 +105,11 @@ GPTOSS_PTX void wgmma_m64k16_bf16(float (&d)[kN / 2], uint64_t a, uint64_t b) {
 template <int kN>
 GPTOSS_PTX void wgmma_m64k16_bf16(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b) {
   Wgmma<kN>::product(d, a, b);
+}
+
+template <int kN>
+GPTOSS_PTX void wgmma_m64k16_bf16_first(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b) {
+  Wgmma<kN>::first(d, a, b);
 }
 
 }  // namespace gptoss::ptx

@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kProductWaves* simt::kWarp) matrix_product([[m
       }
       __syncthreads();  // this wave's part is there before the next one adds to it, and all before they are read
     }
-    job.finish(item, live, [&](int i, int row) {
+    job.finish(item, live, {static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)}, [&](int i, int row) {
       float total = 0;
       for (int term = 0; term < terms; ++term) total += parts[(i * terms + term) * kPitch + row];
       return total;

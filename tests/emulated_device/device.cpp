@@ -2,8 +2,8 @@
 //
 // It is slow, runs on one thread, and only tests build it. GPTOSS_EMULATOR_SEED chooses the schedule of a device:
 // of threads, of copies, of streams. A kernel that is right gives the same results with every seed.
-// GPTOSS_EMULATED_MATRIX=mma gives it the matrix kernels of cuda/mma and launches that overlap, or with HIP =amd those of hip/matrix; otherwise SIMT
-// does all.
+// GPTOSS_EMULATED_MATRIX=mma gives it the matrix kernels of cuda/mma and launches that overlap, =wgmma those of cuda/wgmma,
+// too; or with HIP =amd those of hip/matrix; otherwise SIMT does all.
 #include <cstdlib>
 #include <string>
 
@@ -12,6 +12,7 @@
 #include "simt/plugin.h"
 #if GPTOSS_CUDA_DEVICE
 #include "mma/kernels.h"
+#include "wgmma/kernels.h"
 #else
 #include "matrix/kernels.h"
 #endif
@@ -30,6 +31,8 @@ class Emulated : public gptoss::simt::Vendor {
     const char* matrix = std::getenv("GPTOSS_EMULATED_MATRIX");
 #if GPTOSS_CUDA_DEVICE
     if (matrix != nullptr && std::string(matrix) == "mma") return gptoss::cuda::make_mma_kernels(options);
+    if (matrix != nullptr && std::string(matrix) == "wgmma")
+      return gptoss::cuda::make_mma_kernels(options, gptoss::cuda::make_wgmma_products(options));
 #else
     if (matrix != nullptr && std::string(matrix) == "amd") return gptoss::hip::make_matrix_kernels(options);
 #endif
@@ -37,7 +40,7 @@ class Emulated : public gptoss::simt::Vendor {
   }
   void set_up(gptoss::simt::GpuBackend& backend, int) const override {
     const char* matrix = std::getenv("GPTOSS_EMULATED_MATRIX");
-    backend.use_dependent_launches(matrix != nullptr && std::string(matrix) == "mma");
+    backend.use_dependent_launches(matrix != nullptr && (std::string(matrix) == "mma" || std::string(matrix) == "wgmma"));
   }
 };
 

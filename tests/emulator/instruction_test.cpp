@@ -383,11 +383,14 @@ __global__ void one_product(const uint16_t* a, const uint16_t* b, float* c) {
     for (int i = 0; i < 4; ++i)
       fragments[k][i] = *reinterpret_cast<const uint32_t*>(a + (thread / 32 * 16 + g + i % 2 * 8) * 64 +
                                                            16 * k + 2 * t + i / 2 * 8);
-  float sums[kN / 2] = {};
+  float sums[kN / 2];
+  for (float& sum : sums) sum = 7;  // which the first product overwrites
   ptx::wgmma_fence();
-  for (int k = 0; k < 4; ++k) {
+  for (const int k : {1, 0, 3, 2}) {
     const uint64_t b_descriptor = ptx::wgmma_descriptor_128b(b_tile + 32 * k);
-    if (k % 2 == 0)
+    if (k == 1)
+      ptx::wgmma_m64k16_bf16_first<kN>(sums, fragments[k], b_descriptor);
+    else if (k % 2 == 0)
       ptx::wgmma_m64k16_bf16<kN>(sums, ptx::wgmma_descriptor_128b(a_tile + 32 * k), b_descriptor);
     else
       ptx::wgmma_m64k16_bf16<kN>(sums, fragments[k], b_descriptor);

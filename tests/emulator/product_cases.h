@@ -123,23 +123,46 @@ struct LinearCase {
   }
 };
 
-// Tokens that are not live keep what was there.
-inline double linear(Make make, int tokens, int live, int terms, int k = 576) {
-  const LinearCase c(48, k, tokens, live, terms);
-  const auto kernels = make(options(terms));
+// Terms as a product reads them.
+inline std::vector<uint16_t> lie(const Rows& x, bool stepped) {
+  if (!stepped) return x.bits;
+  std::vector<uint16_t> bits(x.bits.size());
+  for (size_t first = 0; first < bits.size(); first += 32)  // see stepped_place()
+    for (int step = 0; step < 2; ++step)
+      for (int column = 0; column < 16; ++column)
+        bits[first + 16 * step + column] = x.bits[first + column % 8 / 2 * 8 + 4 * step + column / 8 * 2 + column % 2];
+  return bits;
+}
+
+// In place of the kernels' own launch, where a fault is planted.
+using StartLinear = std::function<void(const LinearArgs&)>;
+
+// y of the case by these kernels. Tokens that are not live keep what was there.
+inline std::vector<float> linear_result(const simt::MatrixKernels& kernels, const LinearCase& c, const StartLinear& start = {}) {
+  const int tokens = c.x.count, terms = c.x.terms;
   const MatrixShape shape{MatrixShape::Use::attn_out, 1, c.w.rows, c.w.k, false};
-  GpuVector<uint16_t> rows(c.w.bits), x(c.x.bits);
-  GpuVector<uint8_t> arranged(kernels->bytes(shape));
+  const bool stepped = kernels.stepped(shape.use, {}, tokens);
+  GpuVector<uint16_t> rows(c.w.bits), x(lie(c.x, stepped));
+  GpuVector<uint8_t> arranged(kernels.bytes(shape));
   GpuVector<float> bias(c.bias), y(c.y);
-  GpuVector<int32_t> count(std::vector<int32_t>{live});
+  GpuVector<int32_t> count(std::vector<int32_t>{c.live});
   // In two pieces, as loading does.
-  kernels->arrange(shape, {.expert = 0, .first = 0, .count = 21, .dense = rows.data()}, arranged.data(), nullptr);
-  kernels->arrange(shape, {.expert = 0, .first = 21, .count = 27, .dense = rows.data() + 21 * c.w.k}, arranged.data(), nullptr);
+  kernels.arrange(shape, {.expert = 0, .first = 0, .count = 21, .dense = rows.data()}, arranged.data(), nullptr);
+  kernels.arrange(shape, {.expert = 0, .first = 21, .count = c.w.rows - 21, .dense = rows.data() + 21 * c.w.k}, arranged.data(),
+                  nullptr);
   (void)GPU(DeviceSynchronize)();  // a product may read weights before what came right before it has ended
-  kernels->linear({.count = count.data(), .weight = nullptr, .arranged = arranged.data(), .bias = bias.data(),
-                   .x = {.values = nullptr, .terms = x.data(), .size = c.w.k, .count = terms, .round = false},
-                   .y = y.data(), .rows = c.w.rows, .k = c.w.k, .add = true}, to(tokens));
-  return harness::worst(y.host(), c.expected, tolerance(c.expected));
+  const LinearArgs args{.count = count.data(), .weight = nullptr, .arranged = arranged.data(), .bias = bias.data(),
+                        .x = {.values = nullptr, .terms = x.data(), .size = c.w.k, .count = terms, .round = false, .stepped = stepped},
+                        .y = y.data(), .rows = c.w.rows, .k = c.w.k, .add = true};
+  if (start)
+    start(args);
+  else
+    kernels.linear(args, to(tokens));
+  return y.host();
+}
+inline double linear(Make make, int tokens, int live, int terms, int k = 576, int rows = 48) {
+  const LinearCase c(rows, k, tokens, live, terms);
+  return harness::worst(linear_result(*make(options(terms)), c), c.expected, tolerance(c.expected));
 }
 
 // --- Experts: three, of which the second has no pair, the others as many as are given.
@@ -164,6 +187,12 @@ struct ExpertCase {
       pairs.insert(pairs.end(), of[e].begin(), of[e].end());
     }
   }
+  static Config config() {
+    Config c;
+    c.num_local_experts = kExperts;
+    c.num_experts_per_tok = kChosen;
+    return c;
+  }
   double dot(int e, int r, const Rows& x, int row) const {
     double sum = bias[e * kRows + r];
     for (int i = 0; i < kDepth; ++i) sum += w(e, r, i) * x(row, i);
@@ -186,11 +215,11 @@ struct OnDevice {
                                  .scales = scales.data() + e * weights / 32}, arranged.data(), nullptr);
   }
   static MatrixShape shape(const ExpertCase& c) { return {MatrixShape::Use::gate_up, c.w.experts, c.w.rows, c.w.k, true}; }
-  MoeArgs args(const ExpertCase& c, uint16_t* x, Operand h, float* y) {
+  MoeArgs args(const ExpertCase& c, uint16_t* x, Operand h, float* y, bool stepped = false) {
     return {.tile_count = tile_count.data(), .tiles = tiles.data(), .pairs = pairs.data(),
             .experts = {.blocks = nullptr, .scales = nullptr, .dense = nullptr, .arranged = arranged.data(),
                         .bias = bias.data(), .rows = c.w.rows, .k = c.w.k},
-            .x = {.values = nullptr, .terms = x, .size = c.w.k, .count = c.terms, .round = false},
+            .x = {.values = nullptr, .terms = x, .size = c.w.k, .count = c.terms, .round = false, .stepped = stepped},
             .h = h, .y = y, .chosen = ExpertCase::kChosen, .limit = 7.0f, .alpha = 1.702f};
   }
 };
@@ -213,7 +242,7 @@ enum class Seen { kAsGiven, kInMxfp8 };
 
 inline double up(Make make, int tokens, int terms, Seen seen = Seen::kAsGiven) {
   const auto kernels = make(options(terms));
-  const ExpertCase c(tokens, terms, kernels->tile({}, tokens));
+  const ExpertCase c(tokens, terms, kernels->tile(ExpertCase::config(), tokens));
   Rows x(tokens, c.kDepth, terms, 7);
   if (seen == Seen::kInMxfp8) x.become_mxfp8();
   constexpr int kNeurons = ExpertCase::kRows / 2;
@@ -226,33 +255,44 @@ inline double up(Make make, int tokens, int terms, Seen seen = Seen::kAsGiven) {
         expected[size_t(c.pairs[i]) * kNeurons + n] = gate / (1 + std::exp(-1.702 * gate)) * (u + 1);
       }
   OnDevice device(c, *kernels);
-  GpuVector<uint16_t> bits(x.bits);
+  const bool stepped = kernels->stepped(MatrixShape::Use::gate_up, ExpertCase::config(), tokens);
+  GpuVector<uint16_t> bits(lie(x, stepped));
   GpuVector<float> h(std::vector<float>(expected.size(), 0.0f));
   const Operand to_h{.values = h.data(), .terms = nullptr, .size = kNeurons, .count = 0, .round = false};
   GpuVector<uint8_t> scratch(scratch_bytes(*kernels, tokens));
-  kernels->moe_up(device.args(c, bits.data(), to_h, nullptr), to(tokens, scratch.data()));
+  kernels->moe_up(device.args(c, bits.data(), to_h, nullptr, stepped), to(tokens, scratch.data()));
   return harness::worst(h.host(), expected, 8 * tolerance(expected));  // swiglu's slope reaches 1 + limit
 }
 
-inline double down(Make make, int tokens, int terms, const Start& start = {}, Seen seen = Seen::kAsGiven) {
-  const auto kernels = make(options(terms));
-  const ExpertCase c(tokens, terms, kernels->tile({}, tokens));
+// y of the pairs, and what it should be.
+struct DownResult {
+  std::vector<float> y;
+  std::vector<double> expected;
+};
+inline DownResult down_result(const simt::MatrixKernels& kernels, int tokens, int terms, const Start& start = {},
+                              Seen seen = Seen::kAsGiven) {
+  const ExpertCase c(tokens, terms, kernels.tile(ExpertCase::config(), tokens));
   Rows h(tokens * c.kChosen, c.kDepth, terms, 8);
   if (seen == Seen::kInMxfp8) h.become_mxfp8();
   std::vector<double> expected(size_t(tokens) * c.kChosen * c.kRows, 0.0);
   for (const ExpertTile& tile : c.tiles)
     for (int i = tile.first; i < tile.first + tile.count; ++i)
       for (int r = 0; r < c.kRows; ++r) expected[size_t(c.pairs[i]) * c.kRows + r] = c.dot(tile.expert, r, h, c.pairs[i]);
-  OnDevice device(c, *kernels);
-  GpuVector<uint16_t> bits(h.bits);
+  OnDevice device(c, kernels);
+  const bool stepped = kernels.stepped(MatrixShape::Use::down, ExpertCase::config(), tokens);
+  GpuVector<uint16_t> bits(lie(h, stepped));
   GpuVector<float> y(std::vector<float>(expected.size(), 0.0f));
-  GpuVector<uint8_t> scratch(scratch_bytes(*kernels, tokens));
-  const MoeArgs args = device.args(c, bits.data(), {}, y.data());
+  GpuVector<uint8_t> scratch(scratch_bytes(kernels, tokens));
+  const MoeArgs args = device.args(c, bits.data(), {}, y.data(), stepped);
   if (start)
     start(args);
   else
-    (void)kernels->moe_down(args, {}, to(tokens, scratch.data()));
-  return harness::worst(y.host(), expected, tolerance(expected));
+    (void)kernels.moe_down(args, {}, to(tokens, scratch.data()));
+  return {y.host(), expected};
+}
+inline double down(Make make, int tokens, int terms, const Start& start = {}, Seen seen = Seen::kAsGiven) {
+  const DownResult result = down_result(*make(options(terms)), tokens, terms, start, seen);
+  return harness::worst(result.y, result.expected, tolerance(result.expected));
 }
 
 }  // namespace product

@@ -4,6 +4,7 @@
 #include "kernels/wgmma_gemm_sm90a.cuh"
 #include "ptx/bits.cuh"
 #include "ptx/memory.cuh"
+#include "ptx/registers.cuh"
 #include "tensor_map.h"
 
 namespace kernels {
@@ -18,9 +19,10 @@ template <int kN>
 __global__ void one_product(float* c) {
   using namespace gptoss::ptx;
   GPTOSS_DYNAMIC_SHARED(unsigned char, shared);
-  float sums[kN / 2] = {};
+  float sums[kN / 2];
   const uint32_t fragment[4] = {threadIdx.x, 1, 2, 3};
   wgmma_fence();
+  wgmma_m64k16_bf16_first<kN>(sums, fragment, wgmma_descriptor_128b(shared));
   wgmma_m64k16_bf16<kN>(sums, wgmma_descriptor_128b(shared), wgmma_descriptor_128b(shared + 8192));
   wgmma_m64k16_bf16<kN>(sums, fragment, wgmma_descriptor_128b(shared + 8192));
   wgmma_commit_group();
@@ -33,6 +35,17 @@ template __global__ void one_product<32>(float*);
 template __global__ void one_product<64>(float*);
 template __global__ void one_product<128>(float*);
 template __global__ void one_product<256>(float*);
+
+__global__ void __launch_bounds__(256, 1) two_roles(float* c) {
+  using namespace gptoss::ptx;
+  if (threadIdx.x < 128) {
+    take_registers<232>();
+    c[threadIdx.x] = 1;
+  } else {
+    give_registers<24>();
+    c[threadIdx.x] = 2;
+  }
+}
 
 __global__ void the_rest(uint32_t* x) {
   using namespace gptoss::ptx;

@@ -62,6 +62,7 @@ struct Thread {
   std::string detail;            // what a polling thread found
   bool overtaken = false;        // gave way without having got on
   const void* polled = nullptr;  // the address that it looked at last
+  uint64_t looked = 0;  // the machine's progress when it last looked there in vain
   Site site;
   int barrier = 0;                         // of kBarrier
   const Collective* collective = nullptr;  // of kCollective, with

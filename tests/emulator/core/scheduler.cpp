@@ -97,7 +97,10 @@ void resume(Thread& thread) {
   ++machine.steps;
   switch_context(machine.scheduler, thread.context);
   machine.current = nullptr;
-  if (thread.state != State::kPolling && !thread.overtaken) ++machine.progress;
+  if (thread.state == State::kPolling)
+    thread.looked = machine.progress;
+  else if (!thread.overtaken)
+    ++machine.progress;
   thread.overtaken = false;
 }
 
@@ -158,6 +161,14 @@ bool admit(Grid& grid, size_t at_least) {
     any = true;
   }
   return any;
+}
+
+// Whether all who can run have looked for what is not there since something last happened.
+bool all_look_in_vain(const Grid& grid) {
+  for (const auto& block : grid.blocks)
+    for (const Thread& thread : block->threads)
+      if (runnable(thread) && (thread.state != State::kPolling || thread.looked != machine.progress)) return false;
+  return true;
 }
 
 bool reached(const Grid& grid, Goal goal) {
@@ -236,7 +247,9 @@ void run(Grid& grid, Goal goal) {
       idle = fruitless = 0;
       continue;
     }
-    if (ran && ++idle < 16 * grid.blocks.size() * grid.launch.block.count()) continue;
+    ++idle;
+    const bool may_find = m.changed_nothing || idle % 64 != 0 || !all_look_in_vain(grid);
+    if (ran && may_find && idle < 16 * grid.blocks.size() * grid.launch.block.count()) continue;
     idle = 0;
     // Whoever can run only looks again for what is not there. What can still happen, one thing at a time:
     bool moved = false;

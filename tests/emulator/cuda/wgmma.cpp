@@ -74,6 +74,7 @@ void read_tile(Block& block, const Tile& tile, float* values, Site site) {
 struct Operand {  // of one thread
   int n;
   float* d;
+  bool first;  // d is overwritten
   const uint32_t* a_registers;
   uint64_t a, b;
   Site site;
@@ -81,6 +82,7 @@ struct Operand {  // of one thread
 
 struct Work {  // of the warpgroup, kept until it lands
   int n = 0;
+  bool first = false;
   Tile a{}, b{};
   bool a_in_registers = false;
   std::vector<float> a_values;
@@ -119,7 +121,7 @@ void multiply(Block& block, Warpgroup& warpgroup, Work& work) {
                 column = i / 4 * 8 + thread % 4 * 2 + i % 2;
       float sum = 0;
       for (int k = 0; k < kDepth; ++k) sum += a[row * kDepth + k] * b[column * kDepth + k];
-      held.values[i] += sum;
+      held.values[i] = work.first ? sum : held.values[i] + sum;
     }
     if (--held.users > 0) continue;
     std::copy(held.values.begin(), held.values.end(), work.accumulators[thread]);
@@ -154,6 +156,7 @@ void apply_product(Participants& group) {
   }
   auto work = std::make_shared<Work>();
   work->n = first.n;
+  work->first = first.first;
   work->b = {decode(first.b, first.site), first.n};
   work->a_in_registers = first.a_registers != nullptr;
   work->site = first.site;
@@ -238,10 +241,10 @@ void wgmma_wait_group(int pending, Site site) {
   collect_warpgroup(kWait, &pending, site);
 }
 
-void wgmma_m64k16_bf16(int n, float* d, const uint32_t* a_registers, uint64_t a, uint64_t b, Site site) {
+void wgmma_m64k16_bf16(int n, float* d, bool first, const uint32_t* a_registers, uint64_t a, uint64_t b, Site site) {
   const Inside inside;
   static const Collective kProduct{"wgmma", Scope::kWarpgroup, apply_product};
-  Operand operand{n, d, a_registers, a, b, site};
+  Operand operand{n, d, first, a_registers, a, b, site};
   collect_warpgroup(kProduct, &operand, site);
 }
 
