@@ -49,7 +49,8 @@ void planted(const char* name, const std::vector<Kind>& kinds, const product::St
 // Attention as the engine asks for it: hip_attention_test launches the kernels itself.
 double attn(const attention::Case& c) {
   using attention::kDim, attention::kPageTokens;
-  const int tokens = c.tokens(), all_heads = c.heads + 2 * c.kv_heads, splits = (c.table_pages + kPagesPerSplit - 1) / kPagesPerSplit;
+  const int tokens = c.tokens(), all_heads = c.heads + 2 * c.kv_heads;
+  const int splits = (c.table_pages + kPagesPerSplit - 1) / kPagesPerSplit;
   std::vector<float> qkv(size_t(tokens) * all_heads * kDim, 0.0f);
   for (int t = 0; t < tokens; ++t)
     std::copy_n(&c.q[size_t(t) * c.heads * kDim], size_t(c.heads) * kDim, &qkv[size_t(t) * all_heads * kDim]);

@@ -118,9 +118,9 @@ def front_end(text: str, compiler: list[str]) -> str:
     text = re.sub(r"\[\[.*?\]\]", "", text)
     text = re.sub(r"\bkernel\b", "", text)  # functions like others: OpenCL's kernels have no references and no templates
     text = text.replace("#pragma METAL", "//").replace("#pragma clang", "//")
+    errors = [f"-Werror={name}" for name in ("float-conversion", "c++11-narrowing", "return-type", "pre-c++17-compat")]
     command = [*compiler, "-x", "clcpp", "-cl-std=clc++2021", "-target", "spir64", "-fsyntax-only", "-Wno-everything",
-               "-Werror=float-conversion", "-Werror=c++11-narrowing", "-Werror=return-type", "-Werror=pre-c++17-compat", "-cl-no-stdinc", "-D__METAL_VERSION__=310",
-               "-I", str(HERE), "-"]
+               *errors, "-cl-no-stdinc", "-D__METAL_VERSION__=310", "-I", str(HERE), "-"]
     result = subprocess.run(command, input=text, capture_output=True, text=True)
     return result.stderr if result.returncode else ""
 
