@@ -469,6 +469,7 @@ double sample_case(uint64_t seed) {
     values[2 * kVocab + v] = 5 - 0.01f * static_cast<float>(v % 20);  // masses that add up to many 2^32
   constexpr int kEdited = 37;  // the most probable token of the second sample, and what is drawn there
   values[kVocab + kEdited] = 20;
+  values[4 * kVocab + 300] = -NAN;  // the last of all in order, and yet nothing is drawn from such a row
   const auto params = [&](int row, float temperature, int top_k, float top_p, float min_p, int mask,
                           int first, int last, int logprobs) {
     return SampleParams{
