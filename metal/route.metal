@@ -94,12 +94,14 @@ inline void group(constant GroupArgs& a, threadgroup int32_t* shared, int thread
   }
 }
 
+[[max_total_threads_per_threadgroup(1024)]]
 kernel void group_pairs(constant GroupArgs& a [[buffer(0)]], threadgroup int32_t* shared [[threadgroup(0)]],
                         GPTOSS_PLACE, GPTOSS_STRIDES) {
   group(a, shared, thread_index, block_extent.x);
 }
 
 // Both, for so few tokens that a launch would take longer.
+[[max_total_threads_per_threadgroup(1024)]]
 kernel void route_few(constant RouteFewArgs& a [[buffer(0)]], threadgroup int32_t* shared [[threadgroup(0)]],
                       GPTOSS_PLACE, GPTOSS_STRIDES) {
   for (int token = warp; token < a.route.live->tokens; token += block_extent.x / kWarp)

@@ -208,6 +208,7 @@ struct Draw {
   }
 };
 
+[[max_total_threads_per_threadgroup(1024)]]
 kernel void sample(constant SampleArgs& a [[buffer(0)]], threadgroup SampleShared* shared [[threadgroup(0)]],
                    GPTOSS_PLACE, GPTOSS_STRIDES) {
   const int i = static_cast<int>(block.x);

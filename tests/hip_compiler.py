@@ -62,8 +62,9 @@ def choices(architecture: str, folder: Path) -> Path:
     return bitcode
 
 
-def compile_for(architecture: str, source: Path, output: Path, *include: Path, libraries: bool = True) -> str:
-    """The assembly. As hip/CMakeLists.txt does, but for the header and the libraries."""
+def compile_for(architecture: str, source: Path, output: Path, *include: Path, libraries: bool = True,
+                stage: tuple[str, ...] = ("-S",)) -> str:
+    """The assembly, or what `stage` asks for. As hip/CMakeLists.txt does, but for the header and the libraries."""
     import ziglang
 
     bitcode: list[str | Path] = []
@@ -75,7 +76,7 @@ def compile_for(architecture: str, source: Path, output: Path, *include: Path, l
     includes = [f"-I{path}" for path in (STAND_IN, ROOT / "csrc", ROOT / "hip", *include)]
     result = zig_clang(
         "-target", f"{platform.machine()}-linux-gnu", "-resource-dir", Path(ziglang.__file__).parent / "lib", "-O3", "-std=c++20",
-        "-x", "hip", "-include", "hip/hip_runtime.h", "--offload-device-only", "-S", f"--offload-arch={architecture}", "-nogpulib",
+        "-x", "hip", "-include", "hip/hip_runtime.h", "--offload-device-only", *stage, f"--offload-arch={architecture}", "-nogpulib",
         "-nogpuinc", "-fms-extensions", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unused-command-line-argument",
         *includes, *bitcode, "-o", output, source)  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr

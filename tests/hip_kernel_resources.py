@@ -41,6 +41,8 @@ def read(assembly: str, architecture: str, table: Table) -> None:
         number = {key: int(value) for key, value in re.findall(r"^\s*\.(\w+):\s+(\d+)$", kernel, re.MULTILINE)}
         name = re.search(r"^\s*\.name:\s+(\w+)$", kernel, re.MULTILINE)
         assert name, kernel
+        if plain_name(name[1]) == "linear":  # four waves, as kernels count their lanes and as the card has them
+            assert number["max_flat_workgroup_size"] == 4 * number["wavefront_size"], architecture
         table.setdefault(plain_name(name[1]), {})[architecture] = (
             number["vgpr_count"], number["group_segment_fixed_size"], number["private_segment_fixed_size"],
             number["vgpr_spill_count"])

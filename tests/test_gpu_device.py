@@ -20,7 +20,8 @@ import tolerances
 from conftest import CaseMaker
 from emulated import EMULATED, register_emulated
 from engines import all_logits, ids, logits_together, skip_unless_present
-from gptoss_native import _core
+from gptoss_native import _core, ops
+from gptoss_native.ops import reference as oracle
 from make_checkpoint import hf_config, make_tensors, write_bf16
 from shapes import FULL, SLIDING, Shape
 from test_device_plugin import FIELDS, generate, open_on
@@ -227,6 +228,31 @@ def test_sequences_that_share_a_prefix_part_ways(case_of: CaseMaker, device: str
     for session, tokens, logits in ((second, other, want[1]), (first, case.tokens[:36], want[0])):
         assert np.array_equal(all_logits(engine, tokens[30:], session=session), logits[30:])
     engine.close()
+
+
+@in_every_wave
+def test_rows_that_no_wave_holds_at_once(device: str) -> None:
+    """More words, dimensions, pairs, experts and elements than a wave has lanes, or half as many lanes as it might have."""
+    rng = np.random.default_rng(6)
+    asked: dict[str, Any] = {"device": device, "precision": "exact"}
+
+    def normal(*shape: int) -> npt.NDArray[np.float32]:
+        return rng.normal(0, 1, shape).astype(np.float32)
+
+    x, weight = normal(3, 320), oracle.to_bf16(normal(5, 320))
+    tolerances.check(ops.linear(x, weight, **asked), oracle.linear(x, weight), tolerances.EXACT["product"])
+    x, gain = normal(2, 1184), oracle.to_bf16(normal(1184))
+    tolerances.check(ops.rms_norm(x, gain, **asked), oracle.rms_norm(x, gain), tolerances.EXACT["product"])
+    blocks, scales = rng.integers(0, 256, (5, 37, 16), dtype=np.uint8), rng.integers(117, 125, (5, 37), dtype=np.uint8)
+    tolerances.check(ops.mxfp4_linear(x, blocks, scales, **asked), oracle.mxfp4_linear(x, blocks, scales), tolerances.EXACT["product"])
+    q, k, v, sinks = normal(3, 2, 128), normal(70, 1, 128), normal(70, 1, 128), oracle.to_bf16(normal(2))
+    attn, _ = ops.attention(q, k, v, sinks, kv_dtype="f32", **asked)
+    tolerances.check(attn, oracle.attention(q, k, v, sinks)[0], tolerances.EXACT["attention"])
+    position, inv_freq = np.array([0, 4097], np.int32), ops.rope_table(128)[0]
+    got = ops.rope(q[:2], position, inv_freq, **asked)
+    tolerances.check(got, oracle.rope(q[:2], position, inv_freq), tolerances.EXACT["product"])
+    logits = normal(3, 130)
+    assert np.array_equal(ops.route(logits, 8, device=device)[0], oracle.route(logits, 8)[0])
 
 
 @in_every_wave

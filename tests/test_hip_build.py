@@ -18,7 +18,7 @@ import gptoss_native as gptoss
 import hip_kernel_resources
 import kernel_resources
 from gptoss_native import _core
-from hip_compiler import ARCHITECTURES, ROOT, needs_device_libraries, needs_ziglang, version
+from hip_compiler import ARCHITECTURES, ROOT, compile_for, needs_device_libraries, needs_ziglang, version
 
 needs_cmake = pytest.mark.skipif(shutil.which("cmake") is None or shutil.which("ninja") is None,
                                  reason="cmake or ninja is not installed")
@@ -53,6 +53,79 @@ def test_host_code_asks_how_wide_a_wave_is() -> None:
     for source in sources:
         code = re.sub(r"//.*", "", source.read_text()).replace("return kWarp;", "")  # CUDA's: 32 everywhere
         assert not re.search(r"\bk(Warp|BlockThreads)\b", code), source
+
+
+INSTRUCTIONS = """
+#include "amdgcn/bits.cuh"
+#include "amdgcn/matrix.cuh"
+using namespace gptoss::amdgcn;
+#define KEPT __device__ __attribute__((used))
+extern "C" {
+KEPT void order() { gptoss::simt::sync_warp(); }
+KEPT uint32_t permute(uint32_t high, uint32_t low, uint32_t selector) { return permute_bytes(high, low, selector); }
+#if defined(__gfx950__)
+KEPT uint32_t pack(float x0, float x1, float x2, float x3) { return pack_fp8(x0, x1, x2, x3); }
+KEPT float unpack(uint32_t word) { return unpack_fp8<2>(word); }
+KEPT Float4 scaled(Float4 d, Fp4x32 a, int a_scale, Fp8x32 b, int b_scale) {
+  mfma_16x16x128_fp4_fp8(d, a, a_scale, b, b_scale);
+  return d;
+}
+#endif
+#if defined(__GFX9__)
+KEPT Float4 product(Float4 d, Bf16x4 a, Bf16x4 b) { return mfma_16x16x16_bf16(d, a, b), d; }
+KEPT Float16 wide(Float16 d, Bf16x4 a, Bf16x4 b) { return mfma_32x32x8_bf16(d, a, b), d; }
+#elif defined(__GFX11__)
+KEPT Float8 product(Float8 d, Bf16x16 a, Bf16x16 b) { return wmma_16x16x16_bf16(d, a, b), d; }
+#else
+KEPT Float8 product(Float8 d, Bf16x8 a, Bf16x8 b) { return wmma_16x16x16_bf16_halves(d, a, b), d; }
+#endif
+}
+"""
+CALLS = {  # of a wrapper: the instruction and its operands, %0 and on the wrapper's own
+    "gfx90a": [r"mfma\.f32\.16x16x16bf16\.1k\(<4 x i16> %1, <4 x i16> %2, <4 x float> %0, i32 0, i32 0, i32 0\)",
+               r"mfma\.f32\.32x32x8bf16\.1k\(<4 x i16> %1, <4 x i16> %2, <16 x float> %0, i32 0, i32 0, i32 0\)"],
+    "gfx1100": [r"wmma\.f32\.16x16x16\.bf16\.v8f32\.v16i16\(<16 x i16> %1, <16 x i16> %2, <8 x float> %0\)"],
+    "gfx1201": [r"wmma\.f32\.16x16x16\.bf16\.v8f32\.v8i16\(<8 x i16> %1, <8 x i16> %2, <8 x float> %0\)"],
+    "gfx950": [r"%(\d+) = tail call i32 @llvm\.amdgcn\.cvt\.pk\.fp8\.f32\(float %0, float %1, i32 0, i1 false\)\s*"
+               r"%\d+ = tail call (?:noundef )?i32 @llvm\.amdgcn\.cvt\.pk\.fp8\.f32\(float %2, float %3, i32 %\1, i1 true\)",
+               r"cvt\.f32\.fp8\(i32 %0, i32 2\)",
+               r"mfma\.scale\.f32\.16x16x128\.f8f6f4\.v\di32\.v8i32\(<\d x i32> %\w+, <8 x i32> %3, <4 x float> %0, "
+               r"i32 4, i32 0, i32 0, i32 %2, i32 0, i32 %4\)"],
+}
+CALLS["gfx942"] = CALLS["gfx90a"]
+CALLS["gfx950"] += CALLS["gfx90a"]
+
+
+@needs_ziglang
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_each_wrapper_passes_its_operands_in_the_instructions_order(architecture: str, tmp_path: Path) -> None:
+    """The emulator's twins stand for these few lines, which it never sees."""
+    source = tmp_path / "instructions.hip"
+    source.write_text(INSTRUCTIONS)
+    code = compile_for(architecture, source, tmp_path / "instructions.ll", libraries=False, stage=("-S", "-emit-llvm"))
+    for call in [r"amdgcn\.perm\(i32 %0, i32 %1, i32 %2\)", *CALLS[architecture],
+                 r'fence syncscope\("wavefront"\) release\s*(?:tail )?call void @llvm\.amdgcn\.wave\.barrier\(\)\s*'
+                 r'fence syncscope\("wavefront"\) acquire']:
+        assert re.search(call, code), (call, code)
+
+
+@needs_ziglang
+@pytest.mark.slow
+def test_host_and_kernels_agree_on_the_matrix_core_and_the_wave_of_every_card(tmp_path: Path) -> None:
+    """Of all architectures that hip/CMakeLists.txt knows, those included that the list of registers has not."""
+    [known] = re.findall(r"set\(known (.*?)\)", (ROOT / "hip/CMakeLists.txt").read_text())
+    host = re.findall(r"if \((.*)\) return \"(\w+)\";", (ROOT / "hip/matrix/kernels.cpp").read_text())
+    prefixes = {prefix: core for conditions, core in host for prefix in re.findall(r'is\("(\w+)"\)', conditions)}
+    assert set(prefixes.values()) == {"MFMA", "WMMA"} and len(known.split()) > 8
+    source = tmp_path / "core.hip"
+    source.write_text('#include "matrix/core.cuh"\n#if GPTOSS_HAS_MFMA\nconst char core[] = "MFMA";\n'
+                      '#elif GPTOSS_HAS_MATRIX_CORE\nconst char core[] = "WMMA";\n#endif\n')
+    for architecture in known.split():
+        code = compile_for(architecture, source, tmp_path / "core.i", libraries=False, stage=("-E", "-P"))
+        core = [core for prefix, core in prefixes.items() if architecture.startswith(prefix)]
+        assert re.findall(r'core\[\] = "(\w+)"', code) == core, architecture
+        assert re.findall(r"constexpr int kWarp = (\d+)", code) == ["64" if architecture.startswith("gfx9") else "32"], architecture
 
 
 def configure(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:

@@ -269,6 +269,49 @@ def test_dense_weights_of_8_bits_are_refused(case_of: CaseMaker, device: str) ->
         open_on(device, case_of(MODEL).folder, dense="int8")
 
 
+@pytest.mark.parametrize(("limit", "words"), [
+    ({"FAKE_METAL_THREADS": "64"}, r"launching kernel \w+: threadgroups of 128 x 1 x 1 threads, of which this GPU allows 64"),
+    ({"FAKE_METAL_SHARED": "100"}, r"launching kernel \w+: \d+ bytes of threadgroup memory, of which this GPU has 100")])
+def test_a_launch_beyond_the_limits_is_refused(
+    case_of: CaseMaker, device: str, fake: None, monkeypatch: pytest.MonkeyPatch, limit: dict[str, str], words: str
+) -> None:
+    engine = open_on(device, case_of(MODEL).folder, **EXACT)
+    for name, value in limit.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RuntimeError, match=words):
+        engine.step([_core.Work(engine.session(), ids([1, 2, 3]))])
+    engine.close()
+
+
+def test_a_launch_that_is_waited_for_names_the_kernel(
+    case_of: CaseMaker, device: str, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METAL_LAUNCH_BLOCKING", "1")
+    engine = open_on(device, case_of(MODEL).folder, **EXACT)
+    trace.take()
+    engine.step([_core.Work(engine.session(), ids([1, 2, 3]))])
+    lines = trace.take()
+    assert lines.count("commit") >= sum(line.startswith("dispatch") for line in lines) > 2 * 9
+    monkeypatch.setenv("FAKE_METAL_FAILS", "run")
+    with pytest.raises(RuntimeError, match="launching kernel embed: Caused GPU Hang Error"):
+        engine.step([_core.Work(engine.session(), ids([1, 2, 3]))])
+    monkeypatch.delenv("FAKE_METAL_FAILS")
+    engine.close()
+
+
+def test_steps_and_engines_leave_no_objects_behind(case_of: CaseMaker, device: str, trace: Trace) -> None:
+    counts = []
+    for steps in (5, 1):
+        engine = open_on(device, case_of(MODEL).folder, **EXACT)
+        session = engine.session()
+        for _ in range(steps):
+            engine.step([_core.Work(session, ids([1]), rows=ids([0]), sampling=GREEDY)])
+        engine.close()
+        counts.append([int(line.split()[1]) for line in trace.take() if line.startswith("living")])
+    assert len(counts[0]) >= 5
+    assert counts[0][-1] == counts[0][-3] == counts[1][-1]
+
+
 OPEN = """
 import sys
 from gptoss_native import _core
@@ -277,13 +320,15 @@ print(_core.Lab("metal", precision="exact", kv_dtype="f32"))
 """
 
 
-@pytest.mark.parametrize(("fails", "words"), [
-    ("compile", "Metal does not compile the kernels: program_source:7:1: error"),
-    ("pipeline", "Metal does not compile kernel rmsnorm: Compiler encountered an internal error")])
-def test_a_program_that_metal_refuses(device: str, fake: None, fails: str, words: str) -> None:
+@pytest.mark.parametrize(("variable", "value", "words"), [
+    ("FAKE_METAL_FAILS", "compile", "Metal does not compile the kernels: program_source:7:1: error"),
+    ("FAKE_METAL_FAILS", "pipeline", "Metal does not compile kernel rmsnorm: Compiler encountered an internal error"),
+    ("FAKE_METAL_WIDTH", "16", "kernel rmsnorm runs in SIMD groups of another width than 32"),
+    ("FAKE_METAL_FAMILY", "1006", "no Apple GPU (M1 or later, with macOS 14 or later) is here")])
+def test_a_gpu_that_cannot_run_the_program(device: str, fake: None, variable: str, value: str, words: str) -> None:
     """In a process of its own: a program is compiled once."""
     result = subprocess.run([sys.executable, "-c", OPEN, str(plugin_of_emulated_metal())], capture_output=True, text=True,
-                            env=os.environ | {"FAKE_METAL_FAILS": fails})
+                            env=os.environ | {variable: value})
     assert words in result.stderr, result.stdout + result.stderr
 
 

@@ -77,7 +77,9 @@ def test_cibuildwheel_takes_its_settings(platform: str, architecture: str) -> No
     assert [line.partition("-")[0] for line in result.stdout.split()] == wanted
 
 
-def test_every_job_runs_the_self_test_or_the_whole_check() -> None:
+def test_every_job_runs_the_self_test_or_the_whole_check_and_those_on_a_mac_have_metal() -> None:
     test, wheels = (next(path.read_text() for path in WORKFLOWS if path.stem == stem) for stem in ("test", "wheels"))
     assert "gptoss-native selftest" in test and ".ci/run" in test
+    assert 'metal: "ON"' in test and "GPTOSS_METAL: ${{ matrix.metal" in test
+    assert project()["tool"]["cibuildwheel"]["macos"]["environment"]["GPTOSS_METAL"] == "ON"
     assert "cibuildwheel" in wheels and "gptoss-native selftest" in project()["tool"]["cibuildwheel"]["test-command"]

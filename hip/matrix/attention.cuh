@@ -35,6 +35,7 @@ struct AttentionShared {
   uint16_t queries[kAttentionWaves][kTileColumns][kRowPitch];
   uint16_t weights[kAttentionWaves][kTileColumns][kRowPitch];
 };
+static_assert(sizeof(AttentionShared) <= 65536, "what every card gives a block");
 
 // What a kernel does: all of a query's keys; one split of them, into `partial`; or what the splits left
 // there.
@@ -109,15 +110,14 @@ struct Column {
     uint16_t* to = &shared.queries[simt::warp()][simt::lane() % kTileColumns][run];
     if (simt::lane() / kTileColumns == lane_group())
       for (int i = 0; i < kLaneRun; ++i) to[i] = simt::float_to_bf16(from[i]);
-    simt::sync_warp();  // all queries of the wave are there
   }
   GPTOSS_DEVICE size_t row(const AttentionArgs& a) const {
     return static_cast<size_t>(token) * a.heads + head;
   }
 };
 
-// Slots [first, last) of a page to shared memory, by all threads. What lies in others may never have been
-// written: 0.
+// A page to shared memory, by all threads. Outside of slots [first, last) it may never have been written: scores of such
+// keys are masked, values are 0.
 GPTOSS_DEVICE void stage_page(const simt::PageHead<uint16_t>& page, int first, int last,
                               AttentionShared& shared) {
   constexpr int kPieces = kSlots / 8;
@@ -128,7 +128,7 @@ GPTOSS_DEVICE void stage_page(const simt::PageHead<uint16_t>& page, int first, i
     *reinterpret_cast<uint4*>(values) = *reinterpret_cast<const uint4*>(page.values + row * kHeadDim + at);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      shared.keys[at + i][row] = at + i >= first && at + i < last ? keys[i] : uint16_t{0};
+      shared.keys[at + i][row] = keys[i];
       shared.values[at + i][row] = row >= first && row < last ? values[i] : uint16_t{0};
     }
   }
@@ -165,7 +165,6 @@ GPTOSS_DEVICE void page_sums(const AttentionArgs& a, const Column& column, bool 
   sums.l = over_column(sums.l, [](float x, float y) { return x + y; });
   simt::sync_warp();  // all weights of the wave are there
   multiply_rows(&shared.values[lane_row][run], weights + run, sums.acc);
-  simt::sync_warp();  // the next page's weights may overwrite these
 }
 
 // The sink joins the softmax once, at the end: one more logit without a value.
@@ -245,13 +244,13 @@ __global__ void __launch_bounds__(kAttentionWaves* simt::kWarp)
         for (int page = max(first_page, split * kSplitOfPages); page < last; ++page) {
           stage_page(simt::page_head<uint16_t>(a.kv, a.sequence[from], page, kv_head, kHeadDim),
                      max(lowest - page * kSlots, 0), min(highest + 1 - page * kSlots, kSlots), *shared);
-          __syncthreads();  // the page is there
+          __syncthreads();  // the page is there, and so are all queries
           if (works) {
             ColumnSums sums;
             page_sums(a, column, sees, page, *shared, sums);
             part.merge(sums);
           }
-          __syncthreads();  // all have read it: the next one may take its place
+          __syncthreads();  // all have read it: the next one, and its weights, may take their places
         }
         if (kPart == kSplit && sees) store_partial(partial_of(a, column, split), part);
         if constexpr (kPart == kWhole) total.merge(part);

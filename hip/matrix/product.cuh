@@ -27,6 +27,7 @@ struct ProductShape {
   static constexpr int kPitch =
       kStrips * kStripRows + 4;  // floats of a column: lanes of a fragment meet no bank twice
   static constexpr size_t kShared = size_t{kTileColumns} * kTiles * kPitch * sizeof(float);
+  static_assert(kShared <= 65536, "what every card gives a block");
 };
 
 template <class Format, int kStrips, int kTiles, class Job>

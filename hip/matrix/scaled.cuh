@@ -14,8 +14,6 @@
 
 namespace gptoss::hip {
 
-constexpr int kE8m0One = 127;
-
 struct ScaledMxfp4Units {
   static constexpr size_t kUnitBytes = kMxfp4UnitBytes;
   struct Weights {
@@ -26,16 +24,8 @@ struct ScaledMxfp4Units {
     amdgcn::Fp8x32 nearest, missing;
     int scale;
   };
-  // As the checkpoint has them: arrange_mxfp4<false>.
-  struct Raw {
-    uint4 codes;
-    uint8_t scale;
-    GPTOSS_DEVICE void load(const uint8_t* unit) {
-      const int row = simt::lane() % kStripRows;
-      codes = reinterpret_cast<const uint4*>(unit)[row];
-      scale = unit[kMxfp4CodeBytes + row];
-    }
-    GPTOSS_DEVICE void clear() { codes = {0, 0, 0, 0}, scale = kE8m0One; }
+  // Codes as the checkpoint has them: arrange_mxfp4<false>.
+  struct Raw : Mxfp4Units::Raw {
     GPTOSS_DEVICE void unpack(Weights& to) const {
       to.codes = amdgcn::Fp4x32{static_cast<int>(codes.x), static_cast<int>(codes.y),
                                 static_cast<int>(codes.z), static_cast<int>(codes.w)};

@@ -35,7 +35,7 @@ void near(const std::vector<float>& got, const std::vector<float>& want, const c
   float worst = got.size() == want.size() ? 0.0f : 1e30f;
   for (size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
     const float difference = std::abs(got[i] - want[i]);
-    if (!(difference <= worst)) worst = difference;
+    if (!(difference <= worst)) worst = std::isnan(difference) ? 1e30f : difference;
   }
   CHECK(worst <= 1e-4f, "%s: logits differ by %g", what, worst);
 }

@@ -2,6 +2,7 @@
 // sources (cmake/PlantFaults.cmake). Built once for each kind of matrix core.
 #include <cstdlib>
 
+#include "attention_cases.h"
 #include "matrix/kernels.h"
 #include "matrix/product.cuh"
 #include "planted/matrix.h"
@@ -13,6 +14,7 @@ using namespace gptoss;
 using emulator::Kind;
 using harness::expect_caught;
 using harness::expect_clean;
+using harness::GpuVector;
 
 // A job that takes every column from the item's first pair.
 struct OneSource : simt::DownJob<hip::Layout> {
@@ -44,6 +46,33 @@ void planted(const char* name, const std::vector<Kind>& kinds, const product::St
   expect_caught(name, kinds, [start] { return product::down(hip::make_matrix_kernels, 8, 1, start); });
 }
 
+// Attention as the engine asks for it: hip_attention_test launches the kernels itself.
+double attn(const attention::Case& c) {
+  using attention::kDim, attention::kPageTokens;
+  const int tokens = c.tokens(), all_heads = c.heads + 2 * c.kv_heads;
+  const int splits = (c.table_pages + kPagesPerSplit - 1) / kPagesPerSplit;
+  std::vector<float> qkv(size_t(tokens) * all_heads * kDim, 0.0f);
+  for (int t = 0; t < tokens; ++t)
+    std::copy_n(&c.q[size_t(t) * c.heads * kDim], size_t(c.heads) * kDim, &qkv[size_t(t) * all_heads * kDim]);
+  GpuVector<LiveCounts> live(std::vector<LiveCounts>{{tokens, 0, 0}});
+  GpuVector<int32_t> position(c.position), sequence(c.sequence), pages(c.pages);
+  GpuVector<float> q(qkv), sinks(c.sinks), attn(c.attn.size()), lse(c.lse.size());
+  GpuVector<float> partial(size_t(tokens) * c.heads * splits * (2 + kDim));
+  GpuVector<uint16_t> cache(c.cache);
+  const size_t head_bytes = size_t{2} * kDim * kPageTokens * 2;
+  BackendOptions options = product::options(1);
+  options.kv_dtype = KvDType::bf16;
+  const bool taken = hip::make_matrix_kernels(options)->attn(
+      {.live = live.data(), .position = position.data(), .sequence = sequence.data(), .qkv = q.data(), .sinks = sinks.data(),
+       .kv = {.layer = reinterpret_cast<uint8_t*>(cache.data()), .page_bytes = head_bytes * c.kv_heads, .head_bytes = head_bytes,
+              .pages = pages.data(), .table_pages = c.table_pages},
+       .attn = attn.data(), .lse = lse.data(), .terms = nullptr, .partial = partial.data(), .splits = splits, .heads = c.heads,
+       .kv_heads = c.kv_heads, .head_dim = kDim, .window = c.window, .scale = 0.125f, .round_weights = true},
+      product::to(tokens));
+  if (!taken) return INFINITY;
+  return std::max(harness::worst(attn.host(), c.attn, 0x1p-8), harness::worst(lse.host(), c.lse, 2e-5));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -63,6 +92,10 @@ int main(int argc, char** argv) {
     expect_clean("moe_up, exact", [=] { return product::up(make, tokens, 3); }, 2);
     expect_clean("moe_down, exact", [=] { return product::down(make, tokens, 3); }, 2);
   }
+  expect_clean("moe_down, exact, more than a tile", [=] { return product::down(make, 30, 3); }, 1);
+  using attention::Case;
+  expect_clean("attn, splits of a long context", [c = Case(4, 2, 0, {1100, 70}, {1, 1})] { return attn(c); }, 1);
+  expect_clean("attn, a prefill of several blocks", [c = Case(8, 1, 100, {90, 75}, {60, 8})] { return attn(c); }, 1);
   expect_clean("moe_down, one strip on two blocks", [=] { return product::down(make, 8, 1, GPTOSS_START(hip)); }, 2);
 
 #if GPTOSS_HAS_MFMA

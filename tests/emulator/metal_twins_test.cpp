@@ -55,6 +55,13 @@ template <class T>
 void spoil(GpuVector<T>& memory) {
   (void)cudaMemset(memory.data(), 0xff, memory.size() * sizeof(T));
 }
+// `data` as the element `index` of what begins there: in a model and a cache of many gigabytes a 32-bit offset would
+// have wrapped.
+template <class T>
+T* at_index(T* data, size_t index) {
+  return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(data) - index * sizeof(T));
+}
+constexpr size_t kFar = size_t{1} << 32;
 const GpuVector<LiveCounts>& counts(int tokens, int rows = 0, int samples = 0) {
   static std::vector<GpuVector<LiveCounts>*> all;
   all.push_back(new GpuVector<LiveCounts>(std::vector<LiveCounts>{{tokens, rows, samples}}));
@@ -87,7 +94,7 @@ double difference(const std::vector<T>& a, const std::vector<T>& b, double toler
   if constexpr (std::is_arithmetic_v<T>)
     for (size_t i = 0; i < a.size() && tolerance > 0; ++i) {
       const double one = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])) / tolerance;
-      if (!(one <= worst)) worst = one;
+      if (!(one <= worst)) worst = std::isnan(one) ? 1e9 : one;  // what is compared next must not hide it
     }
   return worst;
 }
@@ -202,10 +209,12 @@ struct Pages {  // of two sequences, in an order that is not that of their posit
         head_bytes(2 * size_t{64} * head_dim * element),
         page_bytes(head_bytes * kv_heads + 512),
         memory(page_bytes * 2 * per_sequence),
-        table(ids(per_sequence)) {}
-  static std::vector<int32_t> ids(int per_sequence) {
+        table(ids()) {}
+  // The first page's number: those before it would fill more than 32 bits' worth of memory.
+  int32_t first_id() const { return static_cast<int32_t>(kFar / page_bytes + 1); }
+  std::vector<int32_t> ids() const {
     std::vector<int32_t> table(2 * per_sequence);
-    for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(table.size() - 1 - i);
+    for (size_t i = 0; i < table.size(); ++i) table[i] = first_id() + static_cast<int32_t>(table.size() - 1 - i);
     return table;
   }
   void fill() {
@@ -219,7 +228,7 @@ struct Pages {  // of two sequences, in an order that is not that of their posit
     put(memory, bytes);
   }
   KvArgs args() {
-    return {.layer = memory.data() + 256,
+    return {.layer = at_index(memory.data() + 256, first_id() * page_bytes),
             .page_bytes = page_bytes,
             .head_bytes = head_bytes,
             .pages = table.data(),
@@ -248,7 +257,7 @@ double append_case(int head_dim, bool round_q) {
                      .kv_heads = kKvHeads,
                      .head_dim = head_dim,
                      .round_q = round_q};
-  const dim3 grid = simt::warp_grid(kTokens * kAll);
+  const dim3 grid = simt::warp_grid((kTokens + 1) * kAll);  // a token more than is live
   const auto cuda = [&] {
     put(x, qkv);
     run_cuda(simt::rotate_append<Kv>, grid, kThreads, 0, a);
@@ -291,7 +300,7 @@ double attention_case(int head_dim, int window, std::vector<int32_t> positions, 
                         .window = window,
                         .scale = 0.25f,
                         .round_weights = round};
-  const dim3 grid = simt::warp_grid(tokens * kHeads);
+  const dim3 grid = simt::warp_grid((tokens + 1) * kHeads);  // a token more than is live
   const auto cuda = [&] { run_cuda(simt::attn<Kv>, grid, kThreads, simt::kAttentionShared, a); };
   const bool wide = sizeof(Kv) == 4;
   const auto metal = [&] {
@@ -361,6 +370,8 @@ double moe_case(int tokens, bool mxfp4, bool round) {
                     .chosen = kChosen,
                     .tile = kTileTokens};
   run_cuda(simt::group_pairs, dim3(1), 64, simt::group_shared(kExperts, 64), g);
+  const std::vector<ExpertTile> near_tiles = tiles.host();
+  const int tile_total = tile_count.host()[0];
 
   double worst = 0;
   for (bool up : {true, false}) {
@@ -370,14 +381,20 @@ double moe_case(int tokens, bool mxfp4, bool round) {
     GpuVector<uint16_t> dense(bf16_numbers(kExperts * rows * k, 17, 0.2f));
     GpuVector<float> bias(normal_numbers(kExperts * rows, 18)), x(normal_numbers(pairs * k, 19));
     GpuVector<float> y(static_cast<size_t>(pairs) * (up ? kInner : rows));
+    // As if there were many experts before these.
+    const int first_expert = static_cast<int>(kFar / (static_cast<size_t>(rows) * k) + 1);
+    const size_t first_row = static_cast<size_t>(first_expert) * rows;
+    std::vector<ExpertTile> far_tiles = near_tiles;
+    for (int i = 0; i < tile_total; ++i) far_tiles[i].expert += first_expert;
+    put(tiles, far_tiles);
     const MoeArgs a{.tile_count = tile_count.data(),
                     .tiles = tiles.data(),
                     .pairs = pair_list.data(),
-                    .experts = {.blocks = mxfp4 ? blocks.data() : nullptr,
-                                .scales = mxfp4 ? scales.data() : nullptr,
-                                .dense = mxfp4 ? nullptr : dense.data(),
+                    .experts = {.blocks = mxfp4 ? at_index(blocks.data(), first_row * k / 8) : nullptr,
+                                .scales = mxfp4 ? at_index(scales.data(), first_row * k / 32) : nullptr,
+                                .dense = mxfp4 ? nullptr : at_index(dense.data(), first_row * k),
                                 .arranged = nullptr,
-                                .bias = bias.data(),
+                                .bias = at_index(bias.data(), first_row),
                                 .rows = rows,
                                 .k = k},
                     .x = plain(x.data(), k),
@@ -412,7 +429,7 @@ double moe_case(int tokens, bool mxfp4, bool round) {
                       .size = kWidth,
                       .chosen = kChosen};
   const std::vector<float> before = normal_numbers(tokens * kWidth, 22);
-  const dim3 grid = simt::element_grid(tokens, kWidth);
+  const dim3 grid = simt::element_grid(tokens + 1, kWidth);  // a token more than is live
   const int threads = simt::row_threads(kWidth);
   return std::max(worst, twins<float>(
                              residual, [&] { run_cuda(simt::moe_combine, grid, threads, 0, c); },
@@ -444,25 +461,31 @@ double elementwise_case(bool round) {
 
 double sample_case(uint64_t seed) {
   constexpr int kVocab = 700, kSamples = 6, kWords = (kVocab + 31) / 32, kTop = 20;
+  constexpr int kFirstRow = static_cast<int>(kFar / kVocab + 1);  // as if there were many rows of logits before these
   std::vector<float> values = normal_numbers(kSamples * kVocab, seed);
   for (float& value : values) value *= 3;
   for (int v = 0; v < kVocab; v += 3) values[v] = values[0];  // many ties in the first row
   for (int v = 0; v < kVocab; ++v)
     values[2 * kVocab + v] = 5 - 0.01f * static_cast<float>(v % 20);  // masses that add up to many 2^32
+  constexpr int kEdited = 37;  // the most probable token of the second sample, and what is drawn there
+  values[kVocab + kEdited] = 20;
+  values[4 * kVocab + 300] = -NAN;  // the last of all in order, and yet nothing is drawn from such a row
   const auto params = [&](int row, float temperature, int top_k, float top_p, float min_p, int mask,
                           int first, int last, int logprobs) {
     return SampleParams{
-        row, temperature, top_p, min_p, top_k,   1.3f, 0.2f, 0.1f, {static_cast<uint32_t>(seed), 7},
+        kFirstRow + row, temperature, top_p, min_p, top_k,   1.3f, 0.2f, 0.1f, {static_cast<uint32_t>(seed), 7},
         3,   first,       last,  mask,  logprobs};
   };
   GpuVector<SampleParams> sampling(std::vector<SampleParams>{
-      params(0, 0.0f, 0, 1, 0, -1, 0, 0, 5), params(1, 1.0f, 0, 1, 0, 0, 0, 3, 0),
+      params(0, 0.0f, 0, 1, 0, -1, 0, 0, 5), params(1, 1.0f, 0, 1, 0, 0, 0, 3, 1),
       params(2, 0.7f, 0, 0.08f, 0, -1, 0, 0, 20), params(3, 1.5f, 40, 0.8f, 0.01f, 1, 3, 8, -1),
       params(4, 1.0f, 1, 1, 0, -1, 0, 0, 1), params(5, 0.9f, 7, 1, 0.2f, 0, 0, 0, 2)});
   std::vector<TokenEdit> edits;
-  for (int i = 0; i < 8; ++i) edits.push_back({i * 37 % kVocab, i % 2, i % 3, 0.5f * i, 0});
+  for (int i = 0; i < 8; ++i) edits.push_back({i * kEdited % kVocab, i % 2, i % 3, 0.5f * i, 0});
   GpuVector<TokenEdit> edit(edits);
-  GpuVector<uint32_t> masks(whole_numbers<uint32_t>(2 * kWords, 0xffffffff, seed + 1));
+  std::vector<uint32_t> allowed = whole_numbers<uint32_t>(2 * kWords, 0xffffffff, seed + 1);
+  allowed[kEdited / 32] |= 1u << (kEdited % 32);
+  GpuVector<uint32_t> masks(allowed);
   GpuVector<int32_t> position(std::vector<int32_t>{5, 0, 99, 131000, 1, 2}),
       row(std::vector<int32_t>{0, 1, 2, 3, 4, 5});
   GpuVector<float> logits(values), logprob(kSamples), top_logprob(kSamples * kTop);
@@ -472,12 +495,12 @@ double sample_case(uint64_t seed) {
   GpuVector<GPTOSS_U64> bins(kSamples * kSampleBins);
   GpuVector<int32_t> collected(kSamples), candidates(kSamples * kVocab);
   const SampleArgs a{.live = live(6, 6, kSamples),
-                     .logits = logits.data(),
+                     .logits = at_index(logits.data(), size_t{kFirstRow} * kVocab),
                      .sampling = sampling.data(),
                      .edits = edit.data(),
                      .masks = masks.data(),
                      .position = position.data(),
-                     .row = row.data(),
+                     .row = at_index(row.data(), kFirstRow),
                      .next_token = next.data(),
                      .logprob = logprob.data(),
                      .top_token = top.data(),
@@ -498,16 +521,16 @@ double sample_case(uint64_t seed) {
     put(top_logprob, std::vector<float>(kSamples * kTop, 0.0f));
   };
   fresh();
-  const dim3 grid(slice_count, kSamples);
+  const dim3 grid(slice_count, kSamples + 1);  // a sample more than is live
   const size_t slots = kMaxWarps * sizeof(simt::U64);
   run_cuda(simt::sample_scan, grid, simt::kSampleThreads, slots, a);
   run_cuda(simt::sample_weigh, grid, simt::kSampleThreads, simt::weigh_shared(), a);
   run_cuda(simt::sample_collect, grid, simt::kSampleThreads, slots, a);
-  run_cuda(simt::sample_finish, dim3(kSamples), simt::kFinishThreads, sizeof(simt::FinishShared), a);
+  run_cuda(simt::sample_finish, dim3(kSamples + 1), simt::kFinishThreads, sizeof(simt::FinishShared), a);
   const auto next_cuda = next.host(), top_cuda = top.host();
   const auto logits_cuda = logits.host(), logprob_cuda = logprob.host(), top_logprob_cuda = top_logprob.host();
   fresh();
-  run_metal("sample", dim3(kSamples), simt::sample_threads(kVocab), sizeof(gptoss::SampleShared), a);
+  run_metal("sample", dim3(kSamples + 1), simt::sample_threads(kVocab), sizeof(gptoss::SampleShared), a);
   return std::max({difference(next_cuda, next.host(), 0), difference(top_cuda, top.host(), 0),
                    difference(logits_cuda, logits.host(), 0), difference(logprob_cuda, logprob.host(), 2e-6),
                    difference(top_logprob_cuda, top_logprob.host(), 2e-6)});

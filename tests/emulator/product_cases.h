@@ -211,8 +211,11 @@ struct OnDevice {
         tile_count(std::vector<int32_t>{static_cast<int32_t>(c.tiles.size())}), tiles(c.tiles) {
     const size_t weights = size_t(c.w.rows) * c.w.k;
     for (int e = 0; e < c.w.experts; ++e)
-      kernels.arrange(shape(c), {.expert = e, .first = 0, .count = c.w.rows, .blocks = blocks.data() + e * weights / 8,
-                                 .scales = scales.data() + e * weights / 32}, arranged.data(), nullptr);
+      for (const auto& [first, count] : {std::pair{0, 13}, {13, c.w.rows - 13}}) {  // in two pieces, as loading does
+        const size_t at = e * weights + size_t(first) * c.w.k;
+        kernels.arrange(shape(c), {.expert = e, .first = first, .count = count, .blocks = blocks.data() + at / 8,
+                                   .scales = scales.data() + at / 32}, arranged.data(), nullptr);
+      }
   }
   static MatrixShape shape(const ExpertCase& c) { return {MatrixShape::Use::gate_up, c.w.experts, c.w.rows, c.w.k, true}; }
   MoeArgs args(const ExpertCase& c, uint16_t* x, Operand h, float* y, bool stepped = false) {

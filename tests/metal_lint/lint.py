@@ -21,6 +21,9 @@ from bind import NotMetal, flatten, parse  # noqa: E402
 
 FORBIDDEN = [
     (r"\b(double|long double)\b", "there is no double in Metal"),
+    (r"\blong long\b", "there is no long long in Metal: a long has 64 bits"),
+    (r"\bthreadgroup\s+(?!const\b)[\w:<>]+\s+\w+\s*[\[;=]", "threadgroup memory is a kernel's parameter, which the host gives a size"),
+    (r"^\s*static\s+(?!constant\b)[\w:<>]+\s+\w+\s*[\[;={]", "a static variable is in no address space"),
     (r"\b(new|delete|throw|try|catch|virtual|dynamic_cast|typeid|goto|asm)\b", "not in Metal's language"),
     (r"\bstd::", "there is no standard library in Metal"),
     (r"\bif constexpr\b", "not before C++17; Metal 3 is C++14"),
@@ -115,9 +118,9 @@ def front_end(text: str, compiler: list[str]) -> str:
     text = re.sub(r"\[\[.*?\]\]", "", text)
     text = re.sub(r"\bkernel\b", "", text)  # functions like others: OpenCL's kernels have no references and no templates
     text = text.replace("#pragma METAL", "//").replace("#pragma clang", "//")
+    errors = [f"-Werror={name}" for name in ("float-conversion", "c++11-narrowing", "return-type", "pre-c++17-compat")]
     command = [*compiler, "-x", "clcpp", "-cl-std=clc++2021", "-target", "spir64", "-fsyntax-only", "-Wno-everything",
-               "-Werror=float-conversion", "-cl-no-stdinc", "-D__METAL_VERSION__=310",
-               "-I", str(HERE), "-"]
+               *errors, "-cl-no-stdinc", "-D__METAL_VERSION__=310", "-I", str(HERE), "-"]
     result = subprocess.run(command, input=text, capture_output=True, text=True)
     return result.stderr if result.returncode else ""
 

@@ -5,6 +5,7 @@
 // buffers run in the order of their commits, when somebody waits, or when chance wants it.
 //
 // FAKE_METAL_FAILS=compile|pipeline|run makes these fail as Metal would. FAKE_METAL_TRACE=FILE: what was asked of Metal.
+// FAKE_METAL_THREADS, FAKE_METAL_SHARED, FAKE_METAL_WIDTH, FAKE_METAL_FAMILY: a GPU that has less.
 // FAKE_METAL_WAITS=1: no command buffer ends before somebody waits for it, as one that takes long.
 #include "metal.h"
 
@@ -36,6 +37,8 @@ namespace msl = emulator::metal;
 
 constexpr size_t kThreadgroupMemory = msl::kThreadgroupMemory;
 constexpr size_t kThreads = 1024;  // of a threadgroup
+// Of a kernel that asks for no more: how many there can be depends on its registers.
+constexpr size_t kUnpromisedThreads = 256;
 constexpr size_t kLargestBuffer = size_t{1} << 29;
 enum Status : unsigned long { kNotEnqueued = 0, kCommitted = 2, kCompleted = 4, kFailed = 5 };
 enum Usage : unsigned long { kRead = 1, kWrite = 2 };
@@ -43,6 +46,11 @@ enum Usage : unsigned long { kRead = 1, kWrite = 2 };
 bool fails(const char* what) {
   const char* text = std::getenv("FAKE_METAL_FAILS");
   return text && std::string(text) == what;
+}
+
+size_t limit(const char* variable, size_t usual) {
+  const char* text = std::getenv(variable);
+  return text ? std::strtoul(text, nullptr, 10) : usual;
 }
 
 void trace(const std::string& line) {
@@ -116,6 +124,9 @@ struct Function : Object {
 struct Pipeline : Object {
   explicit Pipeline(const Function& of)
       : Object("MTLComputePipelineState"), name(of.name), function(of.function) {}
+  size_t threads() const {
+    return limit("FAKE_METAL_THREADS", function.threads > 0 ? function.threads : kUnpromisedThreads);
+  }
   std::string name;
   msl::Function function;
 };
@@ -239,9 +250,9 @@ void dispatch(ComputeEncoder* self, Size grid, Size block) {
   if (grid.count() == 0 || block.count() == 0)
     return note(self,
                 "dispatchThreadgroups: " + grid.text() + " threadgroups of " + block.text() + " threads");
-  if (block.count() > kThreads)
-    return note(self,
-                "threadgroups of " + block.text() + " threads; " + std::to_string(kThreads) + " are allowed");
+  if (block.count() > std::min(kThreads, self->pipeline->threads()))
+    return note(self, self->pipeline->name + ": threadgroups of " + block.text() + " threads; " +
+                          std::to_string(self->pipeline->threads()) + " are allowed");
   if (block.count() % 32 != 0)
     return note(self, "threadgroups of " + block.text() + " threads: no whole SIMD groups");
   size_t total = 0;
@@ -379,6 +390,7 @@ void add_command_buffers() {
         if (self->encoder) note(self, "commit before endEncoding");
         if (self->status != kNotEnqueued) return note(self, "committed twice");
         trace("commit");
+        trace("living " + std::to_string(living()));
         self->status = kCommitted;
         ++self->references;
         self->queue->committed.push_back(self);
@@ -440,7 +452,9 @@ void add_device() {
       +[](Object*, const char*) { return autorelease(new String("an emulated Apple GPU")); });
   method(
       "MTLDevice",
-      "supportsFamily:", +[](Object*, const char*, long family) -> bool { return family <= 1007; });
+      "supportsFamily:", +[](Object*, const char*, long family) -> bool {
+        return family <= static_cast<long>(limit("FAKE_METAL_FAMILY", 1007));
+      });
   method(
       "MTLDevice", "recommendedMaxWorkingSetSize",
       +[](Object*, const char*) { return static_cast<uint64_t>(emulator::memory_total()); });
@@ -452,8 +466,9 @@ void add_device() {
       "MTLDevice", "maxBufferLength",
       +[](Object*, const char*) { return static_cast<unsigned long>(kLargestBuffer); });
   method(
-      "MTLDevice", "maxThreadgroupMemoryLength",
-      +[](Object*, const char*) { return static_cast<unsigned long>(kThreadgroupMemory); });
+      "MTLDevice", "maxThreadgroupMemoryLength", +[](Object*, const char*) {
+        return static_cast<unsigned long>(limit("FAKE_METAL_SHARED", kThreadgroupMemory));
+      });
   method("MTLDevice", "newCommandQueue", +[](Object*, const char*) -> Object* { return new Queue; });
   method(
       "MTLDevice", "newBufferWithLength:options:",
@@ -489,8 +504,10 @@ void add_device() {
       });
   method(
       "MTLComputePipelineState", "maxTotalThreadsPerThreadgroup",
-      +[](Object*, const char*) { return static_cast<unsigned long>(kThreads); });
-  method("MTLComputePipelineState", "threadExecutionWidth", +[](Object*, const char*) { return 32ul; });
+      +[](Pipeline* self, const char*) { return static_cast<unsigned long>(self->threads()); });
+  method(
+      "MTLComputePipelineState", "threadExecutionWidth",
+      +[](Object*, const char*) { return static_cast<unsigned long>(limit("FAKE_METAL_WIDTH", 32)); });
   method(
       "MTLComputePipelineState", "staticThreadgroupMemoryLength", +[](Object*, const char*) { return 0ul; });
   method(

@@ -128,6 +128,7 @@ void drain(AutoreleasePool* pool) {
   if (pools.empty() || pools.back() != pool) note(pool, "is drained before one that was made later");
   for (Object* object : pool->owned) release(object);
   if (!pools.empty()) pools.pop_back();
+  pool->alive = false;
 }
 
 std::string name_of(const Object* object) {
@@ -164,9 +165,10 @@ Object* autorelease(Object* object) {
   return object;
 }
 
-int living(const char* type) {
+int living() {
+  const std::lock_guard lock(world().mutex);
   int count = 0;
-  for (const Object* object : world().objects) count += object->alive && std::string(object->type) == type;
+  for (const Object* object : world().objects) count += object->alive;
   return count;
 }
 

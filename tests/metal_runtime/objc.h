@@ -45,7 +45,7 @@ struct Array : Object {
 
 void add_foundation();
 
-// Of all objects of a type that were ever made, those that somebody still owns.
-int living(const char* type);
+// Of all objects that were ever made and sent a message, those that somebody still owns.
+int living();
 
 }  // namespace fake_metal

@@ -40,6 +40,7 @@ class Parameter:
 class Kernel:
     host_name: str
     function: str  # with its template arguments
+    threads: str  # of a threadgroup at most, as the kernel promises; "0" if it does not
     parameters: list[Parameter]
 
 
@@ -107,22 +108,25 @@ def parse(text: str) -> list[Kernel]:
     for name, body in re.findall(r"^#define (\w+)[ \t]+((?:[^\n]*\\\n)*[^\n]*)", text, flags=re.M):
         if "[[" in body:  # parameters of kernels
             text = re.sub(rf"(?<!#define )\b{name}\b", lambda _: body.replace("\\\n", " "), text)  # noqa: B023
-    functions: dict[str, tuple[bool, list[Parameter]]] = {}
-    for match in re.finditer(r"(template\s*<[^<>]*>\s*)?\bkernel\s+void\s+(\w+)\s*\(", text):
+    functions: dict[str, tuple[bool, str, list[Parameter]]] = {}
+    for match in re.finditer(r"(template\s*<[^<>]*>\s*)?(?:\[\[([^]]*)\]\]\s*)?\bkernel\s+void\s+(\w+)\s*\(", text):
+        promise = re.fullmatch(r"max_total_threads_per_threadgroup\((\w+)\)", match[2] or "max_total_threads_per_threadgroup(0)")
+        if promise is None:
+            raise NotMetal(f"kernel {match[3]}: attribute {match[2]} is unknown")
         end, depth = match.end(), 1
         while depth:
             depth += {"(": 1, ")": -1}.get(text[end], 0)
             end += 1
-        functions[match[2]] = (match[1] is not None, parse_parameters(match[2], text[match.end():end - 1]))
-    kernels = [Kernel(name, name, parameters) for name, (template, parameters) in functions.items() if not template]
+        functions[match[3]] = (match[1] is not None, promise[1], parse_parameters(match[3], text[match.end():end - 1]))
+    kernels = [Kernel(name, name, threads, parameters) for name, (template, threads, parameters) in functions.items() if not template]
     named = set()
     for host_name, function, arguments in re.findall(
             r'template\s*\[\[\s*host_name\("(\w+)"\)\s*\]\]\s*kernel\s+\w+\s+(\w+)\s*<([^;]*)>\s*;', text):
         if function not in functions:
             raise NotMetal(f"{host_name} is an instance of {function}, which is no kernel")
-        kernels.append(Kernel(host_name, f"{function}<{arguments}>", functions[function][1]))
+        kernels.append(Kernel(host_name, f"{function}<{arguments}>", *functions[function][1:]))
         named.add(function)
-    for name, (template, _) in functions.items():
+    for name, (template, *_) in functions.items():
         if template and name not in named:
             raise NotMetal(f"kernel template {name} has no instance with a host_name")
     names = [kernel.host_name for kernel in kernels]
@@ -165,7 +169,7 @@ def main(program: Path, folders: list[Path]) -> None:
               f"  (void)linear;\n  ::{kernel.function}(\n       {call(kernel)});\n}}")
         print(f'const Registration registration_{number}("{kernel.host_name}", '
               f"{{reinterpret_cast<const void*>(&::{kernel.function}), enter_{number}, "
-              f"parameters_{number}, std::size(parameters_{number})}});\n")
+              f"parameters_{number}, std::size(parameters_{number}), {kernel.threads}}});\n")
     print("}  // namespace")
 
 

@@ -32,6 +32,7 @@ struct Function {
   void (*enter)(void* arguments) = nullptr;  // calls it, in one thread
   const Parameter* parameters = nullptr;
   size_t parameter_count = 0;
+  size_t threads = 0;  // that a threadgroup may have, as the kernel says; 0: it says nothing
 };
 std::map<std::string, Function>& library();
 
