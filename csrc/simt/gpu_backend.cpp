@@ -136,6 +136,8 @@ std::unique_ptr<State> GpuBackend::state(const Config& c, const Limits& limits) 
   s->kept_memory = DeviceMemory(bytes.kept, "observed values");
   Arena activations(s->activations_memory.data()), logits(s->logits_memory.data());
   arrange(*s, c, limits, needs(c, limits), activations, logits);
+  const size_t scratch = needs(c, limits).scratch_bytes;
+  if (scratch > 0) check(GPU(MemsetAsync)(s->scratch, 0, scratch, s->stream), "clearing scratch memory");
   s->kept = s->kept_memory.data();
   s->page_bytes = page_bytes(c);
   s->page_layer_bytes =

@@ -46,7 +46,8 @@ class MatrixKernels {
 
   // Pairs of a tile of one expert, in a step of so many tokens; see GroupArgs.
   virtual int tile(const Config& config, int tokens) const = 0;
-  // Memory for what passes between kernels of one call, part of a state's activations.
+  // Memory for what passes between kernels of one call, or between blocks of one kernel, part of a state's activations.
+  // It begins as zeros.
   virtual size_t scratch_bytes(const Config&, const Limits&) const { return 0; }
 
   // All enqueue. Counts are those that a grid is made for; the live ones are in device memory.
@@ -60,6 +61,10 @@ class MatrixKernels {
   virtual void moe_up(const MoeArgs& args, const Launch& launch) const = 0;
   // The same of qkv, then its rotation and the cache: see rotate_append. False: nothing was enqueued, linear() is next.
   virtual bool qkv(const LinearArgs&, const AppendArgs&, const Launch&) const { return false; }
+  // All of that and the norm of its activations before it, which are not written. False: not for so many tokens.
+  virtual bool norm_qkv(const NormArgs&, const LinearArgs&, const AppendArgs&, const Launch&) const { return false; }
+  // The norm, which is written for the experts, the router's logits, the choice and the grouping. False: as above.
+  virtual bool route(const NormArgs&, const LinearArgs&, const RouteFewArgs&, const Launch&) const { return false; }
   // True: with the sum over the ranks, in order of rank, which is added to the residual. False: `y` of the pairs only.
   virtual bool moe_down(const MoeArgs& args, const CombineArgs& sum, const Launch& launch) const = 0;
   // False: not this one, and nothing was enqueued.

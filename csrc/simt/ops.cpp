@@ -220,6 +220,10 @@ class GpuOps : public Ops {
     s.rope_sin = op->put(sines.data(), sines.size(), "sines");
     if (s.splits > 1 && a.window == 0 && a.tokens <= kDecodeTokens)
       s.partial = op->take<float>(static_cast<size_t>(a.tokens) * a.heads * s.splits * (2 + a.head_dim), "partial sums");
+    s.limits.max_tokens = a.tokens;
+    const size_t scratch = device_.needs(c, s.limits).scratch_bytes;
+    s.scratch = op->take<uint8_t>(scratch, "matrix kernels' scratch memory");
+    if (scratch > 0) check(GPU(MemsetAsync)(s.scratch, 0, scratch, s.stream), "clearing scratch memory");
     for (const Segment& segment : cached_segments(a, kChunk)) append(*op, a, {segment}, false);
     append(*op, a, query_segments(a), true);
     s.attn = a.attn;
@@ -235,7 +239,8 @@ class GpuOps : public Ops {
     op->s.residual = const_cast<float*>(a.x);
     const Operand out{.values = a.y, .terms = nullptr, .size = a.size, .count = 0, .round = rounds()};
     return with_body(std::move(op), [this, a, out](GpuOperation& o) {
-      launches(o).norm(o.layer.post_attention_layernorm, nullptr, &o.s.live->tokens, a.tokens, out);
+      Launches to = launches(o);
+      to.norm(to.norm_args(o.layer.post_attention_layernorm, nullptr, &o.s.live->tokens, out), a.tokens);
     });
   }
 

@@ -19,6 +19,7 @@ void Launches::start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, 
   check(launch(kernel, {.grid = grid, .block = dim3(threads), .dynamic_shared = shared, .stream = s_.stream,
                         .programmatic = dependent()}, args),
         std::string("launching kernel ") + kernel_name);
+  s_.behind_a_kernel = true;
 }
 template <class Args>
 void Launches::start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args) {
@@ -44,7 +45,7 @@ void Launches::embed() {
 
 void Launches::attn_qkv() {
   const Operand x = operand(layer().qkv.arranged != nullptr, c_.hidden_size);
-  norm(layer().input_layernorm, nullptr, &s_.live->tokens, tokens(), x);
+  const NormArgs before = norm_args(layer().input_layernorm, nullptr, &s_.live->tokens, x);
   const LinearArgs product{.count = &s_.live->tokens,
                            .weight = layer().qkv.rows,
                            .arranged = layer().qkv.arranged,
@@ -54,7 +55,9 @@ void Launches::attn_qkv() {
                            .rows = c_.q_size() + 2 * c_.kv_size(),
                            .k = c_.hidden_size,
                            .add = false};
-  if (product.arranged && matrix_->qkv(product, append(), matrix_launch(tokens()))) return;
+  if (product.arranged && enqueued(matrix_->norm_qkv(before, product, append(), matrix_launch(tokens())))) return;
+  norm(before, tokens());
+  if (product.arranged && enqueued(matrix_->qkv(product, append(), matrix_launch(tokens())))) return;
   linear(product, tokens());
   rotate_append();
 }
@@ -79,7 +82,7 @@ void Launches::attn() {
                            .scale = 1.0f / std::sqrt(static_cast<float>(c_.head_dim)),
                            .round_weights = fast_};
   if (matrix_ && fast_) args.terms = s_.operand_terms;
-  if (matrix_ && matrix_->attn(args, matrix_launch(tokens()))) {
+  if (matrix_ && enqueued(matrix_->attn(args, matrix_launch(tokens())))) {
     s_.attn_in_terms = call_.layer;
     return;
   }
@@ -118,19 +121,21 @@ void Launches::moe_route() {
   // The router and the experts need not be multiplied by the same kernels.
   const bool arranged = layer().router.arranged != nullptr, experts = layer().gate_up.arranged != nullptr;
   const Operand x = operand(arranged, c_.hidden_size);
-  norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens(), x);
+  const NormArgs before = norm_args(layer().post_attention_layernorm, nullptr, &s_.live->tokens, x);
+  const LinearArgs router{.count = &s_.live->tokens,
+                          .weight = layer().router.rows,
+                          .arranged = layer().router.arranged,
+                          .bias = layer().router_bias,
+                          .x = x,
+                          .y = s_.router_logits,
+                          .rows = c_.num_local_experts,
+                          .k = c_.hidden_size,
+                          .add = false};
+  if (arranged && experts && enqueued(matrix_->route(before, router, {route(), group()}, matrix_launch(tokens())))) return;
+  norm(before, tokens());
   if (arranged != experts)
-    norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens(), operand(experts, c_.hidden_size));
-  linear({.count = &s_.live->tokens,
-          .weight = layer().router.rows,
-          .arranged = layer().router.arranged,
-          .bias = layer().router_bias,
-          .x = x,
-          .y = s_.router_logits,
-          .rows = c_.num_local_experts,
-          .k = c_.hidden_size,
-          .add = false},
-         tokens());
+    norm(norm_args(layer().post_attention_layernorm, nullptr, &s_.live->tokens, operand(experts, c_.hidden_size)), tokens());
+  linear(router, tokens());
   if (tokens() > kFewTokens) {
     choose();
     group_pairs();
@@ -143,7 +148,11 @@ void Launches::moe_route() {
 void Launches::moe_up() {
   const bool dense = layer().gate_up.dense != nullptr;
   const MoeArgs args = moe(layer().gate_up, operand(layer().gate_up.arranged != nullptr, c_.hidden_size));
-  if (args.experts.arranged) return matrix_->moe_up(args, matrix_launch(tokens()));
+  if (args.experts.arranged) {
+    matrix_->moe_up(args, matrix_launch(tokens()));
+    s_.behind_a_kernel = true;
+    return;
+  }
   start("moe_up", dense ? simt::moe_up<Bf16Row> : simt::moe_up<Mxfp4Row>, expert_grid(c_.intermediate_size), 0, args);
 }
 
@@ -157,7 +166,9 @@ void Launches::moe_down() {
                         .size = c_.hidden_size,
                         .chosen = c_.num_experts_per_tok};
   if (args.experts.arranged) {
-    if (matrix_->moe_down(args, sum, matrix_launch(tokens()))) return;
+    const bool summed = matrix_->moe_down(args, sum, matrix_launch(tokens()));
+    s_.behind_a_kernel = true;
+    if (summed) return;
   } else {
     start("moe_down", dense ? simt::moe_down<Bf16Row> : simt::moe_down<Mxfp4Row>, expert_grid(c_.hidden_size), 0, args);
   }
@@ -167,7 +178,7 @@ void Launches::moe_down() {
 void Launches::unembed() {
   const auto& ends = static_cast<const GpuEnds&>(*call_.ends);
   const Operand x = operand(ends.lm_head.arranged != nullptr, c_.hidden_size);
-  norm(ends.norm, s_.row, &s_.live->rows, call_.grid.rows, x);
+  norm(norm_args(ends.norm, s_.row, &s_.live->rows, x), call_.grid.rows);
   linear({.count = &s_.live->rows,
           .weight = ends.lm_head.rows,
           .arranged = ends.lm_head.arranged,
@@ -248,22 +259,22 @@ MoeArgs Launches::moe(const ExpertArgs& experts, const Operand& x) const {
 
 // --- The kernels of the stages
 
-void Launches::norm(const float* gain, const int32_t* row, const int32_t* count, int rows, const Operand& out) {
-  start("rmsnorm", rmsnorm, dim3(rows), kRowShared,
-        NormArgs{.count = count,
-                 .row = row,
-                 .x = s_.residual,
-                 .gain = gain,
-                 .out = out,
-                 .eps = c_.rms_norm_eps},
-        row_threads(out.size));
+NormArgs Launches::norm_args(const float* gain, const int32_t* row, const int32_t* count, const Operand& out) const {
+  return {.count = count, .row = row, .x = s_.residual, .gain = gain, .out = out, .eps = c_.rms_norm_eps};
+}
+void Launches::norm(const NormArgs& args, int rows) {
+  start("rmsnorm", rmsnorm, dim3(rows), kRowShared, args, row_threads(args.out.size));
 }
 void Launches::round_rows(const float* x, const Operand& out, int rows) {
   start("round_rows", simt::round_rows, element_grid(rows, out.size), 0,
         RoundArgs{.count = &s_.live->tokens, .x = x, .out = out}, row_threads(out.size));
 }
 void Launches::linear(const LinearArgs& args, int rows) {
-  if (args.arranged) return matrix_->linear(args, matrix_launch(rows));
+  if (args.arranged) {
+    matrix_->linear(args, matrix_launch(rows));
+    s_.behind_a_kernel = true;
+    return;
+  }
   start("linear", simt::linear, linear_grid(args.rows, rows), 0, args);
 }
 void Launches::rotate_append() {
