@@ -26,7 +26,7 @@ cudaDeviceProp properties(int card) {
 // What a run shall do without, to see what it is worth: names with commas in the environment.
 constexpr char kWithout[] = "GPTOSS_CUDA_WITHOUT";
 struct Without {
-  bool matrix = false, dependent = false, graphs = false;
+  bool matrix = false, dependent = false, graphs = false, fusion = false;
   Without() {
     const char* text = std::getenv(kWithout);
     std::string left = text != nullptr ? text : "";
@@ -37,7 +37,8 @@ struct Without {
       if (name == "matrix") matrix = true;
       else if (name == "dependent") dependent = true;
       else if (name == "graphs") graphs = true;
-      else throw std::runtime_error(std::string(kWithout) + ": expected matrix, dependent or graphs, found " + name);
+      else if (name == "fusion") fusion = true;
+      else throw std::runtime_error(std::string(kWithout) + ": expected matrix, dependent, graphs or fusion, found " + name);
     }
   }
 };
@@ -84,7 +85,8 @@ class Nvidia : public simt::Vendor {
   }
 
   std::unique_ptr<simt::MatrixKernels> matrix_kernels(const BackendOptions& options) const override {
-    return Without().matrix ? nullptr : make_mma_kernels(options);
+    const Without without;
+    return without.matrix ? nullptr : make_mma_kernels(options, !without.fusion);
   }
   void set_up(simt::GpuBackend& backend, int card) const override {
     const Without without;

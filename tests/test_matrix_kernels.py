@@ -105,6 +105,30 @@ def test_two_sequences_in_one_step_are_two_alone(case_of: CaseMaker, device: str
         assert np.array_equal(got, want)
 
 
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_fused_stages_change_no_bit(
+    case_of: CaseMaker, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """Of decode steps, with a long enough context for attention in splits: all that a layer gives, and the logits."""
+    monkeypatch.setenv("GPTOSS_EMULATED_MATRIX", "mma")
+    device = register_emulated(tmp_path_factory)
+    folder = case_of(TAKEN).folder
+    tokens = ids(np.resize(case_of(TAKEN).tokens, 262))
+    seen = []
+    for without in (False, True):
+        if without:
+            monkeypatch.setenv("GPTOSS_EMULATED_WITHOUT_FUSION", "1")
+        engine = open_on(device, folder, max_context=512, max_tokens=262, max_outputs=8, max_observed=4, precision=precision, kv_dtype="bf16")
+        session = engine.session()
+        engine.step([_core.Work(session, tokens[:257])])
+        output, fields = engine.observe([_core.Work(session, tokens[257:259], rows=ids([1]))], FIELDS)
+        [last] = engine.step([_core.Work(session, tokens[259:260], rows=ids([0]))])
+        seen.append(fields | {"logits": output[0].logits, "logits of the next": last.logits})
+        engine.close()
+    for name, values in seen[0].items():
+        assert np.array_equal(values, seen[1][name]), name
+
+
 def layer_fields(device: str, folder: Path, layer: int, tokens: int, **settings: Any) -> dict[str, npt.NDArray[Any]]:
     """FIELDS after all stages of a layer, of the same residual on every device."""
     residual = np.random.default_rng(4).normal(0, 2, (tokens, 128)).astype(np.float32)
@@ -183,3 +207,14 @@ def test_a_product_alone(device: str, precision: str, tokens: int) -> None:
     scales = rng.integers(117, 125, (80, 10), dtype=np.uint8)
     got = ops.mxfp4_linear(x, blocks, scales, bias, device=device, precision=precision)
     tolerances.check(np.asarray(got), oracle.mxfp4_linear(x, blocks, scales, bias), limits)
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_attention_alone_over_several_splits(device: str, tokens: int) -> None:
+    rng = np.random.default_rng(tokens)
+    q, k, v = (rng.normal(0, 1, shape).astype(np.float32) for shape in ((tokens, 4, 64), (300, 2, 64), (300, 2, 64)))
+    sinks = oracle.to_bf16(rng.normal(0, 1, 4).astype(np.float32))
+    attn, lse = ops.attention(q, k, v, sinks, device=device)
+    want_attn, want_lse = oracle.attention(q, k, v, sinks, rounded=True, bf16_kv=True)
+    tolerances.check(np.asarray(attn), want_attn, tolerances.FAST["attention"])
+    assert np.abs(np.asarray(lse) - want_lse).max() <= tolerances.FAST["lse"].largest

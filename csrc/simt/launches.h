@@ -57,6 +57,8 @@ class Launches {
   // What a product multiplies next, for matrix kernels or for SIMT.
   Operand operand(bool arranged, int size) const;
   Operand expert_h() const;
+  NormArgs norm_before_experts(bool arranged) const;
+  LinearArgs router() const;
   MatrixKernels::Launch matrix_launch(int rows) const { return {s_.stream, s_.scratch, rows, dependent()}; }
   RouteArgs route() const;
   GroupArgs group() const;

@@ -65,6 +65,10 @@ class MatrixKernels {
   virtual bool norm_qkv(const NormArgs&, const LinearArgs&, const AppendArgs&, const Launch&) const { return false; }
   // The norm, which is written for the experts, the router's logits, the choice and the grouping. False: as above.
   virtual bool route(const NormArgs&, const LinearArgs&, const RouteFewArgs&, const Launch&) const { return false; }
+  // linear(), of attn_out, and then all of that. False: as above.
+  virtual bool attn_out_route(const LinearArgs&, const NormArgs&, const LinearArgs&, const RouteFewArgs&, const Launch&) const {
+    return false;
+  }
   // True: with the sum over the ranks, in order of rank, which is added to the residual. False: `y` of the pairs only.
   virtual bool moe_down(const MoeArgs& args, const CombineArgs& sum, const Launch& launch) const = 0;
   // False: not this one, and nothing was enqueued.

@@ -105,37 +105,34 @@ void Launches::attn_out() {
     x.values = s_.attn;
   else if (!written)
     round_rows(s_.attn, x, tokens());
-  linear({.count = &s_.live->tokens,
-          .weight = layer().o.rows,
-          .arranged = layer().o.arranged,
-          .bias = layer().o_bias,
-          .x = x,
-          .y = s_.residual,
-          .rows = c_.hidden_size,
-          .k = c_.q_size(),
-          .add = true},
-         tokens());
+  const LinearArgs product{.count = &s_.live->tokens,
+                           .weight = layer().o.rows,
+                           .arranged = layer().o.arranged,
+                           .bias = layer().o_bias,
+                           .x = x,
+                           .y = s_.residual,
+                           .rows = c_.hidden_size,
+                           .k = c_.q_size(),
+                           .add = true};
+  // Where routing follows at once: nobody looks at the residual between the two, or writes it.
+  const bool route_is_next = s_.next && s_.next->stage == Stage::moe_route && s_.next->layer == call_.layer;
+  if (arranged && route_is_next && layer().router.arranged && layer().gate_up.arranged &&
+      enqueued(matrix_->attn_out_route(product, norm_before_experts(true), router(), {route(), group()}, matrix_launch(tokens())))) {
+    s_.routed = call_.layer;
+    return;
+  }
+  linear(product, tokens());
 }
 
 void Launches::moe_route() {
+  if (std::exchange(s_.routed, nullptr) == call_.layer) return;
   // The router and the experts need not be multiplied by the same kernels.
   const bool arranged = layer().router.arranged != nullptr, experts = layer().gate_up.arranged != nullptr;
-  const Operand x = operand(arranged, c_.hidden_size);
-  const NormArgs before = norm_args(layer().post_attention_layernorm, nullptr, &s_.live->tokens, x);
-  const LinearArgs router{.count = &s_.live->tokens,
-                          .weight = layer().router.rows,
-                          .arranged = layer().router.arranged,
-                          .bias = layer().router_bias,
-                          .x = x,
-                          .y = s_.router_logits,
-                          .rows = c_.num_local_experts,
-                          .k = c_.hidden_size,
-                          .add = false};
-  if (arranged && experts && enqueued(matrix_->route(before, router, {route(), group()}, matrix_launch(tokens())))) return;
+  const NormArgs before = norm_before_experts(arranged);
+  if (arranged && experts && enqueued(matrix_->route(before, router(), {route(), group()}, matrix_launch(tokens())))) return;
   norm(before, tokens());
-  if (arranged != experts)
-    norm(norm_args(layer().post_attention_layernorm, nullptr, &s_.live->tokens, operand(experts, c_.hidden_size)), tokens());
-  linear(router, tokens());
+  if (arranged != experts) norm(norm_before_experts(experts), tokens());
+  linear(router(), tokens());
   if (tokens() > kFewTokens) {
     choose();
     group_pairs();
@@ -233,6 +230,21 @@ Operand Launches::expert_h() const {
   else
     h.values = s_.expert_h;
   return h;
+}
+NormArgs Launches::norm_before_experts(bool arranged) const {
+  return norm_args(layer().post_attention_layernorm, nullptr, &s_.live->tokens, operand(arranged, c_.hidden_size));
+}
+LinearArgs Launches::router() const {
+  const bool arranged = layer().router.arranged != nullptr;
+  return {.count = &s_.live->tokens,
+          .weight = layer().router.rows,
+          .arranged = layer().router.arranged,
+          .bias = layer().router_bias,
+          .x = operand(arranged, c_.hidden_size),
+          .y = s_.router_logits,
+          .rows = c_.num_local_experts,
+          .k = c_.hidden_size,
+          .add = false};
 }
 dim3 Launches::expert_grid(int rows) const {
   return dim3(warp_grid(rows).x, most_tiles(tokens() * c_.num_experts_per_tok, c_.num_local_experts));

@@ -7,7 +7,8 @@
 
 namespace gptoss::cuda {
 
-// Of the current card. Null where it has no bf16 mma.sync, or where this build has none for it.
-std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options);
+// Of the current card. Null where it has no bf16 mma.sync, or where this build has none for it. `fusion`: stages of few
+// tokens are one kernel, where there is one; the bits are the same.
+std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options, bool fusion = true);
 
 }  // namespace gptoss::cuda
