@@ -109,7 +109,7 @@ gptoss_plant_faults(cuda/mma mma gptoss::cuda product.cuh
   product.cuh missing_sum_barrier "__syncthreads();  // all parts" "// all parts"
   product.cuh missing_reuse_barrier "__syncthreads();  // the next" "// the next"
   product.cuh wrong_fragment_row "g + n / 2 * 8]" "g + n % 2 * 8]"
-  product.cuh wrong_part "x(job.x(), job.depth(), first)" "x(job.x(), job.depth(), 0)"
+  product.cuh wrong_part "first * kUnitDepth + 8 * t, scales" "8 * t, scales"
   weight_ring.cuh wrong_scale "scale[i / 2]" "scale[i % 2]"
   weight_ring.cuh wrong_half "unpack_and_multiply(words.z, words.w" "unpack_and_multiply(words.x, words.y"
   product.cuh wrong_pair "job.source(item, min(" "job.source(item, 0 * min(")
@@ -129,6 +129,25 @@ gptoss_plant_faults(cuda/mma block_scaled gptoss::cuda scaled.cuh
   quantize.cuh quantize_wrong_block "row[k + piece / 4]" "row[k + (piece / 4 ^ 1)]"
   quantize.cuh quantize_wrong_order "{even[0] | even[1] << 16, odd[0] | odd[1] << 16}" "{even[0] | odd[0] << 16, even[1] | odd[1] << 16}"
   quantize.cuh quantize_no_wait "  simt::wait_for_predecessors();" "")
+gptoss_plant_faults(cuda/mma mma_few gptoss::cuda product.cuh
+  team.cuh few_no_fence "__threadfence();  // what this" "// what this"
+  team.cuh few_no_slot_barrier "__syncthreads();  // what was found" "// what was found"
+  team.cuh few_not_reset "if (last) *arrived = 0;" ""
+  team.cuh few_first_block "static_cast<unsigned>(blocks - 1)" "0u"
+  norm.cuh few_no_square_barrier "__syncthreads();  // every warp's" "// every warp's"
+  norm.cuh few_no_scale_barrier "__syncthreads();  // the scales" "// the scales"
+  jobs.cuh few_other_order "(norm, norm_threads," "(norm, norm_threads / 2,"
+  jobs.cuh few_no_choice_barrier "__syncthreads();  // all choices" "// all choices"
+  jobs.cuh few_no_sum_barrier "__syncthreads();                       // what it" "// what it"
+  jobs.cuh few_early_sum "if (item + parts() < items()) return;  // the whole" "// the whole"
+  jobs.cuh few_strip_twice "item % parts() + team.blocks;" "item % parts() + 1;"
+  team.cuh few_no_count_fence "__threadfence();  // who waits" "// who waits"
+  team.cuh few_no_wait_barrier "__syncthreads();  // by all threads" "// by all threads"
+  team.cuh few_no_wait "while (*static_cast<const volatile unsigned*>(arrived) < static_cast<unsigned>(blocks)) continue;" ""
+  jobs.cuh few_awaited_not_reset "atomicExch(awaited, 0u);" "{}"
+  jobs.cuh few_waits_for_one_less "wait_for_blocks(awaited, attn_out_blocks)" "wait_for_blocks(awaited, attn_out_blocks - 1)"
+  activations.cuh few_wrong_gain "gain = job.norm.gain + k" "gain = job.norm.gain"
+  activations.cuh few_wrong_term "term[j] = column_term" "term[j] = column_term * 0")
 gptoss_plant_faults(cuda/mma mma_attention gptoss::cuda attention.cuh
   attention.cuh attn_no_wait "    ptx::cp_async_wait_group<0>();\n" ""
   attention.cuh attn_no_warp_barrier "__syncwarp();  // the other" "// the other"
@@ -139,12 +158,18 @@ gptoss_plant_faults(cuda/mma mma_attention gptoss::cuda attention.cuh
   attention.cuh attn_wrong_wait_count "cp_async_wait_group<1>" "cp_async_wait_group<2>"
   attention.cuh attn_no_reuse_barrier "__syncthreads();  // all have read it" "// all have read it"
   attention.cuh attn_wrong_mask "slot < end[j][c] ?" "slot <= end[j][c] ?"
+  team.cuh attn_no_fence "__threadfence();  // what this" "// what this"
+  team.cuh attn_no_store_barrier "__syncthreads();  // all threads' stores" "// all threads' stores"
+  team.cuh attn_not_reset "if (last) *arrived = 0;" ""
+  attention.cuh attn_wrong_counter "args.arrived + token * a.kv_heads + kv_head" "args.arrived + token"
   attention.cuh attn_wrong_sequence "bool here = i >= begin && i < end;" "bool here = true;")
 gptoss_add_emulator_test(mma_attention_test cuda ${emulator}/mma_attention_test.cpp)
 target_include_directories(mma_attention_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
-gptoss_add_emulator_test(mma_product_test cuda ${emulator}/mma_product_test.cpp ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp
-  ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
-target_include_directories(mma_product_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
+foreach(name mma_product_test mma_few_test)
+  gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp
+    ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
+  target_include_directories(${name} PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
+endforeach()
 gptoss_plant_faults(cuda/wgmma wgmma gptoss::cuda::wgmma product.cuh
   ring.cuh no_proxy_fence "    ptx::fence_proxy_async(); " "    "
   ring.cuh no_box_bytes "kUnitBytes + kTileBytes)" "kUnitBytes)"

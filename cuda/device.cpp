@@ -27,7 +27,7 @@ cudaDeviceProp properties(int card) {
 // What a run shall do without, to see what it is worth: names with commas in the environment.
 constexpr char kWithout[] = "GPTOSS_CUDA_WITHOUT";
 struct Without {
-  bool matrix = false, wgmma = false, dependent = false, graphs = false;
+  bool matrix = false, wgmma = false, dependent = false, graphs = false, fusion = false;
   Without() {
     const char* text = std::getenv(kWithout);
     std::string left = text != nullptr ? text : "";
@@ -39,7 +39,8 @@ struct Without {
       else if (name == "wgmma") wgmma = true;
       else if (name == "dependent") dependent = true;
       else if (name == "graphs") graphs = true;
-      else throw std::runtime_error(std::string(kWithout) + ": expected matrix, wgmma, dependent or graphs, found " + name);
+      else if (name == "fusion") fusion = true;
+      else throw std::runtime_error(std::string(kWithout) + ": expected matrix, wgmma, dependent, graphs or fusion, found " + name);
     }
   }
 };
@@ -88,7 +89,7 @@ class Nvidia : public simt::Vendor {
   std::unique_ptr<simt::MatrixKernels> matrix_kernels(const BackendOptions& options) const override {
     const Without without;
     if (without.matrix) return nullptr;
-    return make_mma_kernels(options, without.wgmma ? nullptr : make_wgmma_products(options));
+    return make_mma_kernels(options, !without.fusion, without.wgmma ? nullptr : make_wgmma_products(options));
   }
   void set_up(simt::GpuBackend& backend, int card) const override {
     const Without without;

@@ -136,6 +136,8 @@ std::unique_ptr<State> GpuBackend::state(const Config& c, const Limits& limits) 
   s->kept_memory = DeviceMemory(bytes.kept, "observed values");
   Arena activations(s->activations_memory.data()), logits(s->logits_memory.data());
   arrange(*s, c, limits, needs(c, limits), activations, logits);
+  const size_t scratch = needs(c, limits).scratch_bytes;
+  if (scratch > 0) check(GPU(MemsetAsync)(s->scratch, 0, scratch, s->stream), "clearing scratch memory");
   s->kept = s->kept_memory.data();
   s->page_bytes = page_bytes(c);
   s->page_layer_bytes =
@@ -237,6 +239,11 @@ RecordedStep* GpuBackend::recorded(GpuState& s) {
   return nullptr;  // once is no habit: run as it is, captured when it comes again
 }
 
+void GpuBackend::run_call(GpuState& s, size_t i) {
+  s.next = i + 1 < s.calls.size() ? &s.calls[i + 1] : nullptr;
+  run(s, s.calls[i]);
+}
+
 void GpuBackend::run_eagerly(GpuState& s, const InterruptPoll& poll) {
   const size_t size = step_is_one_chunk_ ? s.calls.size() : kChunkCalls;
   for (size_t first = 0, chunk = 0; first < s.calls.size(); first += size, ++chunk) {
@@ -244,7 +251,7 @@ void GpuBackend::run_eagerly(GpuState& s, const InterruptPoll& poll) {
     const auto what = [&](size_t from) { return "device " + name_ + ": " + names(s.calls, from, end); };
     if (chunk >= 2) await(s.chunk[chunk % 2], s.stream, poll, [&] { return what(first - 2 * size); });
     try {
-      for (size_t i = first; i < end; ++i) run(s, s.calls[i]);
+      for (size_t i = first; i < end; ++i) run_call(s, i);
     } catch (const std::runtime_error& error) {
       throw std::runtime_error(what(first) + ": " + error.what());
     }
@@ -258,7 +265,7 @@ Ticket GpuBackend::submit(State& state, const Batch& batch, const std::function<
   use_device();
   s.calls.clear();
   s.behind_a_kernel = false;
-  s.attn_in_terms = nullptr;
+  s.attn_in_terms = s.routed = nullptr;
   enqueue();
   const LiveCounts live{batch.tokens, batch.rows, batch.samples};
   check(GPU(MemcpyAsync)(s.live, &live, sizeof live, GPU(MemcpyHostToDevice), s.stream), "writing the step's counts");
@@ -271,7 +278,7 @@ Ticket GpuBackend::submit(State& state, const Batch& batch, const std::function<
       ++counters_.replayed;
     } else {
       step->graph = Graph::capture(s.stream, [&] {
-        for (const Call& call : s.calls) run(s, call);
+        for (size_t i = 0; i < s.calls.size(); ++i) run_call(s, i);
       });
       step->captured = true;
       ++counters_.captured;

@@ -70,6 +70,7 @@ class GpuBackend : public Backend {
   static void write_down(State& state, Stage stage, const Ends& ends, const Batch& batch);
   // The step with the same calls, remembered or new; null where it is no step for a graph.
   static RecordedStep* recorded(GpuState& state);
+  void run_call(GpuState& state, size_t i);
   void run_eagerly(GpuState& state, const InterruptPoll& poll);
   void run_keep(GpuState& state, const Call& call);
 

@@ -116,6 +116,8 @@ struct GpuState : State, Buffers {
   DeviceMemory activations_memory, logits_memory, kv, kept_memory;
 
   bool dependent_launches = false;
+  const Call* next = nullptr;            // behind the call that is run now
+  const Layer* routed = nullptr;         // of this layer, moe_route was done with attn_out
   const Layer* attn_in_terms = nullptr;  // of this layer, its attention lies in operand_terms
   bool behind_a_kernel = false;  // what was put into the stream last is a kernel of a step
 

@@ -24,7 +24,8 @@ class Launches {
   void unembed();
   void sample();
 
-  void norm(const float* gain, const int32_t* row, const int32_t* count, int rows, const Operand& out);  // of residual
+  NormArgs norm_args(const float* gain, const int32_t* row, const int32_t* count, const Operand& out) const;  // of residual
+  void norm(const NormArgs& args, int rows);
   void round_rows(const float* x, const Operand& out, int rows);
   void linear(const LinearArgs& args, int rows);
   void rotate_append();
@@ -45,12 +46,19 @@ class Launches {
   void start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args);
 
   // Whether the next kernel may begin before the last one has ended: not the first one behind something else.
-  bool dependent() const { return std::exchange(s_.behind_a_kernel, true) && s_.dependent_launches; }
+  bool dependent() const { return s_.behind_a_kernel && s_.dependent_launches; }
+  // What a function of MatrixKernels says, which is asked with the launch that it would make.
+  bool enqueued(bool by_matrix_kernels) {
+    s_.behind_a_kernel = s_.behind_a_kernel || by_matrix_kernels;
+    return by_matrix_kernels;
+  }
   const GpuLayer& layer() const { return static_cast<const GpuLayer&>(*call_.layer); }
   int tokens() const { return call_.grid.tokens; }
   // What a product multiplies next, for matrix kernels or for SIMT.
   Operand operand(bool arranged, int size, MatrixShape::Use use) const;
   Operand expert_h() const;
+  NormArgs norm_before_experts(bool arranged) const;
+  LinearArgs router() const;
   MatrixKernels::Launch matrix_launch(int rows) const { return {s_.stream, s_.scratch, rows, dependent()}; }
   RouteArgs route() const;
   GroupArgs group() const;

@@ -49,7 +49,8 @@ class MatrixKernels {
   // Whether what a product multiplies shall be `stepped`, in a step of so many tokens (of unembed: rows); see Operand. One
   // answer for the router and the experts.
   virtual bool stepped(MatrixShape::Use, const Config&, int /*tokens*/) const { return false; }
-  // Memory for what passes between kernels of one call, part of a state's activations.
+  // Memory for what passes between kernels of one call, or between blocks of one kernel, part of a state's activations.
+  // It begins as zeros.
   virtual size_t scratch_bytes(const Config&, const Limits&) const { return 0; }
 
   // All enqueue. Counts are those that a grid is made for; the live ones are in device memory.
@@ -63,6 +64,14 @@ class MatrixKernels {
   virtual void moe_up(const MoeArgs& args, const Launch& launch) const = 0;
   // The same of qkv, then its rotation and the cache: see rotate_append. False: nothing was enqueued, linear() is next.
   virtual bool qkv(const LinearArgs&, const AppendArgs&, const Launch&) const { return false; }
+  // All of that and the norm of its activations before it, which are not written. False: not for so many tokens.
+  virtual bool norm_qkv(const NormArgs&, const LinearArgs&, const AppendArgs&, const Launch&) const { return false; }
+  // The norm, which is written for the experts, the router's logits, the choice and the grouping. False: as above.
+  virtual bool route(const NormArgs&, const LinearArgs&, const RouteFewArgs&, const Launch&) const { return false; }
+  // linear(), of attn_out, and then all of that. False: as above.
+  virtual bool attn_out_route(const LinearArgs&, const NormArgs&, const LinearArgs&, const RouteFewArgs&, const Launch&) const {
+    return false;
+  }
   // True: with the sum over the ranks, in order of rank, which is added to the residual. False: `y` of the pairs only.
   virtual bool moe_down(const MoeArgs& args, const CombineArgs& sum, const Launch& launch) const = 0;
   // False: not this one, and nothing was enqueued.

@@ -10,6 +10,7 @@
 #include "../args.h"
 #include "../swiglu.h"
 #include "block.cuh"
+#include "combine.cuh"
 #include "mxfp4.cuh"
 #include "dot.cuh"
 #include "operand.cuh"
@@ -78,13 +79,7 @@ __global__ void __launch_bounds__(kBlockThreads) moe_down(MoeArgs a) {
 __global__ void __launch_bounds__(kRowThreads) moe_combine(CombineArgs a) {
   wait_for_predecessors();
   const int token = static_cast<int>(blockIdx.x), i = element();
-  if (token >= a.live->tokens || i >= a.size) return;
-  const float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
-  const float* y = a.y + static_cast<size_t>(token) * a.chosen * a.size + i;
-  float sum = weight[0] * y[0];
-#pragma unroll 4
-  for (int rank = 1; rank < a.chosen; ++rank) sum = sum + weight[rank] * y[static_cast<size_t>(rank) * a.size];
-  a.residual[static_cast<size_t>(token) * a.size + i] += sum;
+  if (token < a.live->tokens && i < a.size) add_ranks(a, token, i);
 }
 
 // swiglu by itself, for gptoss_native.ops: a warp per row.

@@ -220,11 +220,12 @@ class GpuOps : public Ops {
     s.rope_sin = op->put(sines.data(), sines.size(), "sines");
     if (s.splits > 1 && a.window == 0 && a.tokens <= kDecodeTokens)
       s.partial = op->take<float>(static_cast<size_t>(a.tokens) * a.heads * s.splits * (2 + a.head_dim), "partial sums");
+    s.limits.max_tokens = a.tokens;
+    take_scratch(*op, c, a.tokens);
     for (const Segment& segment : cached_segments(a, kChunk)) append(*op, a, {segment}, false);
     append(*op, a, query_segments(a), true);
     s.attn = a.attn;
     s.lse = a.lse;
-    take_scratch(*op, c, a.tokens);
     return with_body(std::move(op), [this](GpuOperation& o) { device_.run(o.s, o.call); });
   }
 
@@ -236,7 +237,8 @@ class GpuOps : public Ops {
     op->s.residual = const_cast<float*>(a.x);
     const Operand out{.values = a.y, .terms = nullptr, .size = a.size, .count = 0, .round = rounds()};
     return with_body(std::move(op), [this, a, out](GpuOperation& o) {
-      launches(o).norm(o.layer.post_attention_layernorm, nullptr, &o.s.live->tokens, a.tokens, out);
+      Launches to = launches(o);
+      to.norm(to.norm_args(o.layer.post_attention_layernorm, nullptr, &o.s.live->tokens, out), a.tokens);
     });
   }
 
@@ -380,13 +382,15 @@ class GpuOps : public Ops {
     };
     return op;
   }
-  // What passes between the matrix kernels of one call, of an operation with this configuration.
+  // What passes between the matrix kernels of one call, of an operation with this configuration; zeros at first.
   void take_scratch(GpuOperation& op, const Config& config, int tokens) {
     if (!device_.matrix_) return;
     Limits limits = op.s.limits;
     limits.max_tokens = tokens;
     const size_t bytes = device_.matrix_->scratch_bytes(config, limits);
-    if (bytes > 0) op.s.scratch = op.take<uint8_t>(bytes, "what passes between kernels");
+    if (bytes == 0) return;
+    op.s.scratch = op.take<uint8_t>(bytes, "what passes between kernels");
+    check(GPU(MemsetAsync)(op.s.scratch, 0, bytes, op.s.stream), "clearing what passes between kernels");
   }
   Launches launches(GpuOperation& op) { return Launches(op.s, device_.options_, device_.matrix_.get(), op.call); }
 

@@ -21,6 +21,7 @@ void Launches::start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, 
   check(launch(kernel, {.grid = grid, .block = dim3(threads), .dynamic_shared = shared, .stream = s_.stream,
                         .programmatic = dependent()}, args),
         std::string("launching kernel ") + kernel_name);
+  s_.behind_a_kernel = true;
 }
 template <class Args>
 void Launches::start(const char* kernel_name, KernelOf<Args> kernel, dim3 grid, size_t shared, const Args& args) {
@@ -46,7 +47,7 @@ void Launches::embed() {
 
 void Launches::attn_qkv() {
   const Operand x = operand(layer().qkv.arranged != nullptr, c_.hidden_size, Use::qkv);
-  norm(layer().input_layernorm, nullptr, &s_.live->tokens, tokens(), x);
+  const NormArgs before = norm_args(layer().input_layernorm, nullptr, &s_.live->tokens, x);
   const LinearArgs product{.count = &s_.live->tokens,
                            .weight = layer().qkv.rows,
                            .arranged = layer().qkv.arranged,
@@ -56,7 +57,9 @@ void Launches::attn_qkv() {
                            .rows = c_.q_size() + 2 * c_.kv_size(),
                            .k = c_.hidden_size,
                            .add = false};
-  if (product.arranged && matrix_->qkv(product, append(), matrix_launch(tokens()))) return;
+  if (product.arranged && enqueued(matrix_->norm_qkv(before, product, append(), matrix_launch(tokens())))) return;
+  norm(before, tokens());
+  if (product.arranged && enqueued(matrix_->qkv(product, append(), matrix_launch(tokens())))) return;
   linear(product, tokens());
   rotate_append();
 }
@@ -85,7 +88,7 @@ void Launches::attn() {
     args.terms = next.terms;
     args.stepped = next.stepped;
   }
-  if (matrix_ && matrix_->attn(args, matrix_launch(tokens()))) {
+  if (matrix_ && enqueued(matrix_->attn(args, matrix_launch(tokens())))) {
     s_.attn_in_terms = call_.layer;
     return;
   }
@@ -108,35 +111,34 @@ void Launches::attn_out() {
     x.values = s_.attn;
   else if (!written)
     round_rows(s_.attn, x, tokens());
-  linear({.count = &s_.live->tokens,
-          .weight = layer().o.rows,
-          .arranged = layer().o.arranged,
-          .bias = layer().o_bias,
-          .x = x,
-          .y = s_.residual,
-          .rows = c_.hidden_size,
-          .k = c_.q_size(),
-          .add = true},
-         tokens());
+  const LinearArgs product{.count = &s_.live->tokens,
+                           .weight = layer().o.rows,
+                           .arranged = layer().o.arranged,
+                           .bias = layer().o_bias,
+                           .x = x,
+                           .y = s_.residual,
+                           .rows = c_.hidden_size,
+                           .k = c_.q_size(),
+                           .add = true};
+  // Where routing follows at once: nobody looks at the residual between the two, or writes it.
+  const bool route_is_next = s_.next && s_.next->stage == Stage::moe_route && s_.next->layer == call_.layer;
+  if (arranged && route_is_next && layer().router.arranged && layer().gate_up.arranged &&
+      enqueued(matrix_->attn_out_route(product, norm_before_experts(true), router(), {route(), group()}, matrix_launch(tokens())))) {
+    s_.routed = call_.layer;
+    return;
+  }
+  linear(product, tokens());
 }
 
 void Launches::moe_route() {
+  if (std::exchange(s_.routed, nullptr) == call_.layer) return;
   // The router and the experts need not be multiplied by the same kernels.
   const bool arranged = layer().router.arranged != nullptr, experts = layer().gate_up.arranged != nullptr;
-  const Operand x = operand(arranged, c_.hidden_size, Use::router);
-  norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens(), x);
-  if (arranged != experts)
-    norm(layer().post_attention_layernorm, nullptr, &s_.live->tokens, tokens(), operand(experts, c_.hidden_size, Use::gate_up));
-  linear({.count = &s_.live->tokens,
-          .weight = layer().router.rows,
-          .arranged = layer().router.arranged,
-          .bias = layer().router_bias,
-          .x = x,
-          .y = s_.router_logits,
-          .rows = c_.num_local_experts,
-          .k = c_.hidden_size,
-          .add = false},
-         tokens());
+  const NormArgs before = norm_before_experts(arranged);
+  if (arranged && experts && enqueued(matrix_->route(before, router(), {route(), group()}, matrix_launch(tokens())))) return;
+  norm(before, tokens());
+  if (arranged != experts) norm(norm_before_experts(experts), tokens());
+  linear(router(), tokens());
   if (tokens() > kFewTokens) {
     choose();
     group_pairs();
@@ -149,7 +151,11 @@ void Launches::moe_route() {
 void Launches::moe_up() {
   const bool dense = layer().gate_up.dense != nullptr;
   const MoeArgs args = moe(layer().gate_up, operand(layer().gate_up.arranged != nullptr, c_.hidden_size, Use::gate_up));
-  if (args.experts.arranged) return matrix_->moe_up(args, matrix_launch(tokens()));
+  if (args.experts.arranged) {
+    matrix_->moe_up(args, matrix_launch(tokens()));
+    s_.behind_a_kernel = true;
+    return;
+  }
   start("moe_up", dense ? simt::moe_up<Bf16Row> : simt::moe_up<Mxfp4Row>, expert_grid(c_.intermediate_size), 0, args);
 }
 
@@ -163,7 +169,9 @@ void Launches::moe_down() {
                         .size = c_.hidden_size,
                         .chosen = c_.num_experts_per_tok};
   if (args.experts.arranged) {
-    if (matrix_->moe_down(args, sum, matrix_launch(tokens()))) return;
+    const bool summed = matrix_->moe_down(args, sum, matrix_launch(tokens()));
+    s_.behind_a_kernel = true;
+    if (summed) return;
   } else {
     start("moe_down", dense ? simt::moe_down<Bf16Row> : simt::moe_down<Mxfp4Row>, expert_grid(c_.hidden_size), 0, args);
   }
@@ -173,7 +181,7 @@ void Launches::moe_down() {
 void Launches::unembed() {
   const auto& ends = static_cast<const GpuEnds&>(*call_.ends);
   const Operand x = operand(ends.lm_head.arranged != nullptr, c_.hidden_size, Use::unembed);
-  norm(ends.norm, s_.row, &s_.live->rows, call_.grid.rows, x);
+  norm(norm_args(ends.norm, s_.row, &s_.live->rows, x), call_.grid.rows);
   linear({.count = &s_.live->rows,
           .weight = ends.lm_head.rows,
           .arranged = ends.lm_head.arranged,
@@ -231,6 +239,21 @@ Operand Launches::expert_h() const {
     h.values = s_.expert_h;
   return h;
 }
+NormArgs Launches::norm_before_experts(bool arranged) const {
+  return norm_args(layer().post_attention_layernorm, nullptr, &s_.live->tokens, operand(arranged, c_.hidden_size, Use::router));
+}
+LinearArgs Launches::router() const {
+  const bool arranged = layer().router.arranged != nullptr;
+  return {.count = &s_.live->tokens,
+          .weight = layer().router.rows,
+          .arranged = layer().router.arranged,
+          .bias = layer().router_bias,
+          .x = operand(arranged, c_.hidden_size, Use::router),
+          .y = s_.router_logits,
+          .rows = c_.num_local_experts,
+          .k = c_.hidden_size,
+          .add = false};
+}
 dim3 Launches::expert_grid(int rows) const {
   return dim3(warp_grid(rows).x, most_tiles(tokens() * c_.num_experts_per_tok, c_.num_local_experts));
 }
@@ -256,22 +279,22 @@ MoeArgs Launches::moe(const ExpertArgs& experts, const Operand& x) const {
 
 // --- The kernels of the stages
 
-void Launches::norm(const float* gain, const int32_t* row, const int32_t* count, int rows, const Operand& out) {
-  start("rmsnorm", rmsnorm, dim3(rows), kRowShared,
-        NormArgs{.count = count,
-                 .row = row,
-                 .x = s_.residual,
-                 .gain = gain,
-                 .out = out,
-                 .eps = c_.rms_norm_eps},
-        row_threads(out.size));
+NormArgs Launches::norm_args(const float* gain, const int32_t* row, const int32_t* count, const Operand& out) const {
+  return {.count = count, .row = row, .x = s_.residual, .gain = gain, .out = out, .eps = c_.rms_norm_eps};
+}
+void Launches::norm(const NormArgs& args, int rows) {
+  start("rmsnorm", rmsnorm, dim3(rows), kRowShared, args, row_threads(args.out.size));
 }
 void Launches::round_rows(const float* x, const Operand& out, int rows) {
   start("round_rows", simt::round_rows, element_grid(rows, out.size), 0,
         RoundArgs{.count = &s_.live->tokens, .x = x, .out = out}, row_threads(out.size));
 }
 void Launches::linear(const LinearArgs& args, int rows) {
-  if (args.arranged) return matrix_->linear(args, matrix_launch(rows));
+  if (args.arranged) {
+    matrix_->linear(args, matrix_launch(rows));
+    s_.behind_a_kernel = true;
+    return;
+  }
   start("linear", simt::linear, linear_grid(args.rows, rows), 0, args);
 }
 void Launches::rotate_append() {

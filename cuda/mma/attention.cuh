@@ -3,8 +3,9 @@
 // Scores are K q': keys are the rows of a product, queries its columns, so that the heads of one KV head fill the eight
 // columns of a fragment; then V' times the softmax weights. A warp takes pages of 64 keys with all their values for its
 // columns and keeps a running softmax, in powers of two; the sink joins at the end.
-//   attn_decode: a block for each token, KV head and split of its pages; its four warps share the split's pages out.
-//   attn_merge_splits: a warp for each token and head that has more than one split.
+//   attn_decode: a block for each token, KV head and split of its pages; its four warps share the split's pages out. The
+//   last block of a token and KV head merges its splits.
+//   attn_merge_splits: does that where nobody counts the blocks, a warp for each token and head.
 //   attn_prefill: a block for each 8 tokens (with groups of 8 heads) and KV head; its warps take columns, and share
 //   pages, of which the next is copied while one is multiplied. Pages that no token of the block sees are not visited.
 // Bound, decode: reading K and V, 256 bytes a key and KV head; prefill: the tensor cores, 256 FLOP for each query, head
@@ -19,6 +20,7 @@
 #include "ptx/matrix.cuh"
 #include "simt/kv.cuh"
 #include "simt/operand.cuh"
+#include "team.cuh"
 
 namespace gptoss::cuda {
 
@@ -184,13 +186,29 @@ GPTOSS_DEVICE void store_attn(const AttentionArgs& a, size_t at, float value) {
 struct HeadSums {
   float m = -INFINITY, l = 0, acc[2] = {};
 
-  GPTOSS_DEVICE void merge(const float* state) {
-    if (state[1] == 0.0f) return;  // nothing was visible there
-    const float highest = fmaxf(m, state[0]), keep = exp2f(m - highest), take = exp2f(state[0] - highest);
-    m = highest;
-    l = l * keep + state[1] * take;
+  GPTOSS_DEVICE void merge(const float* state) { merge_part(state[0], state[1], {state[2 + simt::lane()], state[34 + simt::lane()]}); }
+  // Of consecutive states, some of which are loaded together.
+  GPTOSS_DEVICE void merge(const float* states, int count) {
+    constexpr int kTogether = 4;
+    for (int from = 0; from < count; from += kTogether) {
+      float highest[kTogether], sum[kTogether], values[kTogether][2];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) acc[i] = acc[i] * keep + state[2 + simt::lane() + 32 * i] * take;
+      for (int n = 0; n < kTogether; ++n) {
+        const float* state = states + static_cast<size_t>(min(from + n, count - 1)) * kStateFloats;
+        highest[n] = state[0], sum[n] = from + n < count ? state[1] : 0.0f;
+        values[n][0] = state[2 + simt::lane()], values[n][1] = state[34 + simt::lane()];
+      }
+#pragma unroll
+      for (int n = 0; n < kTogether; ++n) merge_part(highest[n], sum[n], values[n]);
+    }
+  }
+  GPTOSS_DEVICE void merge_part(float part_highest, float part_sum, const float (&values)[2]) {
+    if (part_sum == 0.0f) return;  // nothing was visible there
+    const float highest = fmaxf(m, part_highest), keep = exp2f(m - highest), take = exp2f(part_highest - highest);
+    m = highest;
+    l = l * keep + part_sum * take;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) acc[i] = acc[i] * keep + values[i] * take;
   }
   // The sink is one more logit without a value.
   GPTOSS_DEVICE void finish(const AttentionArgs& a, int token, int head) const {
@@ -260,18 +278,28 @@ __global__ void __launch_bounds__(kAttnThreads, 3) attn_decode(MmaAttentionArgs 
     sums.each_dimension(0, c, [&](int d, float value) { state[2 + d] = value; });
   }
   __syncthreads();  // the states of all warps are there
+  const int first_head = kv_head * group;
+  const auto partial = [&](int h, int part) {
+    return args.partial + ((static_cast<size_t>(token) * a.heads + first_head + h) * kMostSplits + part) * kStateFloats;
+  };
   for (int h = simt::warp(); h < group; h += kAttnWarps) {
     HeadSums total;
     for (int w = 0; w < kAttnWarps; ++w) total.merge(states + (w * 8 + h) * kStateFloats);
-    const int head = kv_head * group + h;
     if (splits.count() == 1) {
-      total.finish(a, token, head);
+      total.finish(a, token, first_head + h);
       continue;
     }
-    float* state = args.partial + ((static_cast<size_t>(token) * a.heads + head) * kMostSplits + split) * kStateFloats;
+    float* state = partial(h, split);
     if (simt::lane() == 0) state[0] = total.m, state[1] = total.l;
 #pragma unroll
     for (int i = 0; i < 2; ++i) state[2 + simt::lane() + 32 * i] = total.acc[i];
+  }
+  if (splits.count() == 1 || args.arrived == nullptr) return;
+  if (!is_last_block(args.arrived + token * a.kv_heads + kv_head, splits.count(), reinterpret_cast<int*>(queries))) return;
+  for (int h = simt::warp(); h < group; h += kAttnWarps) {
+    HeadSums total;
+    total.merge(partial(h, 0), splits.count());
+    total.finish(a, token, first_head + h);
   }
 #endif
 }
@@ -285,8 +313,7 @@ __global__ void __launch_bounds__(kAttnThreads) attn_merge_splits(MmaAttentionAr
   const Splits splits(Visible(a.position[token], a.window));
   if (splits.count() == 1) return;  // attn_decode has finished it
   HeadSums total;
-  for (int split = 0; split < splits.count(); ++split)
-    total.merge(args.partial + (static_cast<size_t>(warp) * kMostSplits + split) * kStateFloats);
+  total.merge(args.partial + static_cast<size_t>(warp) * kMostSplits * kStateFloats, splits.count());
   total.finish(a, token, head);
 #endif
 }

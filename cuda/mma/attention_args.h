@@ -8,6 +8,7 @@ namespace gptoss {
 struct MmaAttentionArgs {
   AttentionArgs a;
   float* partial;  // (tokens, heads, splits, state): see attention.cuh
+  unsigned* arrived;  // (tokens, kv_heads), zeros: the last split merges them; null: attn_merge_splits does
 };
 
 }  // namespace gptoss

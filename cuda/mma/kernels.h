@@ -24,7 +24,9 @@ class WideProducts {
   virtual void moe_down(const MoeArgs& args, const Launch& launch) const = 0;
 };
 
-// Of the current card. Null where it has no bf16 mma.sync, or where this build has none for it.
-std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options, std::unique_ptr<WideProducts> wide = nullptr);
+// Of the current card. Null where it has no bf16 mma.sync, or where this build has none for it. `fusion`: stages of few
+// tokens are one kernel, where there is one; the bits are the same.
+std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options, bool fusion = true,
+                                                      std::unique_ptr<WideProducts> wide = nullptr);
 
 }  // namespace gptoss::cuda

@@ -9,14 +9,24 @@
 // Tested by mma_product_test.cpp (faults), test_matrix_kernels.py (in the engine) and test_ops.py.
 #pragma once
 
+#include <type_traits>
+
 #include "architecture.cuh"
 #include "jobs.cuh"
 #include "weight_ring.cuh"
 
 namespace gptoss::cuda {
 
-constexpr int kMostTiles = 4;     // of eight columns
 constexpr int kColumnPitch = 20;  // floats of a column of 16 rows: lanes of a fragment meet no bank twice
+
+// The widest item, in tiles of eight columns; some jobs are for few columns only.
+template <class Job>
+constexpr int most_tiles() {
+  if constexpr (requires { Job::kMostTiles; })
+    return Job::kMostTiles;
+  else
+    return 6;  // more would not leave registers enough for two blocks of a multiprocessor
+}
 
 template <class Format, int kTiles>
 struct ProductShape {
@@ -26,34 +36,35 @@ struct ProductShape {
   static constexpr size_t kRingBytes = (kTiles <= 2 ? 64 : 32) * 1024;
   static constexpr int kStages = static_cast<int>(kRingBytes / kProductWarps / Format::kSlotBytes);
   static constexpr size_t kPartialBytes = size_t{kProductWarps} * 8 * kTiles * kColumnPitch * sizeof(float);
-  static constexpr size_t kShared = kProductWarps * kStages * Format::kSlotBytes + kPartialBytes;
+  static constexpr size_t kScaleBytes = kFewTokens * sizeof(float);
+  static constexpr size_t kShared = kProductWarps * kStages * Format::kSlotBytes + kPartialBytes + kScaleBytes;
   static_assert(kStages >= 2, "one unit is read while another is on its way");
   static_assert(kShared <= 99 * 1024, "what every card since sm_80 has for a block");
 };
 
 template <class Format, int kTiles, class Job>
-__global__ void __launch_bounds__(kProductThreads, ProductShape<Format, kTiles>::kBlocks) mma_product(const Job job) {
-#if GPTOSS_HAS_MMA
-  if constexpr (!Format::kCompiled) return;
+GPTOSS_DEVICE void multiply(const Job& job, const Team& team, uint8_t* shared) {
   using Shape = ProductShape<Format, kTiles>;
-  GPTOSS_DYNAMIC_SHARED(uint8_t, shared);
   float* const partial = reinterpret_cast<float*>(shared + kProductWarps * Shape::kStages * Format::kSlotBytes);
+  float* const scales = partial + Shape::kPartialBytes / sizeof(float);  // of a norm's rows
   const int warp = simt::warp(), g = simt::lane() / 4, t = simt::lane() % 4;
   const int units = job.depth() / kUnitDepth, first = warp * units / kProductWarps, end = (warp + 1) * units / kProductWarps;
 
   if constexpr (!Job::kKnowsWeights) simt::wait_for_predecessors();
   const int items = job.items();
-  WeightRing<Format, Job, Shape::kStages> ring(shared + warp * Shape::kStages * Format::kSlotBytes, job, first, end, items);
+  WeightRing<Format, Job, Shape::kStages> ring(shared + warp * Shape::kStages * Format::kSlotBytes, job, team, first, end,
+                                               items);
   if constexpr (Job::kKnowsWeights) simt::wait_for_predecessors();
+  if constexpr (kIsNormed<Job>) job.begin(team, partial, scales);
 
-  for (int item = blockIdx.x; item < items; item += gridDim.x) {
+  for (int item = team.block; item < items; item = next_item(job, item, team)) {
     const int live = job.sources(item), terms = job.x().count;
-    typename Format::template Columns<kTiles> x(job.x(), job.depth(), first);
+    std::conditional_t<kIsNormed<Job>, NormedActivations<kTiles>, typename Format::template Columns<kTiles>> x;
     x.used = (live * terms + 7) / 8;
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
-      const int column = 8 * j + g, row = job.source(item, min(column / terms, max(live - 1, 0))) * terms + column % terms;
-      x.at[j] = x.place(row, job.depth());
+      const int column = 8 * j + g;
+      x.set(j, job, job.source(item, min(column / terms, max(live - 1, 0))), column % terms, first * kUnitDepth + 8 * t, scales);
     }
     float sums[kTiles][4] = {};
 #pragma unroll 1
@@ -78,6 +89,35 @@ __global__ void __launch_bounds__(kProductThreads, ProductShape<Format, kTiles>:
       return total;
     });
     __syncthreads();  // the next item's parts may take these places
+  }
+  if constexpr (requires { job.end(team, partial); }) job.end(team, partial);
+}
+
+template <class Format, int kTiles, class Job>
+__global__ void __launch_bounds__(kProductThreads, ProductShape<Format, kTiles>::kBlocks) mma_product(const Job job) {
+#if GPTOSS_HAS_MMA
+  if constexpr (!Format::kCompiled) return;
+  GPTOSS_DYNAMIC_SHARED(uint8_t, shared);
+  multiply<Format, kTiles>(job, {static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x)}, shared);
+#endif
+}
+
+// Both in one kernel, for few tokens: the last blocks have the router's weights already when the first ones, that add to
+// the residual, are ready.
+struct OutRouteJob {
+  LinearJob out;
+  RouteJob route;
+};
+template <int kTiles>
+__global__ void __launch_bounds__(kProductThreads, ProductShape<Bf16Units, kTiles>::kBlocks) mma_attn_out_route(const OutRouteJob both) {
+#if GPTOSS_HAS_MMA
+  GPTOSS_DYNAMIC_SHARED(uint8_t, shared);
+  const int block = blockIdx.x, outs = both.route.attn_out_blocks;
+  if (block < outs) {
+    multiply<Bf16Units, kTiles>(both.out, {block, outs}, shared);
+    count_block(both.route.awaited);
+  } else {
+    multiply<Bf16Units, kTiles>(both.route, {block - outs, static_cast<int>(gridDim.x) - outs}, shared);
   }
 #endif
 }

@@ -27,9 +27,14 @@ struct ScaledMxfp4Units {
     uint32_t at[kTiles];
     int used;
 
-    GPTOSS_DEVICE Columns(const Mxfp8Rows& from, int depth, int unit)
-        : codes(from.rows + unit * kUnitDepth + simt::lane() % 4 * 16), scales(from.rows + depth + unit * 2) {}
-    static GPTOSS_DEVICE uint32_t place(int row, int depth) { return static_cast<uint32_t>(row * Mxfp8Rows::pitch(depth)); }
+    template <class Job>
+    GPTOSS_DEVICE void set(int j, const Job& job, int source, int, int k, const float*) {
+      const uint8_t* const rows = job.x().rows;
+      const int unit = k / kUnitDepth;
+      codes = rows + unit * kUnitDepth + simt::lane() % 4 * 16;
+      scales = rows + job.depth() + unit * 2;
+      at[j] = static_cast<uint32_t>(source * Mxfp8Rows::pitch(job.depth()));
+    }
   };
 
   // Even and odd columns of a word of codes, a byte for each: see Mxfp8Rows.

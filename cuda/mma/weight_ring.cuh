@@ -5,35 +5,25 @@
 // Tested by mma_product_test.cpp.
 #pragma once
 
+#include "activations.cuh"
 #include "ptx/copy_async.cuh"
 #include "ptx/matrix.cuh"
 #include "simt/mxfp4.cuh"
+#include "team.cuh"
 #include "weights.cuh"
 
 namespace gptoss::cuda {
 
-// A lane's part of the columns of an item, from a unit on: where its 16 bytes of the next 32 elements of k are.
-template <int kTiles>
-struct Activations {
-  const uint4* x;       // moves on
-  uint32_t at[kTiles];  // of column 8 j + g, g being the lane's row of a fragment
-  int used;             // tiles of which some column is live
-
-  GPTOSS_DEVICE Activations(const Operand& from, int, int unit)
-      : x(reinterpret_cast<const uint4*>(from.terms) + unit * (kUnitDepth / 8) + simt::lane() % 4) {}
-  static GPTOSS_DEVICE uint32_t place(int row, int depth) { return static_cast<uint32_t>(row) * (depth / 8); }
-};
-
 // sums += 32 columns of weights, two fragments, times the next 32 elements of the activations. Tensor cores cut off what
 // they cannot hold of a sum; a chain that starts from nothing every 32 columns, and float32 additions between them,
 // keep that from adding up. `scale`: of rows g and g + 8.
-template <int kTiles>
+template <class X, int kTiles>
 GPTOSS_DEVICE void multiply_half(const uint32_t (&first)[4], const uint32_t (&second)[4], const float (&scale)[2],
-                                 Activations<kTiles>& x, float (&sums)[kTiles][4]) {
+                                 X& x, float (&sums)[kTiles][4]) {
 #pragma unroll
   for (int j = 0; j < kTiles; ++j) {
     if (j >= x.used) continue;
-    const uint4 words = x.x[x.at[j]];
+    const uint4 words = x.load(j);
     const uint32_t b_first[2] = {words.x, words.y}, b_second[2] = {words.z, words.w};
     float chain[4] = {};
     ptx::mma_m16n8k16_bf16(chain, first, b_first);
@@ -41,7 +31,7 @@ GPTOSS_DEVICE void multiply_half(const uint32_t (&first)[4], const uint32_t (&se
 #pragma unroll
     for (int i = 0; i < 4; ++i) sums[j][i] = fmaf(scale[i / 2], chain[i], sums[j][i]);
   }
-  x.x += 4;  // lanes t = 0 to 3 have 16 bytes each
+  x.advance();
 }
 
 struct Bf16Units {
@@ -58,10 +48,11 @@ struct Bf16Units {
     }
   }
 
-  template <int kTiles>
-  static GPTOSS_DEVICE void multiply(const uint8_t* slot, Activations<kTiles>& x, float (&sums)[kTiles][4]) {
+  template <class X, int kTiles>
+  static GPTOSS_DEVICE void multiply(const uint8_t* slot, X& x, float (&sums)[kTiles][4]) {
     const uint4* fragments = reinterpret_cast<const uint4*>(slot) + simt::lane();
-#pragma unroll
+    // Beside the sums of 48 columns there are not registers enough for both halves.
+#pragma unroll(kTiles <= 4 ? 2 : 1)
     for (int half = 0; half < 2; ++half) {
       const uint4 v = fragments[64 * half], w = fragments[64 * half + 32];
       const uint32_t first[4] = {v.x, v.y, v.z, v.w}, second[4] = {w.x, w.y, w.z, w.w};
@@ -83,17 +74,25 @@ struct Mxfp4Units {
   }
 
   // The codes' values are multiplied as they are; the sums of 32 columns take the scales of their rows.
-  template <int kTiles>
-  static GPTOSS_DEVICE void multiply(const uint8_t* slot, Activations<kTiles>& x, float (&sums)[kTiles][4]) {
-    const uint4 words = reinterpret_cast<const uint4*>(slot)[simt::lane()];
+  template <class X, int kTiles>
+  static GPTOSS_DEVICE void multiply(const uint8_t* slot, X& x, float (&sums)[kTiles][4]) {
     const uint32_t scales = reinterpret_cast<const uint32_t*>(slot + kMxfp4CodeBytes)[simt::lane()];
-    unpack_and_multiply(words.x, words.y, scales, x, sums);
-    unpack_and_multiply(words.z, words.w, scales >> 16, x, sums);
+    if constexpr (kTiles <= 4) {
+      const uint4 words = reinterpret_cast<const uint4*>(slot)[simt::lane()];
+      unpack_and_multiply(words.x, words.y, scales, x, sums);
+      unpack_and_multiply(words.z, words.w, scales >> 16, x, sums);
+    } else {  // one half at a time: as above
+#pragma unroll 1
+      for (int half = 0; half < 2; ++half) {
+        const uint2 words = reinterpret_cast<const uint2*>(slot)[2 * simt::lane() + half];
+        unpack_and_multiply(words.x, words.y, scales >> (16 * half), x, sums);
+      }
+    }
   }
 
  private:
-  template <int kTiles>
-  static GPTOSS_DEVICE void unpack_and_multiply(uint32_t lower, uint32_t upper, uint32_t scales, Activations<kTiles>& x,
+  template <class X, int kTiles>
+  static GPTOSS_DEVICE void unpack_and_multiply(uint32_t lower, uint32_t upper, uint32_t scales, X& x,
                                                 float (&sums)[kTiles][4]) {
     uint32_t first[4], second[4];
     unpack_fragments(lower, upper, first, second);
@@ -102,17 +101,27 @@ struct Mxfp4Units {
   }
 };
 
+// The item that a block takes behind this one. Blocks take turns, unless the job has them take some together.
+template <class Job>
+GPTOSS_DEVICE int next_item(const Job& job, int item, const Team& team) {
+  if constexpr (requires { job.next(item, team); })
+    return job.next(item, team);
+  else
+    return item + team.blocks;
+}
+
 // What one warp reads: units [first, end) of the strips of its block's items, in this order.
 template <class Format, class Job, int kStages>
 struct WeightRing {
   uint8_t* slots;  // kStages of Format::kSlotBytes, the warp's own
   const Job& job;
+  Team team;
   int first, end, items;
   int item, unit, stage = 0;  // of the next copy
   const uint8_t* strip = nullptr;
 
-  GPTOSS_DEVICE WeightRing(uint8_t* slots, const Job& job, int first, int end, int items)
-      : slots(slots), job(job), first(first), end(end), items(items), item(blockIdx.x), unit(first) {
+  GPTOSS_DEVICE WeightRing(uint8_t* slots, const Job& job, const Team& team, int first, int end, int items)
+      : slots(slots), job(job), team(team), first(first), end(end), items(items), item(team.block), unit(first) {
     if (first == end) item = items;  // nothing of a short k
     if (item < items) strip = job.weights(item);
     for (int i = 0; i < kStages - 1; ++i) fetch();
@@ -124,7 +133,7 @@ struct WeightRing {
       Format::copy(slots + stage * Format::kSlotBytes, strip + unit * Format::kUnitBytes);
       if (++unit == end) {
         unit = first;
-        item += gridDim.x;
+        item = next_item(job, item, team);
         if (item < items) strip = job.weights(item);
       }
     }

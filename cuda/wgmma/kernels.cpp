@@ -18,8 +18,8 @@ using wgmma::Contiguous;
 using wgmma::kColumns;
 using wgmma::Mxfp4Units;
 
-// Pairs of an expert, if all had as many, from which on cuda/mma would read its weights more than once: it has 32 columns.
-constexpr int kLeastPairs = 33;
+// Pairs of an expert, if all had as many, from which on cuda/mma would read its weights more than once: it has 48 columns.
+constexpr int kLeastPairs = 49;
 // Fewer tokens are a decode, whose steps are replayed from graphs.
 constexpr int kLeastTokens = simt::kDecodeTokens + 1;
 

@@ -3,7 +3,8 @@
 // It is slow, runs on one thread, and only tests build it. GPTOSS_EMULATOR_SEED chooses the schedule of a device:
 // of threads, of copies, of streams. A kernel that is right gives the same results with every seed.
 // GPTOSS_EMULATED_MATRIX=mma gives it the matrix kernels of cuda/mma and launches that overlap, =wgmma those of cuda/wgmma,
-// too; or with HIP =amd those of hip/matrix; otherwise SIMT does all.
+// too; or with HIP =amd those of hip/matrix; otherwise SIMT does all. GPTOSS_EMULATED_WITHOUT_FUSION=1: stages of few tokens are
+// as many kernels as those of many.
 #include <cstdlib>
 #include <string>
 
@@ -30,9 +31,10 @@ class Emulated : public gptoss::simt::Vendor {
   std::unique_ptr<gptoss::simt::MatrixKernels> matrix_kernels(const gptoss::BackendOptions& options) const override {
     const char* matrix = std::getenv("GPTOSS_EMULATED_MATRIX");
 #if GPTOSS_CUDA_DEVICE
-    if (matrix != nullptr && std::string(matrix) == "mma") return gptoss::cuda::make_mma_kernels(options);
+    const bool fusion = std::getenv("GPTOSS_EMULATED_WITHOUT_FUSION") == nullptr;
+    if (matrix != nullptr && std::string(matrix) == "mma") return gptoss::cuda::make_mma_kernels(options, fusion);
     if (matrix != nullptr && std::string(matrix) == "wgmma")
-      return gptoss::cuda::make_mma_kernels(options, gptoss::cuda::make_wgmma_products(options));
+      return gptoss::cuda::make_mma_kernels(options, fusion, gptoss::cuda::make_wgmma_products(options));
 #else
     if (matrix != nullptr && std::string(matrix) == "amd") return gptoss::hip::make_matrix_kernels(options);
 #endif

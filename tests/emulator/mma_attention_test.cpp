@@ -22,7 +22,8 @@ struct Kernels {
 };
 constexpr Kernels kReal{cuda::attn_decode, cuda::attn_merge_splits, cuda::attn_prefill};
 
-double run(const Case& c, bool prefill, const Kernels& kernels) {
+// A decode runs twice, since what merges its splits leaves counters behind; with `merge` that is a kernel of its own.
+double run(const Case& c, bool prefill, const Kernels& kernels, bool merge = false) {
   const int tokens = c.tokens(), all_heads = c.heads + 2 * c.kv_heads;
   std::vector<float> qkv(size_t(tokens) * all_heads * kDim, 0.0f);
   for (int t = 0; t < tokens; ++t)
@@ -32,6 +33,7 @@ double run(const Case& c, bool prefill, const Kernels& kernels) {
   GpuVector<float> q(qkv), sinks(c.sinks), attn(c.attn.size()), lse(c.lse.size());
   GpuVector<float> partial(size_t(tokens) * c.heads * cuda::kMostSplits * cuda::kStateFloats);
   GpuVector<uint16_t> cache(c.cache);
+  GpuVector<unsigned> arrived(std::vector<unsigned>(size_t(tokens) * c.kv_heads, 0u));
   const size_t head_bytes = size_t{2} * kDim * kPageTokens * 2;
   const MmaAttentionArgs args{
       {.live = live.data(), .position = position.data(), .sequence = sequence.data(), .qkv = q.data(), .sinks = sinks.data(),
@@ -39,7 +41,7 @@ double run(const Case& c, bool prefill, const Kernels& kernels) {
               .pages = pages.data(), .table_pages = c.table_pages},
        .attn = attn.data(), .lse = lse.data(), .terms = nullptr, .partial = nullptr, .splits = 0, .heads = c.heads, .kv_heads = c.kv_heads,
        .head_dim = kDim, .window = c.window, .scale = 0.125f, .round_weights = true},
-      partial.data()};
+      partial.data(), merge ? nullptr : arrived.data()};
   const dim3 block(cuda::kAttnThreads);
   for (const auto& [kernel, bytes] : {std::pair{kernels.decode, cuda::kDecodeShared}, {kernels.prefill, cuda::kPrefillShared}})
     (void)simt::allow_dynamic_shared(kernel, bytes);
@@ -49,9 +51,13 @@ double run(const Case& c, bool prefill, const Kernels& kernels) {
                                          .dynamic_shared = cuda::kPrefillShared}, args);
   } else {
     const unsigned splits = cuda::most_splits(c.table_pages);
-    (void)simt::launch(kernels.decode, {.grid = dim3(tokens + 1, c.kv_heads, splits), .block = block,
-                                        .dynamic_shared = cuda::kDecodeShared}, args);
-    (void)simt::launch(kernels.merge, {.grid = dim3((tokens * c.heads + 3) / 4), .block = block}, args);
+    for (int round = 0; round < (merge ? 1 : 2); ++round) {
+      for (float* results : {attn.data(), lse.data()})
+        (void)cudaMemset(results, 0xff, (results == lse.data() ? c.lse.size() : c.attn.size()) * sizeof(float));
+      (void)simt::launch(kernels.decode, {.grid = dim3(tokens + 1, c.kv_heads, splits), .block = block,
+                                          .dynamic_shared = cuda::kDecodeShared}, args);
+    }
+    if (merge) (void)simt::launch(kernels.merge, {.grid = dim3((tokens * c.heads + 3) / 4), .block = block}, args);
   }
   // Weights are rounded to bf16, 2^-9 each at most, against values of size 1; scores are float32 sums.
   return std::max(harness::worst(attn.host(), c.attn, 0x1p-8), harness::worst(lse.host(), c.lse, 2e-5));
@@ -79,6 +85,10 @@ int main(int argc, char** argv) {
     expect_clean(("decode, a window behind " + std::to_string(end) + " keys").c_str(), [&] { return run(c, false, kReal); }, 1);
   }
   {
+    const Case c = decode_case(600);
+    expect_clean("decode, splits merged by a kernel of their own", [&] { return run(c, false, kReal, true); }, 1);
+  }
+  {
     const Case c(4, 2, 0, {40, 131}, {3, 2});
     expect_clean("decode, groups of two", [&] { return run(c, false, kReal); }, 1);
   }
@@ -93,6 +103,10 @@ int main(int argc, char** argv) {
   planted("decode: copies not waited for", {Kind::kInFlight, Kind::kRace}, false, GPTOSS_KERNELS(attn_no_wait));
   planted("decode: other lanes' copies", {Kind::kInFlight, Kind::kRace}, false, GPTOSS_KERNELS(attn_no_warp_barrier));
   planted("decode: states of other warps", {Kind::kRace}, false, GPTOSS_KERNELS(attn_no_state_barrier));
+  planted("decode: a split counted before it is there", {Kind::kRace}, false, GPTOSS_KERNELS(attn_no_fence));
+  planted("decode: a split counted before all threads have stored it", {Kind::kRace}, false, GPTOSS_KERNELS(attn_no_store_barrier));
+  planted("decode: a counter not reset", {}, false, GPTOSS_KERNELS(attn_not_reset));
+  planted("decode: another head's counter", {Kind::kRace}, false, GPTOSS_KERNELS(attn_wrong_counter));
   planted("prefill: a maximum not scaled", {}, true, GPTOSS_KERNELS(attn_no_rescale));
   planted("decode: a transposition forgotten", {}, false, GPTOSS_KERNELS(attn_no_transpose));
   planted("decode: values never written", {}, false, GPTOSS_KERNELS(attn_unwritten_values));

@@ -16,9 +16,9 @@ using emulator::Kind;
 using harness::expect_caught;
 using harness::expect_clean;
 
-std::unique_ptr<simt::MatrixKernels> make_mma(const BackendOptions& options) { return cuda::make_mma_kernels(options); }
+std::unique_ptr<simt::MatrixKernels> make_mma(const BackendOptions& options) { return cuda::make_mma_kernels(options, false); }
 std::unique_ptr<simt::MatrixKernels> make(const BackendOptions& options) {
-  return cuda::make_mma_kernels(options, cuda::make_wgmma_products(options));
+  return cuda::make_mma_kernels(options, true, cuda::make_wgmma_products(options));
 }
 
 // 0 where they are the same bits, which mma.sync and wgmma give where both add the products of a step alike.
@@ -37,7 +37,7 @@ double down_bits(int tokens) {
 
 // --- Planted
 
-constexpr int kTokens = 80;
+constexpr int kTokens = 100;
 
 // The kernel of a namespace, on one block for both experts: its ring goes on from one to the other.
 #define GPTOSS_START(space)                                                                                          \

@@ -1,0 +1,18 @@
+// An element of the experts' weighted sum, in order of rank, onto the residual.
+#pragma once
+
+#include "../args.h"
+#include "port.cuh"
+
+namespace gptoss::simt {
+
+GPTOSS_DEVICE void add_ranks(const CombineArgs& a, int token, int i) {
+  const float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
+  const float* y = a.y + static_cast<size_t>(token) * a.chosen * a.size + i;
+  float sum = weight[0] * y[0];
+#pragma unroll 4
+  for (int rank = 1; rank < a.chosen; ++rank) sum = sum + weight[rank] * y[static_cast<size_t>(rank) * a.size];
+  a.residual[static_cast<size_t>(token) * a.size + i] += sum;
+}
+
+}  // namespace gptoss::simt
