@@ -2,8 +2,8 @@
 
 Decode and prefill through the public stream, as `gptoss-native bench` measures them on the CPU, beside a plain read of
 that card's own memory in the same round. --without measures the same again for each of its words (one, or several with
-commas) without that part: the matrix kernels, those of wgmma among them, dependent launches, graphs, fusion of a stage's
-kernels into one.
+commas) without that part: the matrix kernels, those of wgmma among them, dependent launches, graphs, fusion of a
+stage's kernels into one.
 """
 
 from __future__ import annotations
