@@ -27,8 +27,7 @@ elseif(NOT GPTOSS_SANITIZE STREQUAL "")
   message(FATAL_ERROR "GPTOSS_SANITIZE is \"${GPTOSS_SANITIZE}\"; expected address, thread or nothing.")
 endif()
 if(GPTOSS_SANITIZE)
-  # -O1: compiled in half the time, and reports name the same lines.
-  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-O1;${sanitizers};-fno-omit-frame-pointer;-D_GLIBCXX_ASSERTIONS>")
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${sanitizers};-fno-omit-frame-pointer;-D_GLIBCXX_ASSERTIONS>")
   add_link_options(${sanitizers})
 endif()
 
