@@ -8,7 +8,7 @@ import signal
 # A suite started in the background inherits SIGINT as ignored, and the tests that press Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # The CPU, unless another device is asked for: an emulated one that some other test registered is no device to work on.
-os.environ.setdefault("GPTOSS_BACKEND", "cpu")
+os.environ["GPTOSS_BACKEND"] = os.environ.get("GPTOSS_BACKEND") or "cpu"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's products are small, and its threads fight the engine's
 
 # ruff: noqa: E402

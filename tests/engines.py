@@ -18,7 +18,7 @@ from gptoss_native import _core
 from gptoss_native.checkpoint.checkpoint import open_checkpoint
 
 Logits = npt.NDArray[np.float32]
-DEVICE = os.environ.get("GPTOSS_BACKEND") or "cpu"
+DEVICE = os.environ["GPTOSS_BACKEND"]  # see conftest.py
 ISAS = [isa["name"] for isa in _core.info()["cpu_isas"]] if DEVICE == "cpu" else [DEVICE]
 """Instruction sets that this build holds, best first; the last is the baseline. Another device counts as one."""
 
