@@ -220,7 +220,6 @@ class GpuOps : public Ops {
     s.rope_sin = op->put(sines.data(), sines.size(), "sines");
     if (s.splits > 1 && a.window == 0 && a.tokens <= kDecodeTokens)
       s.partial = op->take<float>(static_cast<size_t>(a.tokens) * a.heads * s.splits * (2 + a.head_dim), "partial sums");
-    s.limits.max_tokens = a.tokens;
     take_scratch(*op, c, a.tokens);
     for (const Segment& segment : cached_segments(a, kChunk)) append(*op, a, {segment}, false);
     append(*op, a, query_segments(a), true);
