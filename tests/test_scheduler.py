@@ -24,7 +24,7 @@ from engines import DEVICE
 from gptoss_native import SamplingParams, _core
 from gptoss_native.scheduler.sequence import checkpoint_places
 from gptoss_native.scheduler.step import shares
-from small_models import Gate, endless, held, ids, write_small
+from small_models import SLOW, Gate, endless, held, ids, write_small
 
 CONTEXT = 2048
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
@@ -33,6 +33,11 @@ GREEDY = SamplingParams(temperature=0, max_tokens=12)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small(tmp_path_factory.mktemp("scheduler"))
+
+
+@pytest.fixture(scope="module")
+def slow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small(tmp_path_factory.mktemp("slow"), **SLOW)
 
 
 @pytest.fixture(scope="module")
@@ -361,9 +366,9 @@ def test_a_closed_stream_leaves_the_others_undisturbed_and_gives_its_pages_back(
 
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="a GPU ends the step that was submitted")
-def test_a_prefill_that_was_closed_does_not_keep_the_others_waiting_to_the_end_of_its_step(folder: Path) -> None:
+def test_a_prefill_that_was_closed_does_not_keep_the_others_waiting_to_the_end_of_its_step(slow_folder: Path) -> None:
     budget = 30_000
-    with gptoss.load(folder, max_context=budget, max_sequences=2, max_checkpoints=0, token_budget=budget) as own:
+    with gptoss.load(slow_folder, max_context=budget, max_sequences=2, max_checkpoints=0, token_budget=budget) as own:
         gate = Gate()
         kept = own.stream(ids(5), endless(max_tokens=100, logits_mask=gate))
         assert gate.reached.wait(60)
@@ -378,9 +383,9 @@ def test_a_prefill_that_was_closed_does_not_keep_the_others_waiting_to_the_end_o
         assert kept.tokens == own.generate(ids(5), endless(max_tokens=100)).tokens and len(rest) == 100
 
 
-def test_whatever_ends_a_stream_stops_its_work(folder: Path) -> None:
+def test_whatever_ends_a_stream_stops_its_work(slow_folder: Path) -> None:
     """By the stop watch: a prefill of a minute. It is a tenth of a second, where the machine is not busy."""
-    with gptoss.load(folder, max_context=131_072, max_sequences=2, threads=1) as own:
+    with gptoss.load(slow_folder, max_context=131_072, max_sequences=2, threads=1) as own:
         prompt = ids(130_000)
 
         def closed() -> None:
