@@ -144,5 +144,5 @@ FAULTS += [
     Fault("no pool where the program is compiled", "runtime/device.cpp", "void Device::compile() {\n  const Pool pool;\n", "void Device::compile() {\n", COPIES),
     Fault("no pool where a kernel is looked up", "runtime/device.cpp", "  if (!library_) compile();\n  const Pool pool;\n", "  if (!library_) compile();\n", COPIES),
     Fault("no pool where commands are encoded", "runtime/stream.cpp", "void Stream::encode(const Command& command) {\n  const Pool pool;\n", "void Stream::encode(const Command& command) {\n", COPIES),
-    Fault("no pool where a failure is read", "runtime/stream.cpp", "void Stream::wait(const Event& event) {\n  const Pool pool;\n", "void Stream::wait(const Event& event) {\n", REFUSED),
+    Fault("no pool where a failure is read", "runtime/stream.cpp", "bool Stream::done(const Event& event) {\n  const Pool pool;\n", "bool Stream::done(const Event& event) {\n", REFUSED),
 ]

@@ -251,6 +251,11 @@ void what_cannot_be_is_refused() {
   setenv("FAKE_METAL_FAILS", "run", 1);
   k.copy(b.data(), a.data(), s);
   refused(metalStreamSynchronize(s), "Caused GPU Hang Error");
+  k.copy(b.data(), a.data(), s);
+  Event failed;
+  good(metalEventRecord(failed, s));
+  { const Memory freed(1); }  // which waits for all that runs
+  refused(metalEventQuery(failed), "Caused GPU Hang Error");
   unsetenv("FAKE_METAL_FAILS");
   expect(holds(b, 2), "a command buffer that failed");
   k.copy(b.data(), a.data(), s);

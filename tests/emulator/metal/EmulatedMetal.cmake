@@ -28,7 +28,7 @@ foreach(source ${GPTOSS_METAL_CPP_SOURCES})
   set(object ${CMAKE_CURRENT_BINARY_DIR}/metal_cpp/${name}.o)
   add_custom_command(OUTPUT ${object}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/metal_cpp
-    COMMAND ${GPTOSS_CLANG} -x c++ -std=c++20 -stdlib=libstdc++ -fblocks -fPIC -fvisibility=hidden -g -O1 -Wall -Wextra
+    COMMAND ${GPTOSS_CLANG} -x c++ -std=c++20 -stdlib=libstdc++ -fblocks -fPIC -fvisibility=hidden -O0 -Wall -Wextra
       -DGPTOSS_METAL_HOST=1 -I${GPTOSS_METAL_PROGRAM} -I${GPTOSS_METAL_PROGRAM}/runtime -I${PROJECT_SOURCE_DIR}/csrc
       -I${GPTOSS_GENERATED} -I${GPTOSS_GENERATED}/metal -isystem ${GPTOSS_EMULATED_METAL} -isystem ${stubs}
       -c ${source} -o ${object}
