@@ -35,7 +35,7 @@ Result run(const Case& c, int tile, bool split, const Kernels& kernels) {
                                 .dynamic_shared = sizeof(hip::AttentionShared)}, args);
   };
   if (split) {
-    launch(kernels.split, args.splits);
+    launch(kernels.split, args.a.splits);
     launch(kernels.merge, 1);
   } else {
     launch(kernels.whole, 1);

@@ -27,7 +27,7 @@ double run(const Case& c, bool prefill, const Kernels& kernels, bool merge = fal
   GpuVector<float> partial(size_t(tokens) * c.heads * cuda::kMostSplits * cuda::kStateFloats);
   GpuVector<unsigned> arrived(std::vector<unsigned>(size_t(tokens) * c.kv_heads, 0u));
   MmaAttentionArgs args{operands.args(), partial.data(), merge ? nullptr : arrived.data()};
-  args.terms = nullptr;
+  args.a.terms = nullptr;
   const dim3 block(cuda::kAttnThreads);
   for (const auto& [kernel, bytes] : {std::pair{kernels.decode, cuda::kDecodeShared}, {kernels.prefill, cuda::kPrefillShared}})
     (void)simt::allow_dynamic_shared(kernel, bytes);
