@@ -242,6 +242,9 @@ void what_cannot_be_is_refused() {
   Memory a(numbers(1)), b(numbers(2)), wide(2 * kSize);
   std::vector<float> two(2 * kSize);
   refused(metalLaunch("no_such_kernel", dim3(1), dim3(32), 0, nullptr, 0, s), "has no kernel no_such_kernel");
+  refused(metalLaunch("round_rows", dim3(1), dim3(32), 0, std::vector<char>(5000).data(), 5000, s), "setBytes takes 4096");
+  refused(metalLaunch("round_rows", dim3(1), dim3(1024), 0, two.data(), sizeof(RoundArgs), s), "of which this GPU allows 256");
+  refused(metalLaunch("round_rows", dim3(1), dim3(32), 32769, two.data(), sizeof(RoundArgs), s), "of which this GPU has 32768");
   refused(metalMemcpyAsync(two.data(), a.data(), 2 * kBytes, kToHost, s), "in none of the device's buffers");
   refused(metalMemcpyAsync(wide.data(), a.data(), 2 * kBytes, kInside, s), "in none of the device's buffers");
   refused(metalMemsetAsync(two.data(), 0, kBytes, s), "in none of the device's buffers");
