@@ -118,7 +118,8 @@ def test_fused_stages_change_no_bit(
     """Of decode steps, with a long enough context for attention in splits: all that a layer gives, and the logits."""
     monkeypatch.setenv("GPTOSS_EMULATED_MATRIX", "mma")
     device = register_emulated(tmp_path_factory)
-    case = case_of(Shape("matrix_fused", FIELDS_OF | {"num_hidden_layers": 1, "layer_types": [FULL]}, 26, True))
+    case = case_of(Shape("matrix_fused", FIELDS_OF | {"num_hidden_layers": 1, "layer_types": [FULL], "num_attention_heads": 2,
+                                                     "num_key_value_heads": 1}, 26, True))
     folder, tokens = case.folder, ids(np.resize(case.tokens, 262))
     seen = []
     for without in (False, True):
