@@ -72,14 +72,14 @@ class Bench:
         for tokens in self.settings.tokens:
             yield self.linear("qkv", tokens, QKV)
         yield from (self.linear("unembed", rows, VOCAB) for rows in (1, 8))
-        for tokens in self.settings.tokens:
-            yield self.mxfp4_linear(tokens)
-        for experts in self.settings.experts:
-            yield from self.experts(experts)
         for context in self.settings.contexts:
             yield self.attention(1, context, None)
         yield self.attention(1, 8192, WINDOW)
         yield self.attention(1, 1024, None, sequences=8)
+        for tokens in self.settings.tokens:
+            yield self.mxfp4_linear(tokens)
+        for experts in self.settings.experts:
+            yield from self.experts(experts)
         for tokens in [t for t in self.settings.tokens if 64 <= t <= 2048]:
             yield self.attention(tokens, tokens, None)
             yield self.attention(tokens, tokens, WINDOW)
