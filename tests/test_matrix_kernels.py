@@ -124,7 +124,8 @@ def test_fused_stages_change_no_bit(
     assert_same_bits(decode_steps(device, case.folder, case.tokens, precision, 1), fused)
 
 
-FUSED = Shape("matrix_fused", FIELDS_OF | {"num_hidden_layers": 1, "layer_types": [FULL]}, 26, True)
+FUSED = Shape("matrix_fused", FIELDS_OF | {"num_hidden_layers": 1, "layer_types": [FULL], "num_attention_heads": 2,
+                                           "num_key_value_heads": 1}, 26, True)
 
 
 def decode_steps(device: str, folder: Path, prompt: npt.NDArray[Any], precision: str, steps: int) -> dict[str, npt.NDArray[Any]]:
