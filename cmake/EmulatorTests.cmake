@@ -168,6 +168,7 @@ gptoss_plant_faults(cuda/mma mma_attention gptoss::cuda attention.cuh
   team.cuh attn_no_store_barrier "__syncthreads();  // all threads' stores" "// all threads' stores"
   team.cuh attn_not_reset "if (last) *arrived = 0;" ""
   attention.cuh attn_wrong_counter "args.arrived + token * a.kv_heads + kv_head" "args.arrived + token"
+  attention.cuh attn_short_splits "(rounds + kMostSplits - 1) / kMostSplits" "1"
   attention.cuh attn_wrong_sequence "bool here = i >= begin && i < end;" "bool here = true;")
 gptoss_add_emulator_test(mma_attention_test cuda ${emulator}/mma_attention_test.cpp)
 target_include_directories(mma_attention_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)

@@ -69,6 +69,8 @@ int main(int argc, char** argv) {
     const Case c(8, 1, 128, {end}, {2});
     expect_clean(("decode, a window behind " + std::to_string(end) + " keys").c_str(), [&] { return run(c, false, kReal); }, 1);
   }
+  const Case long_decode(2, 1, 0, {8300}, {1});  // more keys than kMostSplits splits of one page a warp
+  expect_clean("decode, 8300 keys", [&] { return run(long_decode, false, kReal); }, 1);
   {
     const Case c = decode_case(600);
     expect_clean("decode, splits merged by a kernel of their own", [&] { return run(c, false, kReal, true); }, 1);
@@ -92,6 +94,7 @@ int main(int argc, char** argv) {
   planted("decode: a split counted before all threads have stored it", {Kind::kRace}, false, GPTOSS_KERNELS(attn_no_store_barrier));
   planted("decode: a counter not reset", {}, false, GPTOSS_KERNELS(attn_not_reset));
   planted("decode: another head's counter", {Kind::kRace}, false, GPTOSS_KERNELS(attn_wrong_counter));
+  expect_caught("decode: splits of one size, however many", {Kind::kOutOfBounds}, [&] { return run(long_decode, false, GPTOSS_KERNELS(attn_short_splits)); });
   planted("prefill: a maximum not scaled", {}, true, GPTOSS_KERNELS(attn_no_rescale));
   planted("decode: a transposition forgotten", {}, false, GPTOSS_KERNELS(attn_no_transpose));
   planted("decode: values never written", {}, false, GPTOSS_KERNELS(attn_unwritten_values));
