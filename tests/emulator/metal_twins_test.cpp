@@ -465,6 +465,7 @@ double sample_case(uint64_t seed) {
   std::vector<float> values = normal_numbers(kSamples * kVocab, seed);
   for (float& value : values) value *= 3;
   for (int v = 0; v < kVocab; v += 3) values[v] = values[0];  // many ties in the first row
+  values[kSliceTokens + 30] = 30;                             // whose best token is in the second slice
   for (int v = 0; v < kVocab; ++v)
     values[2 * kVocab + v] = 5 - 0.01f * static_cast<float>(v % 20);  // masses that add up to many 2^32
   constexpr int kEdited = 37;  // the most probable token of the second sample, and what is drawn there
