@@ -141,6 +141,15 @@ void pages_of_a_discarded_step_come_back_when_it_has_ended(const TinyModel& mode
   const auto outputs = engine.collect(second, {true});
   CHECK(outputs.size() == 1 && outputs[0].token == -1, "a token of a sequence that has ended");
   CHECK(engine.free_pages() == all, "%d pages are left", all - engine.free_pages());
+
+  // Left out of the first, it is left out of the second, where its pages are given back.
+  const auto other = engine.session();
+  const auto third = engine.submit({{.session = other, .tokens = Tokens(64, 1), .rows = {}, .sampling = drawn(2)}});
+  const auto fourth = engine.submit({{.session = other, .tokens = {kDrawnBefore}, .rows = {}, .sampling = drawn(2)}}, third);
+  engine.collect(third, {true});
+  CHECK(engine.free_pages() == all - 4 && other->is_reserved(), "pages are free under a step that runs");
+  engine.collect(fourth);
+  CHECK(engine.free_pages() == all && other->length() == 0, "%d pages are left", all - engine.free_pages());
 }
 
 struct Broken : std::runtime_error {
