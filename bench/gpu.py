@@ -3,8 +3,8 @@
 Decode and prefill through the public stream, as `gptoss-native bench` measures them on the CPU, beside a plain read of
 that card's own memory in the same round. --without measures the same again for each of its words (one, or several with
 commas) without that part: the matrix kernels, those of wgmma among them, dependent launches, graphs, fusion of a
-stage's kernels into one, the next step's submission before the last one's end. --ablations is --without each of them, and
-all of them.
+stage's kernels into one, the next step's submission before the last one's end. --ablations is --without each of them,
+and all of them.
 """
 
 from __future__ import annotations
