@@ -1,9 +1,10 @@
-"""Whole steps on a card: python -m bench.gpu --model DIR [--without matrix wgmma dependent graphs fusion] [--json FILE]
+"""Whole steps on a card: python -m bench.gpu --model DIR [--ablations | --without PARTS ...] [--json FILE]
 
 Decode and prefill through the public stream, as `gptoss-native bench` measures them on the CPU, beside a plain read of
 that card's own memory in the same round. --without measures the same again for each of its words (one, or several with
 commas) without that part: the matrix kernels, those of wgmma among them, dependent launches, graphs, fusion of a
-stage's kernels into one.
+stage's kernels into one, the next step's submission before the last one's end. --ablations is --without each of them,
+and all of them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from gptoss_native import ops
 from gptoss_native.bench.costs import Model
 from gptoss_native.bench.measure import Spread
 
+PARTS = ("matrix", "wgmma", "dependent", "graphs", "fusion", "ahead")
+"""What GPTOSS_CUDA_WITHOUT knows."""
 READ_BYTES = 1 << 30
 """Of the plain read: far more than any card's L2."""
 READ_SECONDS = 0.05
@@ -84,7 +87,10 @@ def main() -> None:
     parser.add_argument("--contexts", default="0,1024")
     parser.add_argument("--tokens", type=int, default=32, help="decoded in a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--without", nargs="*", default=[], metavar="PARTS")
+    without = parser.add_mutually_exclusive_group()
+    without.add_argument("--without", nargs="*", default=[], metavar="PARTS")
+    without.add_argument("--ablations", dest="without", action="store_const", const=[*PARTS, ",".join(PARTS)],
+                         help=f"--without {' '.join(PARTS)} and all of them")
     options = parser.parse_args()
     prefill, contexts = ([int(text) for text in field.split(",") if text]
                          for field in (options.prefill, options.contexts))

@@ -36,6 +36,7 @@ struct LiveCounts {
 struct EmbedArgs {
   GPTOSS_MEMORY const LiveCounts* live;
   GPTOSS_MEMORY const int32_t *token, *position;
+  GPTOSS_MEMORY const int32_t* drawn;          // by the step before: what token -1 - i stands for, see backend.h
   GPTOSS_MEMORY const uint16_t* embed_tokens;  // bf16 (vocab_size, hidden_size)
   GPTOSS_MEMORY const float* inv_freq;         // (half_dim)
   GPTOSS_MEMORY float* residual;               // (tokens, hidden_size)
@@ -43,6 +44,12 @@ struct EmbedArgs {
   float concentration;
   int hidden_size, half_dim;
 };
+
+// The token of a row. What is no token where a draw failed is the first one's: nobody looks at what comes of it.
+GPTOSS_HD inline int embedded_token(int32_t token, GPTOSS_MEMORY const int32_t* drawn) {
+  if (token < 0) token = drawn[-1 - token];
+  return token < 0 ? 0 : token;
+}
 
 // What a product multiplies, as whoever makes it writes it: float32, or, for matrix cores, bf16 terms that add up to
 // it, one row behind the other.

@@ -56,7 +56,7 @@ struct Batch {
 // What can be written before and read after a step; sizes follow Batch. A device keeps its own layout of
 // everything else.
 enum class Field : uint8_t {
-  token,          // i32 (tokens)
+  token,          // i32 (tokens), or drawn_before(i) on a device that runs ahead
   position,       // i32 (tokens): index in its sequence
   sequence,       // i32 (tokens): which page tables
   full_pages,     // i32 (sequences, table_pages): page of each 64 positions, for full-attention layers
@@ -78,6 +78,9 @@ enum class Field : uint8_t {
   top_logprob,    // f32 (samples, kMaxLogprobs)
 };
 inline constexpr int kMaxLogprobs = 20;
+
+// In place of a token: what the step before this one drew as its sample `i`.
+constexpr int32_t drawn_before(int32_t sample) { return -1 - sample; }
 
 // What next_token holds where no token could be drawn.
 enum DrawError : int32_t {
@@ -164,6 +167,15 @@ class Backend {
   virtual Ticket submit(State& state, const Batch& batch, const std::function<void()>& enqueue,
                         const InterruptPoll& poll) = 0;
   virtual void wait(State& state, Ticket ticket, const InterruptPoll& poll) = 0;
+
+  // Whether a step may be submitted while the one before it runs, so that the device has work while the host looks at
+  // what came of that one. Then
+  // - what submit(), write() and copy_page() were told is done in the order of the calls, on a device's own time;
+  // - two steps may be under way, and wait() takes either one's ticket;
+  // - next_token, logprob, top_token and top_logprob are read as the step left them that was waited for last, though
+  //   the one behind it may have drawn already; every other field as the last step leaves it.
+  // A device that computes in submit() gains nothing and would draw tokens that nobody wants: it says no.
+  virtual bool runs_ahead() const { return false; }
 
   // The stages. They only enqueue: no wait, no allocation, no host read.
   // Rows of the embedding table -> residual; a new step begins.

@@ -225,34 +225,62 @@ struct PyOutput {
   std::vector<float> top_logprobs;
 };
 
-std::vector<PyOutput> run_step(Engine& engine, const std::vector<Work>& work, const py::object& interrupted,
-                               std::vector<Engine::FieldData>* observe) {
+struct PyStep {
+  std::shared_ptr<PyEngine> owner;
+  std::shared_ptr<Engine::Step> step;
+};
+
+// Without the GIL; what the poll raises, and an interruption, become Python's.
+template <class Call>
+auto without_gil(const py::object& interrupted, const Call& call) {
   PythonPoll poll(interrupted);
-  std::vector<Output> outputs;
-  bool stopped = false;
+  std::optional<decltype(call(InterruptPoll()))> result;
   {
     py::gil_scoped_release release;
     try {
-      outputs = engine.step(work, std::ref(poll), observe);
+      result = call(std::ref(poll));
     } catch (const Interrupted&) {
-      stopped = true;
     }
   }
-  if (stopped) poll.raise();
+  if (!result) poll.raise();
+  return std::move(*result);
+}
+
+std::vector<PyOutput> to_python(const Engine& engine, const std::vector<Output>& outputs) {
+  const auto vocab = static_cast<py::ssize_t>(engine.config().vocab_size);
   std::vector<PyOutput> results;
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    const auto rows = static_cast<py::ssize_t>(work[i].rows.size());
-    py::array_t<float> logits({rows, static_cast<py::ssize_t>(engine.config().vocab_size)});
-    if (rows) std::memcpy(logits.mutable_data(), outputs[i].logits.data(), outputs[i].logits.size() * sizeof(float));
-    results.push_back({outputs[i].token, outputs[i].error, std::move(logits), outputs[i].logprob, outputs[i].top_tokens,
-                       outputs[i].top_logprobs});
+  for (const Output& output : outputs) {
+    py::array_t<float> logits({static_cast<py::ssize_t>(output.logits.size()) / vocab, vocab});
+    if (!output.logits.empty()) std::memcpy(logits.mutable_data(), output.logits.data(), output.logits.size() * sizeof(float));
+    results.push_back({output.token, output.error, std::move(logits), output.logprob, output.top_tokens, output.top_logprobs});
   }
   return results;
 }
 
 std::vector<PyOutput> step(PyEngine& self, const std::vector<std::shared_ptr<PyWork>>& items, const py::object& interrupted) {
   const auto engine = self.get();
-  return run_step(*engine, to_work(self, items), interrupted, nullptr);
+  const std::vector<Work> work = to_work(self, items);
+  return to_python(*engine, without_gil(interrupted, [&](const InterruptPoll& poll) { return engine->step(work, poll); }));
+}
+
+std::optional<PyStep> submit(std::shared_ptr<PyEngine> self, const std::vector<std::shared_ptr<PyWork>>& items,
+                             const py::object& interrupted, const PyStep* after) {
+  if (after && after->owner != self) refuse("a step of another engine");
+  const auto engine = self->get();
+  std::vector<Work> work = to_work(*self, items);
+  auto step = without_gil(interrupted, [&](const InterruptPoll& poll) {
+    return engine->submit(std::move(work), after ? after->step : nullptr, poll);
+  });
+  if (!step) return std::nullopt;
+  return PyStep{std::move(self), std::move(step)};
+}
+
+std::vector<PyOutput> collect(PyEngine& self, const PyStep& step, const py::object& interrupted, const std::vector<bool>& dropped) {
+  if (step.owner.get() != &self) refuse("a step of another engine");
+  const auto engine = self.get();
+  return to_python(*engine, without_gil(interrupted, [&](const InterruptPoll& poll) {
+                     return engine->collect(step.step, dropped, poll);
+                   }));
 }
 
 py::tuple observe(PyEngine& self, const std::vector<std::shared_ptr<PyWork>>& items, const std::vector<std::string>& fields) {
@@ -269,7 +297,9 @@ py::tuple observe(PyEngine& self, const std::vector<std::shared_ptr<PyWork>>& it
     arrays.push_back(f.integer ? py::array(py::dtype::of<int32_t>(), f.shape) : py::array(py::dtype::of<float>(), f.shape));
     kept.push_back({f.field, std::vector<uint8_t>(static_cast<size_t>(arrays.back().nbytes()))});
   }
-  const std::vector<PyOutput> outputs = run_step(*engine, work, py::none(), &kept);
+  const std::vector<PyOutput> outputs = to_python(*engine, without_gil(py::none(), [&](const InterruptPoll& poll) {
+    return engine->step(work, poll, &kept);
+  }));
   py::dict named;
   for (size_t i = 0; i < fields.size(); ++i) {
     std::memcpy(arrays[i].mutable_data(), kept[i].bytes.data(), kept[i].bytes.size());
@@ -386,6 +416,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("allocated_bytes", &cpu::Memory::allocated);
   m.def("quantize_mxfp4", &quantize, py::arg("weight"));
   m.attr("MAX_BIASES") = kMaxBiases;
+  m.attr("DRAWN_BEFORE") = kDrawnBefore;
   m.def("measure_read_bandwidth", &measure_read_bandwidth, py::arg("threads"), py::arg("megabytes"), py::arg("seconds"),
         py::call_guard<py::gil_scoped_release>());
   m.def("measure_fma_rate", &measure_fma_rate, py::arg("threads"), py::arg("seconds"),
@@ -426,6 +457,8 @@ PYBIND11_MODULE(_core, m) {
       .def_readonly("logprob", &PyOutput::logprob)
       .def_readonly("top_tokens", &PyOutput::top_tokens)
       .def_readonly("top_logprobs", &PyOutput::top_logprobs);
+
+  py::class_<PyStep>(m, "Step");
 
   py::class_<PyEngine, std::shared_ptr<PyEngine>>(m, "Engine")
       .def(py::init([](const py::dict& config, const std::string& device, const std::string& precision,
@@ -506,9 +539,12 @@ PYBIND11_MODULE(_core, m) {
            },
            py::arg("session").none(false))
       .def("step", &step, py::arg("work"), py::arg("interrupted") = py::none())
+      .def("submit", &submit, py::arg("work"), py::arg("interrupted") = py::none(), py::arg("after") = nullptr)
+      .def("collect", &collect, py::arg("step"), py::arg("interrupted") = py::none(), py::arg("dropped") = std::vector<bool>())
       .def("observe", &observe, py::arg("work"), py::arg("fields"))
       .def("run_stages", &run_stages, py::arg("stages"), py::arg("layer"), py::arg("work"), py::arg("write"), py::arg("read"))
       .def_property_readonly("device", &device_facts)
+      .def_property_readonly("runs_ahead", [](const PyEngine& self) { return self.get()->runs_ahead(); })
       .def_property_readonly("max_tokens", [](const PyEngine& self) { return self.get()->limits().max_tokens; })
       .def_property_readonly("max_edits", [](const PyEngine& self) { return self.get()->max_edits(); })
       .def_property_readonly("max_outputs", [](const PyEngine& self) { return self.get()->limits().max_outputs; })

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <deque>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -41,6 +42,9 @@ struct Sampling {
 void add_draw(const Sampling& sampling, int32_t row, size_t mask_words, std::vector<SampleParams>& params,
               std::vector<TokenEdit>& edits, std::vector<uint32_t>& masks);
 
+// In place of a token: what the step before draws for the same session.
+inline constexpr int32_t kDrawnBefore = drawn_before(0);
+
 // What one session adds to a step: `tokens` follow its cached ones.
 struct Work {
   std::shared_ptr<Session> session;
@@ -72,6 +76,7 @@ struct EngineLimits {
 class Engine {
  public:
   Engine(const Config& config, const EngineLimits& limits, std::unique_ptr<Backend> backend);
+  ~Engine();
 
   // Weights first, layer by layer; then start() allocates, once and for all: afterwards these refuse.
   void load(const HostLayer& layer);
@@ -92,6 +97,23 @@ class Engine {
   };
   std::vector<Output> step(const std::vector<Work>& work, const InterruptPoll& poll = nullptr,
                            std::vector<FieldData>* observe = nullptr);
+
+  // The same in two halves: submit() begins the step, collect() waits for it and says what came of it; without that, it
+  // is given up with the last reference to it.
+  //
+  // One step ahead, on a device that runs_ahead(): `after` is the latest step, not collected yet, and asked for no rows;
+  // null where another step came in between. A session of it that drew goes on with the one token kDrawnBefore. Of the cache's pages there must be enough that
+  // are free: no checkpoint goes for a step that nobody may want. The two are collected in their order. If collecting
+  // the first throws, the second is given up with it; a sequence that failed alone in the first is left out of the
+  // second, and so is what `dropped` names (of the step's work, none if it is empty): it is computed, and then given
+  // up as if it had not been, its pages not before the step has ended. A session that is left out must not be used until
+  // that step is collected.
+  class Step;
+  std::shared_ptr<Step> submit(std::vector<Work> work, const std::shared_ptr<Step>& after = nullptr,
+                               const InterruptPoll& poll = nullptr);
+  std::vector<Output> collect(const std::shared_ptr<Step>& step, const std::vector<bool>& dropped = {},
+                              const InterruptPoll& poll = nullptr);
+  bool runs_ahead() const { return backend_->runs_ahead(); }
 
   // For tests and benches: prepares the step of `work`, writes `fields`, runs the named stages on one layer,
   // and reads. Nothing is committed. Throws std::invalid_argument for a name that is none.
@@ -114,15 +136,19 @@ class Engine {
 
  private:
   struct Inputs;
-  class Transaction;
   class Turn;
   void refuse_if_started() const;
   void check(const Sampling& sampling) const;
-  void check(const std::vector<Work>& work) const;
-  Inputs prepare(const std::vector<Work>& work) const;
+  void check(const std::vector<Work>& work, const Step* after) const;
+  Inputs prepare(const Step& step) const;
   void write(const Inputs& inputs);
-  std::vector<Output> collect(const std::vector<Work>& work, const Inputs& inputs);
-  void submit(const Batch& batch, const std::function<void()>& enqueue, const InterruptPoll& poll);
+  void run(const Batch& batch, const std::function<void()>& enqueue);
+  std::shared_ptr<Step> begin(std::vector<Work> work, const std::shared_ptr<Step>& after, const InterruptPoll& poll,
+                              const std::vector<FieldData>* observe);
+  void finish(Step& step, const InterruptPoll& poll);
+  void read_results(Step& step);
+  std::vector<Output> end(Step& step);
+  void give_up(const std::shared_ptr<Step>& step);
 
   std::unique_ptr<Backend> backend_;  // first: what it made goes before it
   Model model_;
@@ -133,6 +159,7 @@ class Engine {
   PrefixCache prefixes_;
   StateBytes bytes_;
   int64_t full_pages_ = 0;
+  std::deque<std::shared_ptr<Step>> under_way_;  // submitted, and their results not read; the oldest first
   std::mutex mutex_;  // of the two below
   std::condition_variable turn_ended_;
   std::list<std::thread::id> turns_;  // who works on the engine, and who waits, in order of arrival

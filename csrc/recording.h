@@ -29,6 +29,7 @@ class RecordingBackend : public Backend {
     return device_.submit(s, b, enqueue, poll);
   }
   void wait(State& s, Ticket t, const InterruptPoll& poll) override { device_.wait(s, t, poll); }
+  bool runs_ahead() const override { return device_.runs_ahead(); }
 
   void embed(State& s, const Ends& e, const Batch& b) override { device_.embed(s, e, b); }
   void attn_qkv(State& s, const Layer& l, const Batch& b) override { device_.attn_qkv(s, l, b); }

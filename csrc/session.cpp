@@ -76,30 +76,38 @@ void Session::drop_pages(std::vector<int32_t>& table, int end) {
   }
 }
 
+int Session::reserved_end() const {
+  int end = length();
+  for (const auto& tokens : reserved_) end += static_cast<int>(tokens.size());
+  return end;
+}
+
 bool Session::last_page_is_shared(const std::vector<int32_t>& table) const {
-  if (length() % kPageTokens == 0) return false;  // the next slot begins a page of its own
-  return pool_->references(table[length() / kPageTokens]) > 1;
+  const int end = reserved_end();
+  if (end % kPageTokens == 0) return false;  // the next slot begins a page of its own
+  return pool_->references(table[end / kPageTokens]) > 1;
 }
 
 void Session::own_last_page(std::vector<int32_t>& table) {
   if (!last_page_is_shared(table)) return;
-  int32_t& page = table[length() / kPageTokens];
+  const int index = reserved_end() / kPageTokens;
   copies_.reserve(2);
   const int fresh = pool_->take();
-  copies_.push_back({&table, page, fresh});
-  page = fresh;
+  copies_.push_back({&table, table[index], fresh, index});
+  table[index] = fresh;
 }
 
 void Session::reserve(std::span<const int32_t> tokens) {
-  const int end = static_cast<int>(pages_for(length() + static_cast<int64_t>(tokens.size())));
+  const int begin = reserved_end();
+  const int end = static_cast<int>(pages_for(begin + static_cast<int64_t>(tokens.size())));
   try {
-    reserved_.assign(tokens.begin(), tokens.end());
     if (has_full_) own_last_page(tables_.full);
     if (has_window_) own_last_page(tables_.window);
     if (has_full_) take_pages(tables_.full, end);
     if (has_window_) take_pages(tables_.window, end);
+    reserved_.emplace_back(tokens.begin(), tokens.end());
   } catch (...) {
-    rollback();
+    give_back(begin);
     throw;
   }
 }
@@ -109,7 +117,8 @@ int64_t Session::room(int64_t free_pages) const {
   if (has_full_) free_pages -= last_page_is_shared(tables_.full);
   if (has_window_) free_pages -= last_page_is_shared(tables_.window);
   if (free_pages < 0) return 0;
-  return pages_for(length()) * kPageTokens - length() + free_pages / kinds * kPageTokens;
+  const int end = reserved_end();
+  return pages_for(end) * kPageTokens - end + free_pages / kinds * kPageTokens;
 }
 
 void Session::copied() {
@@ -118,20 +127,30 @@ void Session::copied() {
 }
 
 void Session::rollback() {
+  reserved_.clear();
+  give_back(length());
+}
+
+void Session::rollback_last() {
+  reserved_.pop_back();
+  give_back(reserved_end());
+}
+
+// The pages that nothing before `end` lies in.
+void Session::give_back(int end) {
   for (const Copy& copy : copies_) {  // not made: what the page held is still in the old one
-    (*copy.table)[length() / kPageTokens] = copy.from;
+    (*copy.table)[copy.index] = copy.from;
     pool_->release(copy.to);
   }
   copies_.clear();
-  reserved_.clear();
-  drop_pages(tables_.full, has_full_ ? static_cast<int>(pages_for(length())) : 0);
-  drop_pages(tables_.window, has_window_ ? static_cast<int>(pages_for(length())) : 0);
+  drop_pages(tables_.full, has_full_ ? static_cast<int>(pages_for(end)) : 0);
+  drop_pages(tables_.window, has_window_ ? static_cast<int>(pages_for(end)) : 0);
 }
 
 std::vector<std::shared_ptr<const Snapshot>> Session::commit(std::span<const int> places) {
-  tokens_.append(reserved_);
+  tokens_.append(reserved_.front());
   length_ = tokens_.length();
-  reserved_.clear();
+  reserved_.pop_front();
   std::vector<std::shared_ptr<const Snapshot>> snapshots;  // before the pages behind the window go
   for (int place : places) snapshots.push_back(snapshot(place));
   const int oldest = std::max(0, length() - window_ - kRollbackReserve);

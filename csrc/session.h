@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <vector>
@@ -60,12 +61,16 @@ class Session {
   // then either commit() makes them part of the cache or rollback() gives the room back. commit() also takes
   // snapshots on the way: `places` are lengths, from the one before the step to the one after it.
   //
+  // A step may be reserved behind another that is not committed yet. commit() is the oldest one's, rollback() gives all
+  // of them up, rollback_last() only the newest.
+  //
   // A page that others hold too may not be written: where the next slot lies in one, reserve() puts a fresh page
   // in its place and names the pair in copies(). The caller copies, and says so with copied(); until then the
   // session holds both pages, and rollback() puts the old one back.
   struct Copy {
     std::vector<int32_t>* table;
     int from, to;
+    int index;  // in the table
   };
   void reserve(std::span<const int32_t> tokens);
   // How many tokens reserve() would find room for with so many free pages.
@@ -74,6 +79,12 @@ class Session {
   void copied();
   std::vector<std::shared_ptr<const Snapshot>> commit(std::span<const int> places = {});
   void rollback();
+  void rollback_last();
+  // Where the next reservation begins.
+  int reserved_end() const;
+  bool is_reserved() const { return !reserved_.empty(); }
+  // The first token of the oldest reservation, which was not known when it was made.
+  void settle(int32_t token) { reserved_.front().front() = token; }
 
   // Forgets the tokens from `length` on. Returns the new length: smaller (0) where the window that the next
   // token would need is gone already.
@@ -88,12 +99,13 @@ class Session {
   void drop_pages(std::vector<int32_t>& table, int end);
   bool last_page_is_shared(const std::vector<int32_t>& table) const;
   void own_last_page(std::vector<int32_t>& table);
+  void give_back(int end);
 
   std::shared_ptr<PagePool> pool_;
   int window_;
   bool has_full_, has_window_;
   SharedTokens tokens_;
-  std::vector<int32_t> reserved_;
+  std::deque<std::vector<int32_t>> reserved_;  // the oldest first
   std::atomic<int> length_ = 0;  // of tokens_; Python may ask while a step of another thread commits
   std::vector<Copy> copies_;
   int window_first_ = 0;  // first page of the window table that is still held

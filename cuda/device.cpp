@@ -27,7 +27,7 @@ cudaDeviceProp properties(int card) {
 // What a run shall do without, to see what it is worth: names with commas in the environment.
 constexpr char kWithout[] = "GPTOSS_CUDA_WITHOUT";
 struct Without {
-  bool matrix = false, wgmma = false, dependent = false, graphs = false, fusion = false;
+  bool matrix = false, wgmma = false, dependent = false, graphs = false, fusion = false, ahead = false;
   Without() {
     const char* text = std::getenv(kWithout);
     std::string left = text != nullptr ? text : "";
@@ -40,7 +40,8 @@ struct Without {
       else if (name == "dependent") dependent = true;
       else if (name == "graphs") graphs = true;
       else if (name == "fusion") fusion = true;
-      else throw std::runtime_error(std::string(kWithout) + ": expected matrix, wgmma, dependent, graphs or fusion, found " + name);
+      else if (name == "ahead") ahead = true;
+      else throw std::runtime_error(std::string(kWithout) + ": expected matrix, wgmma, dependent, graphs, fusion or ahead, found " + name);
     }
   }
 };
@@ -95,6 +96,7 @@ class Nvidia : public simt::Vendor {
     const Without without;
     backend.use_dependent_launches(properties(card).major >= 9 && !without.dependent);
     if (without.graphs) backend.use_graphs(false);
+    if (without.ahead) backend.use_steps_ahead(false);
   }
 };
 

@@ -13,7 +13,7 @@ kernel void embed(constant EmbedArgs& a [[buffer(0)]], GPTOSS_PLACE, GPTOSS_STRI
   if (token >= a.live->tokens) return;
   if (i < a.hidden_size)
     a.residual[static_cast<size_t>(token) * a.hidden_size + i] =
-        bf16_to_float(a.embed_tokens[static_cast<size_t>(a.token[token]) * a.hidden_size + i]);
+        bf16_to_float(a.embed_tokens[static_cast<size_t>(embedded_token(a.token[token], a.drawn)) * a.hidden_size + i]);
   if (block.y != 0) return;
   const float position = static_cast<float>(a.position[token]);
   for (int j = i; j < a.half_dim; j += block_extent.x) {

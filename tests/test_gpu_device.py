@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -311,3 +312,23 @@ def test_the_package_uses_it_like_any_other(case_of: CaseMaker, device: str) -> 
             assert engine.device.name.partition(":")[0] == name
             results[name] = engine.generate([1, 2, 3], params).tokens
     assert results["cpu"] == results[device]
+
+
+def test_one_step_ahead_gives_what_steps_in_turn_give(case_of: CaseMaker, device: str) -> None:
+    """Two sequences, one of which ends by a token that nobody foresaw."""
+    params = gptoss.SamplingParams(temperature=1, seed=12, max_tokens=5, n=2, logprobs=True, top_logprobs=1)
+    results = []
+    for in_turn in (True, False):
+        with gptoss.load(case_of(DEFAULT).folder, device=device, max_context=128, max_sequences=2) as engine:
+            native = engine._scheduler._native
+            assert native.runs_ahead
+            if in_turn:
+                engine._scheduler._driver._native = type("InTurn", (), {  # type: ignore[assignment]
+                    "runs_ahead": False, "__getattr__": lambda self, name, native=native: getattr(native, name)})()
+            else:
+                params = replace(params, stop_token_ids=(results[0][1][0][2],))
+            results.append([(each.tokens, each.logprobs, each.top_logprobs)
+                            for each in engine.generate([1, 2, 3], params).completions])
+    whole, stopped = results
+    assert len(stopped[1][0]) == 3
+    assert stopped == [tuple(field[: len(each[0])] for field in all) for each, all in zip(stopped, whole)]

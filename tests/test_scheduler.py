@@ -507,7 +507,7 @@ def test_a_device_that_fails_is_every_sequence_s_error_and_the_engine_goes_on(
             streams = [own.stream(ids(5, seed), GREEDY) for seed in range(3)]
             native = own._scheduler._native
             broken = type("Broken", (), {"__getattr__": lambda self, name: getattr(native, name),
-                                         "step": lambda self, *_: (_ for _ in ()).throw(RuntimeError("it broke"))})()
+                                         "submit": lambda self, *_: (_ for _ in ()).throw(RuntimeError("it broke"))})()
             monkeypatch.setattr(own._scheduler._driver, "_native", broken)
         for stream in streams:
             with pytest.raises(gptoss.DeviceError, match="it broke"):

@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kRowThreads) embed(EmbedArgs a) {
   if (token >= a.live->tokens) return;
   if (i < a.hidden_size)
     a.residual[static_cast<size_t>(token) * a.hidden_size + i] =
-        bf16_to_float(a.embed_tokens[static_cast<size_t>(a.token[token]) * a.hidden_size + i]);
+        bf16_to_float(a.embed_tokens[static_cast<size_t>(embedded_token(a.token[token], a.drawn)) * a.hidden_size + i]);
   if (blockIdx.y != 0) return;
   const float position = static_cast<float>(a.position[token]);
   for (int j = i; j < a.half_dim; j += blockDim.x) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 #include <thread>
 
@@ -139,6 +140,11 @@ std::unique_ptr<State> GpuBackend::state(const Config& c, const Limits& limits) 
   const size_t scratch = needs(c, limits).scratch_bytes;
   if (scratch > 0) check(GPU(MemsetAsync)(s->scratch, 0, scratch, s->stream), "clearing scratch memory");
   s->kept = s->kept_memory.data();
+  if (kCopiesAreAsynchronous)
+    for (Flight& flight : s->flights) {
+      flight.inputs = PinnedMemory(input_bytes(*s));
+      flight.results = PinnedMemory(result_block(*s).bytes);
+    }
   s->page_bytes = page_bytes(c);
   s->page_layer_bytes =
       s->page_bytes / std::max(c.layers_of(LayerType::full_attention), c.layers_of(LayerType::sliding_attention));
@@ -152,14 +158,29 @@ std::unique_ptr<State> GpuBackend::state(const Config& c, const Limits& limits) 
   return s;
 }
 
-// Pageable memory is copied away by the runtime before the call returns, so `data` may go at once.
+// From pinned memory of the step that is being written, so that the host goes on while the step before runs. What does
+// not fit there is pageable memory: the runtime copies it away before the call returns, and may wait for the stream.
+void GpuBackend::send(GpuState& s, void* to, const void* data, size_t bytes, const char* what) {
+  Flight& flight = s.flight(s.ticket + 1);
+  if (!flight.mine) {
+    flight.end.wait();  // the step before the last: ended long ago
+    flight.mine = true;
+    flight.used = 0;
+  }
+  if (bytes <= flight.inputs.bytes() - flight.used) {
+    data = std::memcpy(flight.inputs.data() + flight.used, data, bytes);
+    flight.used += bytes;
+  }
+  check(GPU(MemcpyAsync)(to, data, bytes, GPU(MemcpyHostToDevice), s.stream), what);
+}
+
 void GpuBackend::write(State& state, Field field, const void* data, size_t bytes) {
   auto& s = static_cast<GpuState&>(state);
   const Place to = place(s, field);
   check_size(bytes, to.bytes);
   if (bytes == 0) return;
   use_device();
-  check(GPU(MemcpyAsync)(to.data, data, bytes, GPU(MemcpyHostToDevice), s.stream), "writing a field");
+  send(s, to.data, data, bytes, "writing a field");
 }
 
 void GpuBackend::read(State& state, Field field, void* data, size_t bytes) {
@@ -167,6 +188,14 @@ void GpuBackend::read(State& state, Field field, void* data, size_t bytes) {
   const Place from = place(s, field);
   check_size(bytes, from.bytes);
   if (bytes == 0) return;
+  const ResultBlock results = result_block(s);
+  const auto offset = static_cast<size_t>(static_cast<uint8_t*>(from.data) - results.data);
+  const Flight& flight = s.flight(s.waited);
+  if (s.waited > 0 && offset < results.bytes && flight.results.data() != nullptr) {
+    if (s.waited + 1 < s.ticket) throw std::logic_error("two steps were submitted since the one that was waited for");
+    std::memcpy(data, flight.results.data() + offset, bytes);
+    return;
+  }
   use_device();
   check(GPU(MemcpyAsync)(data, from.data, bytes, GPU(MemcpyDeviceToHost), s.stream), "reading a field");
   s.stream.wait();
@@ -263,12 +292,13 @@ Ticket GpuBackend::submit(State& state, const Batch& batch, const std::function<
                           const InterruptPoll& poll) {
   auto& s = static_cast<GpuState&>(state);
   use_device();
+  std::swap(s.calls, s.calls_before);
   s.calls.clear();
   s.behind_a_kernel = false;
   s.attn_in_terms = s.routed = nullptr;
   enqueue();
   const LiveCounts live{batch.tokens, batch.rows, batch.samples};
-  check(GPU(MemcpyAsync)(s.live, &live, sizeof live, GPU(MemcpyHostToDevice), s.stream), "writing the step's counts");
+  send(s, s.live, &live, sizeof live, "writing the step's counts");
   RecordedStep* step = graphs_ ? recorded(s) : nullptr;
   if (step == nullptr) {
     run_eagerly(s, poll);
@@ -285,15 +315,24 @@ Ticket GpuBackend::submit(State& state, const Batch& batch, const std::function<
     }
     step->graph.launch(s.stream);
   }
-  s.end.record(s.stream);
+  Flight& flight = s.flight(s.ticket + 1);
+  if (kCopiesAreAsynchronous && batch.samples > 0) {
+    const ResultBlock results = result_block(s);
+    check(GPU(MemcpyAsync)(flight.results.data(), results.data, results.bytes, GPU(MemcpyDeviceToHost), s.stream),
+          "reading what was drawn");
+  }
+  flight.end.record(s.stream);
+  flight.mine = false;
   return ++s.ticket;
 }
 
 void GpuBackend::wait(State& state, Ticket ticket, const InterruptPoll& poll) {
   auto& s = static_cast<GpuState&>(state);
-  if (ticket != s.ticket) throw std::logic_error("a ticket of another step");
+  if (ticket == 0 || ticket > s.ticket || ticket + 1 < s.ticket) throw std::logic_error("a ticket of no step that is under way");
   use_device();
-  await(s.end, s.stream, poll, [&] { return "device " + name_ + ": " + names(s.calls, 0, s.calls.size()); });
+  const std::vector<Call>& calls = ticket == s.ticket ? s.calls : s.calls_before;
+  await(s.flight(ticket).end, s.stream, poll, [&] { return "device " + name_ + ": " + names(calls, 0, calls.size()); });
+  s.waited = ticket;
 }
 
 }  // namespace gptoss::simt

@@ -31,6 +31,8 @@ class GpuBackend : public Backend {
   Ticket submit(State& state, const Batch& batch, const std::function<void()>& enqueue,
                 const InterruptPoll& poll) override;
   void wait(State& state, Ticket ticket, const InterruptPoll& poll) override;
+  // Where copies do not wait, and a step is started as a whole: otherwise submit() comes back when most of it is done.
+  bool runs_ahead() const override { return kCopiesAreAsynchronous && graphs_ && ahead_; }
 
   void embed(State& s, const Ends& e, const Batch& b) override { write_down(s, Stage::embed, e, b); }
   void attn_qkv(State& s, const Layer& l, const Batch& b) override { write_down(s, Stage::attn_qkv, l, b); }
@@ -50,6 +52,7 @@ class GpuBackend : public Backend {
   };
   const Counters& counters() const { return counters_; }
   void use_graphs(bool use) { graphs_ = use; }  // on unless a test compares
+  void use_steps_ahead(bool use) { ahead_ = use; }  // likewise
   // For states made from then on: kernels of a step begin while the ones before them end. For cards that can.
   void use_dependent_launches(bool use) { dependent_launches_ = use; }
 
@@ -66,6 +69,7 @@ class GpuBackend : public Backend {
   friend class GpuOps;
 
   void use_device() const;
+  void send(GpuState& state, void* to, const void* data, size_t bytes, const char* what);
   static void write_down(State& state, Stage stage, const Layer& layer, const Batch& batch);
   static void write_down(State& state, Stage stage, const Ends& ends, const Batch& batch);
   // The step with the same calls, remembered or new; null where it is no step for a graph.
@@ -80,7 +84,7 @@ class GpuBackend : public Backend {
   std::string name_, detail_;
   std::unique_ptr<MatrixKernels> matrix_;
   Counters counters_;
-  bool graphs_ = true, dependent_launches_ = false;
+  bool graphs_ = true, ahead_ = true, dependent_launches_ = false;
 };
 
 }  // namespace gptoss::simt

@@ -87,7 +87,7 @@ void arrange(Buffers& s, const Config& c, const Limits& limits, const MatrixNeed
   arena.take(s.sampling, sequences);
   arena.take(s.edits, limits.max_edits);
   arena.take(s.masks, sequences * s.mask_words);
-  arena.take(s.next_token, sequences);
+  arena.take(s.next_token, sequences);  // the results, one behind the other: see result_block()
   arena.take(s.logprob, sequences);
   arena.take(s.top_token, sequences * kMaxLogprobs);
   arena.take(s.top_logprob, sequences * kMaxLogprobs);
@@ -113,6 +113,18 @@ void arrange(Buffers& s, const Config& c, const Limits& limits, const MatrixNeed
   arrange_sampling(s, sequences, c.vocab_size, arena);
   arena.take(s.scratch, needs.scratch_bytes);
   logits.take(s.logits, rows * c.vocab_size);
+}
+
+size_t input_bytes(const Buffers& s) {
+  const size_t tokens = std::min(s.limits.max_tokens, std::max(kDecodeTokens, s.limits.max_sequences));
+  const size_t table = static_cast<size_t>(s.limits.max_sequences) * s.limits.table_pages();
+  Arena arena(nullptr);
+  uint8_t* piece;
+  for (size_t bytes : {sizeof(LiveCounts), tokens * sizeof(int32_t), tokens * sizeof(int32_t), tokens * sizeof(int32_t),
+                       table * sizeof(int32_t), table * sizeof(int32_t), tokens * sizeof(int32_t),
+                       s.limits.max_sequences * sizeof(SampleParams), size_t{1} << 16})
+    arena.take(piece, bytes);
+  return arena.used();
 }
 
 Place place(const Buffers& s, Field field) {

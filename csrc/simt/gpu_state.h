@@ -109,6 +109,15 @@ struct Buffers {
   uint8_t* scratch = nullptr;  // of MatrixKernels
 };
 
+// What a step has of the host's memory. Two steps are under way at most.
+struct Flight {
+  PinnedMemory inputs;   // what is on its way to the device
+  size_t used = 0;
+  bool mine = false;     // the step being written; before that, the last one that had it may still copy
+  PinnedMemory results;  // next_token to top_logprob, as the step left them
+  Event end;
+};
+
 struct GpuState : State, Buffers {
   GpuState() = default;
   explicit GpuState(GPU(Stream_t) other) : stream(other) {}
@@ -122,13 +131,27 @@ struct GpuState : State, Buffers {
   bool behind_a_kernel = false;  // what was put into the stream last is a kernel of a step
 
   // The step that is being written down, and earlier ones that may be replayed; the newest last.
-  std::vector<Call> calls;
+  std::vector<Call> calls, calls_before;  // those of the step before
   std::deque<RecordedStep> steps;
-  Ticket ticket = 0;
+  Ticket ticket = 0, waited = 0;  // of the step that was submitted last, and waited for last
+  Flight& flight(Ticket of) { return flights[of % 2]; }
+  Flight flights[2];
   Stream stream;
   Event chunk[2];  // ends of the pieces of an eager step
-  Event end;
 };
+
+// What of a step the host needs: its results, in one piece.
+struct ResultBlock {
+  uint8_t* data;
+  size_t bytes;
+};
+inline ResultBlock result_block(const Buffers& s) {
+  auto* const first = reinterpret_cast<uint8_t*>(s.next_token);
+  auto* const end = reinterpret_cast<uint8_t*>(s.top_logprob + static_cast<size_t>(s.limits.max_sequences) * kMaxLogprobs);
+  return {first, static_cast<size_t>(end - first)};
+}
+// And what a step is told, but for token edits, masks and prompts of more tokens than a decode step has.
+size_t input_bytes(const Buffers& s);
 
 struct Place {
   void* data;

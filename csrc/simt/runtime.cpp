@@ -38,6 +38,30 @@ DeviceMemory::~DeviceMemory() {
   if (data_) (void)GPU(Free)(data_);
 }
 
+#if GPTOSS_METAL_DEVICE
+PinnedMemory::PinnedMemory(size_t) {}  // nothing would come of it
+PinnedMemory::~PinnedMemory() = default;
+#else
+PinnedMemory::PinnedMemory(size_t bytes) : bytes_(bytes) {
+  if (bytes == 0) return;
+#if GPTOSS_HIP_DEVICE
+  const hipError_t status = hipHostMalloc(&data_, bytes, hipHostMallocDefault);
+#else
+  const cudaError_t status = cudaHostAlloc(&data_, bytes, cudaHostAllocDefault);
+#endif
+  if (status != GPU(Success)) data_ = nullptr;
+  check(status, "asking for " + std::to_string(bytes) + " bytes of the host's memory that the device copies from and to");
+}
+PinnedMemory::~PinnedMemory() {
+  if (data_ == nullptr) return;
+#if GPTOSS_HIP_DEVICE
+  (void)hipHostFree(data_);
+#else
+  (void)cudaFreeHost(data_);
+#endif
+}
+#endif
+
 Stream::Stream() : owned_(true) {
   check(GPU(StreamCreateWithFlags)(&stream_, GPU(StreamNonBlocking)), "creating a stream");
 }
@@ -60,6 +84,8 @@ bool Event::done() const {
   check(status, std::string("running on the device (a run with ") + kLaunchBlocking + "=1 names the kernel)");
   return true;
 }
+
+void Event::wait() const { check(GPU(EventSynchronize)(event_), "waiting for the device"); }
 
 Graph::~Graph() {
   if (executable_) (void)GPU(GraphExecDestroy)(executable_);

@@ -45,6 +45,33 @@ class DeviceMemory {
   size_t bytes_ = 0;
 };
 
+// Whether a copy from or to PinnedMemory goes on while the host does other things; otherwise it waits for the stream.
+#if GPTOSS_METAL_DEVICE
+inline constexpr bool kCopiesAreAsynchronous = false;
+#else
+inline constexpr bool kCopiesAreAsynchronous = true;
+#endif
+
+// Host memory that the device copies from and to by itself.
+class PinnedMemory {
+ public:
+  PinnedMemory() = default;
+  explicit PinnedMemory(size_t bytes);
+  ~PinnedMemory();
+  PinnedMemory(PinnedMemory&& other) noexcept { *this = std::move(other); }
+  PinnedMemory& operator=(PinnedMemory&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  uint8_t* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  uint8_t* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
 // Hands out aligned pieces of one block, or only counts them: plan() and state() cannot disagree.
 class Arena {
  public:
@@ -85,6 +112,7 @@ class Event {
   Event& operator=(const Event&) = delete;
   void record(GPU(Stream_t) stream);
   bool done() const;  // throws what went wrong on the device
+  void wait() const;
 
  private:
   GPU(Event_t) event_ = nullptr;

@@ -34,6 +34,7 @@ void Launches::embed() {
         EmbedArgs{.live = s_.live,
                   .token = s_.token,
                   .position = s_.position,
+                  .drawn = s_.next_token,
                   .embed_tokens = ends.embed_tokens,
                   .inv_freq = s_.inv_freq,
                   .residual = s_.residual,

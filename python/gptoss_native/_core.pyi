@@ -10,6 +10,8 @@ __version__: str
 
 MAX_BIASES: int
 """Tokens that may have a bias without standing in the sequence."""
+DRAWN_BEFORE: int
+"""In place of a token: what the step before draws for the same session; see Engine.submit()."""
 
 def info() -> dict[str, Any]:
     """What was built and what is present.
@@ -92,6 +94,9 @@ class Output:
     top_tokens: list[int]
     top_logprobs: list[float]
 
+class Step:
+    """A step of Engine.submit()."""
+
 class Session:
     """The KV cache of one sequence. It holds exactly tokens ``[0, length)``; a failed step changes nothing."""
 
@@ -147,6 +152,19 @@ class Engine:
         """One transaction over all of `work`. `interrupted` is asked every few milliseconds, with the GIL
         held; when it says True, or raises, or a signal handler raises, nothing is committed and the step
         raises (InterruptedError, or what was raised)."""
+    def submit(self, work: Sequence[Work], interrupted: Callable[[], bool] | None = None,
+               after: Step | None = None) -> Step | None:
+        """The first half of step(): the device has it to do. `after`: the latest step, still under way on a device
+        that runs ahead, and asked for no rows; sessions that draw in it go on with the token DRAWN_BEFORE alone,
+        whatever it will be. MemoryError where that would cost a checkpoint; None where another step came in between."""
+    def collect(self, step: Step, interrupted: Callable[[], bool] | None = None,
+                dropped: Sequence[bool] = ()) -> list[Output]:
+        """The second half, in the order of submit(). What it raises ends the step behind it too. `dropped`: which of
+        the work is left out, because nobody wants it any more; with a sequence that is left out, or fails alone, its
+        part of the step behind is."""
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether the device takes a step while another runs."""
     def observe(
         self, work: Sequence[Work], fields: Sequence[str]
     ) -> tuple[list[Output], dict[str, npt.NDArray[Any]]]:

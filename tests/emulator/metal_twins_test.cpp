@@ -146,7 +146,8 @@ double norm_case(int size, bool round, bool rows_chosen) {
 double embed_case() {
   constexpr int kTokens = 5, kHidden = 600, kHalf = 150;  // both more than a block has threads
   GpuVector<uint16_t> table(bf16_numbers(9 * kHidden, 3));
-  GpuVector<int32_t> token(std::vector<int32_t>{8, 0, 3, 3, 1}),
+  // Two rows go on with what the step before drew: a token, and an error in place of one.
+  GpuVector<int32_t> token(std::vector<int32_t>{8, -2, 3, -1, 1}), drawn(std::vector<int32_t>{3, -1}),
       position(std::vector<int32_t>{0, 1, 4097, 131071, 64});
   std::vector<float> frequencies;
   for (int j = 0; j < kHalf; ++j)
@@ -156,6 +157,7 @@ double embed_case() {
   const EmbedArgs a{.live = live(4),
                     .token = token.data(),
                     .position = position.data(),
+                    .drawn = drawn.data(),
                     .embed_tokens = table.data(),
                     .inv_freq = inv_freq.data(),
                     .residual = residual.data(),

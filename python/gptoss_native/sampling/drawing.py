@@ -66,6 +66,14 @@ class Drawing:
             self._plain = sampling
         return sampling
 
+    def ahead(self, completion: Ids) -> _core.Sampling | None:
+        """For the token after the one that follows `completion`, where it is the same whatever that is; else None."""
+        if self._params.logits_mask is not None or self._counts_tokens:
+            return None
+        if self._edits is not None and self._drawn + 1 == self._params.min_tokens:
+            return None  # stop tokens are allowed from then on
+        return self.next(completion, None)
+
     def add(self, token: int) -> None:
         """`token` is the next one of the completion."""
         self._drawn += 1

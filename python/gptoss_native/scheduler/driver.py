@@ -16,7 +16,7 @@ from gptoss_native.errors import Cancelled, GptOssError, OutOfMemory, QueueFull
 from gptoss_native.native import _core
 from gptoss_native.scheduler.metrics import Meter
 from gptoss_native.scheduler.sequence import Sequence
-from gptoss_native.scheduler.step import Outcome, step
+from gptoss_native.scheduler.step import Outcome, Step, begin, begin_ahead
 
 
 class Driver:
@@ -33,6 +33,8 @@ class Driver:
         self._queue_lock = RLock()
         self._no_room = False  # since a sequence was preempted nobody has left
         self._cut_short = False  # the latest step
+        self._steps: deque[Step] = deque()  # that the device has to do; two, where it runs ahead
+        self._busy_since = 0.0  # the device, with the first of them
         self._silently = False
         self.stopping = False
         """Whether nothing that is added will run any more."""
@@ -73,7 +75,8 @@ class Driver:
 
     @property
     def running(self) -> int:
-        return len(self._running)
+        """Also those that have ended while the device is at one more step of theirs, until it is done with that."""
+        return len(set(self._running).union(*(step.sequences for step in tuple(self._steps))))
 
     # The thread
 
@@ -91,11 +94,13 @@ class Driver:
             sequence.handle.fail(copy(end))
         for sequence in left:
             sequence.stop(self._native, keep=False)
-        self._native.close()
+        self._steps.clear()
+        self._native.close()  # waits for what the device is at
 
     def _wait_for_work(self) -> bool:
         """Sleep while there is none. False when it is time to end."""
-        self._waiting.extend(self._arrivals(wait=not self._running and not self._waiting and not self.stopping))
+        idle = not self._running and not self._waiting and not self._steps
+        self._waiting.extend(self._arrivals(wait=idle and not self.stopping))
         return not self.stopping
 
     def _arrivals(self, wait: bool) -> Iterator[Sequence]:
@@ -107,24 +112,38 @@ class Driver:
             wait = False
 
     def _turn(self) -> None:
-        """One step, and what belongs around it."""
+        """One step, and what belongs around it. Where the device runs ahead, the next one is begun before, and the
+        device is at that while the callers of this one are told."""
         self._drop_stopped()
         self._admit()
-        if not self._running:
+        if not self._steps and not self._running:
             return
-        began = perf_counter()
         try:
-            outcomes = step(self._native, self._running, self._token_budget, self._for_nothing)
+            if not self._steps:
+                self._busy_since = perf_counter()
+                self._steps.append(begin(self._native, self._running, self._token_budget, self._for_nothing))
+            step = self._steps[0]
+            if self._native.runs_ahead and self._inbox.empty():  # who has just come need not wait for one step more
+                ahead = begin_ahead(self._native, step, self._running, self._for_nothing)
+                if ahead is not None:
+                    self._steps.append(ahead)
+            outcomes = step.finish(self._native, self._running, self._for_nothing)
+            self._steps.popleft()
             self._cut_short = False
         except OutOfMemory as error:
+            self._steps.clear()
             self._make_room(error)
         except Cancelled:
+            self._steps.clear()
             self._cut_short = True  # whom it was for is dropped in the next turn
         except Exception as error:  # of the device
+            self._steps.clear()
             for sequence in list(self._running):
                 self._fail(sequence, copy(error))
         else:
-            self._count(outcomes, perf_counter() - began)
+            now = perf_counter()
+            self._count(outcomes, now - self._busy_since)
+            self._busy_since = now
             for each in outcomes:
                 if each.error is not None:
                     self._fail(each.sequence, each.error)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from time import monotonic
 
+import numpy as np
+
 from gptoss_native.native import _core, native_errors
 from gptoss_native.scheduler.request import Handle, Prefilled
 from gptoss_native.scheduler.tasks import Task
 
 PAGE_TOKENS = 64
 """Tokens of one page of the KV cache: a checkpoint at a multiple of it shares whole pages only."""
+_DRAWN_BEFORE = np.array([_core.DRAWN_BEFORE], np.int32)
 
 
 class Sequence:
@@ -87,6 +90,17 @@ class Sequence:
         rows, sampling = self.task.asks(done, tokens)
         return _core.Work(self._session, self.task.ids[done : done + tokens], rows=rows, sampling=sampling,
                           checkpoints=[place - done for place in self._checkpoints if done < place <= done + tokens])
+
+    def work_ahead(self, tokens: int) -> _core.Work | None:
+        """Its part of the step behind one that computes the next `tokens`: the token that is drawn there, and a draw
+        after it. None where there is nothing to draw, or how depends on the token."""
+        assert self._session is not None
+        sampling = self.task.asks_ahead(self.length, tokens)
+        return None if sampling is None else _core.Work(self._session, _DRAWN_BEFORE, sampling=sampling)
+
+    def ends(self, tokens: int) -> bool:
+        """Whether a step that computes the next `tokens` is its last, whatever comes of it."""
+        return self.task.ends(self.length, tokens)
 
     def advance(self, tokens: int, output: _core.Output) -> bool:
         """The step computed them: tell the caller what came of it. Returns whether a token was drawn."""

@@ -35,6 +35,17 @@ class Task(Protocol):
     def asks(self, done: int, count: int) -> tuple[Ids | None, _core.Sampling | None]:
         """What to ask of a step that computes them: rows of logits, or a draw."""
 
+    def asks_ahead(self, done: int, count: int) -> _core.Sampling | None:
+        """How to draw once more behind what that step draws, before anybody knows what that is: what asks() would say
+        if it is `free`. None where there is no such draw, or it depends on the token."""
+
+    def ends(self, done: int, count: int) -> bool:
+        """Whether the task is finished by that step, whatever it draws."""
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing is forced: the token that was drawn last is the last of `ids`, and the next may be any."""
+
     def take(self, done: int, count: int, output: _core.Output) -> Sequence[Drawn]:
         """What came of it: a token, where one was drawn, and those that follow it by force."""
 
@@ -80,6 +91,18 @@ class Generation:
         whole = done + count == self._length
         completion = self.ids[len(self._request.prompt) :]
         return None, self._drawing.next(completion, self._steering.allowed) if whole else None
+
+    def asks_ahead(self, done: int, count: int) -> _core.Sampling | None:
+        if done + count < self._length:
+            return None
+        return self._drawing.ahead(self.ids[len(self._request.prompt) :])
+
+    def ends(self, done: int, count: int) -> bool:
+        return done + count + 1 == len(self._ids)
+
+    @property
+    def free(self) -> bool:
+        return not self._steering.tokens and self._steering.allowed is None
 
     def take(self, done: int, count: int, output: _core.Output) -> Sequence[Drawn]:
         if done + count < self._length:
@@ -148,6 +171,16 @@ class Scoring:
 
     def asks(self, done: int, count: int) -> tuple[Ids | None, _core.Sampling | None]:
         return (self._wanted[self._served : self._end(done + count)] - done).astype(np.int32), None
+
+    def asks_ahead(self, done: int, count: int) -> _core.Sampling | None:
+        return None
+
+    def ends(self, done: int, count: int) -> bool:
+        return done + count == len(self._ids)
+
+    @property
+    def free(self) -> bool:
+        return False
 
     def take(self, done: int, count: int, output: _core.Output) -> Sequence[Drawn]:
         end = self._end(done + count)
