@@ -39,47 +39,53 @@ if(NOT GPTOSS_SANITIZE)
   endif()
 endif()
 
-# gptoss_add_emulator_test(name language sources...): a program whose kernels run in the emulator, with CUDA's
-# headers or HIP's.
-function(gptoss_add_emulator_test name language)
-  add_executable(${name} ${ARGN})
-  target_include_directories(${name} PRIVATE ${emulator}/${language} ${PROJECT_SOURCE_DIR}/csrc
+# gptoss_add_emulated_world(world language definitions...): emulated_<world>, how kernels are compiled to run in the emulator,
+# with CUDA's headers or HIP's.
+function(gptoss_add_emulated_world world language)
+  add_library(emulated_${world} INTERFACE)
+  target_include_directories(emulated_${world} INTERFACE ${emulator}/${language} ${PROJECT_SOURCE_DIR}/csrc
     ${PROJECT_SOURCE_DIR}/cuda ${PROJECT_SOURCE_DIR}/hip)
   # Local variables that a kernel forgets to initialise hold a pattern that no result survives.
-  target_compile_options(${name} PRIVATE -g -O1 -Wno-unknown-pragmas -Wno-psabi -ftrivial-auto-var-init=pattern
-    ${emulator_checks})
-  target_link_libraries(${name} PRIVATE gptoss_emulator)
-  if(language STREQUAL "hip")
-    target_compile_definitions(${name} PRIVATE __HIP_PLATFORM_AMD__=1)
-  endif()
-  add_test(NAME ${name} COMMAND ${name})
+  target_compile_options(emulated_${world} INTERFACE -g -O1 -Wno-unknown-pragmas -Wno-psabi
+    -ftrivial-auto-var-init=pattern ${emulator_checks})
+  target_compile_definitions(emulated_${world} INTERFACE ${ARGN})
+  target_link_libraries(emulated_${world} INTERFACE gptoss_emulator)
 endfunction()
 
-# The GPU device's sources with one world's headers, checks included.
+# gptoss_compile_for(world sources...): emulated_<world>_device, sources of the GPU device that are compiled once for all programs
+# and plug-ins of the world, each of which takes what it needs.
+function(gptoss_compile_for world)
+  add_library(emulated_${world}_device STATIC ${ARGN})
+  set_target_properties(emulated_${world}_device PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  target_include_directories(emulated_${world}_device PRIVATE ${GPTOSS_GENERATED})
+  target_link_libraries(emulated_${world}_device PUBLIC emulated_${world} INTERFACE gptoss_engine)
+endfunction()
+
 set(simt_sources gpu_backend gpu_state gpu_weights ops runtime stages)
 list(TRANSFORM simt_sources PREPEND ${PROJECT_SOURCE_DIR}/csrc/simt/)
 list(TRANSFORM simt_sources APPEND .cpp)
-function(gptoss_emulate target language)
-  target_include_directories(${target} PRIVATE ${emulator}/${language} ${emulator} ${PROJECT_SOURCE_DIR}/csrc
-    ${PROJECT_SOURCE_DIR}/${language})
-  target_compile_options(${target} PRIVATE -g -O1 -Wno-unknown-pragmas -Wno-psabi -ftrivial-auto-var-init=pattern
-    ${emulator_checks})
-  target_link_libraries(${target} PRIVATE gptoss_emulator)
+gptoss_add_emulated_world(cuda cuda)
+gptoss_compile_for(cuda ${simt_sources} ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp ${PROJECT_SOURCE_DIR}/cuda/wgmma/kernels.cpp)
+foreach(wave 64 32)
+  gptoss_add_emulated_world(wave${wave} hip __HIP_PLATFORM_AMD__=1 GPTOSS_EMULATED_WAVE=${wave})
+  gptoss_compile_for(wave${wave} ${simt_sources} ${PROJECT_SOURCE_DIR}/hip/matrix/kernels.cpp)
+endforeach()
+gptoss_add_emulated_world(gfx12 hip __HIP_PLATFORM_AMD__=1 GPTOSS_EMULATED_WAVE=32 GPTOSS_EMULATED_GFX12=1)
+gptoss_compile_for(gfx12 ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp ${PROJECT_SOURCE_DIR}/hip/matrix/kernels.cpp)
+
+# gptoss_add_emulator_test(name world sources...): a program whose kernels run in the emulator.
+function(gptoss_add_emulator_test name world)
+  add_executable(${name} ${ARGN})
+  target_link_libraries(${name} PRIVATE emulated_${world})
+  add_test(NAME ${name} COMMAND ${name})
 endfunction()
 
-# gptoss_add_emulated_device(name language definitions...)
-function(gptoss_add_emulated_device name language)
-  set(cuda_matrix_sources ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp ${PROJECT_SOURCE_DIR}/cuda/wgmma/kernels.cpp)
-  set(hip_matrix_sources ${PROJECT_SOURCE_DIR}/hip/matrix/kernels.cpp)
-  gptoss_add_device(${name} ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${PROJECT_SOURCE_DIR}/csrc/simt/plugin.cpp
-    ${simt_sources} ${${language}_matrix_sources})
-  gptoss_emulate(gptoss_device_${name} ${language})
-  target_compile_definitions(gptoss_device_${name} PRIVATE GPTOSS_EMULATED_NAME="${name}" ${ARGN})
-endfunction()
 if(GPTOSS_EMULATED_DEVICE)
-  gptoss_add_emulated_device(emulated cuda)
-  foreach(wave 64 32)
-    gptoss_add_emulated_device(emulated_wave${wave} hip __HIP_PLATFORM_AMD__=1 GPTOSS_EMULATED_WAVE=${wave})
+  foreach(world cuda wave64 wave32)
+    string(REPLACE emulated_cuda emulated name emulated_${world})
+    gptoss_add_device(${name} ${PROJECT_SOURCE_DIR}/tests/emulated_device/device.cpp ${PROJECT_SOURCE_DIR}/csrc/simt/plugin.cpp)
+    target_compile_definitions(gptoss_device_${name} PRIVATE GPTOSS_EMULATED_NAME="${name}")
+    target_link_libraries(gptoss_device_${name} PRIVATE emulated_${world}_device)
   endforeach()
 endif()
 include(${emulator}/metal/MetalKernels.cmake)
@@ -162,12 +168,13 @@ gptoss_plant_faults(cuda/mma mma_attention gptoss::cuda attention.cuh
   team.cuh attn_no_store_barrier "__syncthreads();  // all threads' stores" "// all threads' stores"
   team.cuh attn_not_reset "if (last) *arrived = 0;" ""
   attention.cuh attn_wrong_counter "args.arrived + token * a.kv_heads + kv_head" "args.arrived + token"
+  attention.cuh attn_short_splits "(rounds + kMostSplits - 1) / kMostSplits" "1"
   attention.cuh attn_wrong_sequence "bool here = i >= begin && i < end;" "bool here = true;")
 gptoss_add_emulator_test(mma_attention_test cuda ${emulator}/mma_attention_test.cpp)
 target_include_directories(mma_attention_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
 foreach(name mma_product_test mma_few_test)
-  gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp
-    ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
+  gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp)
+  target_link_libraries(${name} PRIVATE emulated_cuda_device)
   target_include_directories(${name} PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
 endforeach()
 gptoss_plant_faults(cuda/wgmma wgmma gptoss::cuda::wgmma product.cuh
@@ -194,14 +201,13 @@ gptoss_plant_faults(cuda/wgmma wgmma gptoss::cuda::wgmma product.cuh
   product.cuh early_release "add_products<kN>(1, chain, part);\n        release(stage);" "release(stage);\n        add_products<kN>(1, chain, part);"
   product.cuh no_sum_barrier "simt::sync_warp();  // all sums" "// all sums"
   product.cuh wrong_column "+ 2 * t + n % 2," "+ 2 * t + (n + 1) % 2,")
-gptoss_add_emulator_test(wgmma_product_test cuda ${emulator}/wgmma_product_test.cpp ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp
-  ${PROJECT_SOURCE_DIR}/cuda/wgmma/kernels.cpp ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
+gptoss_add_emulator_test(wgmma_product_test cuda ${emulator}/wgmma_product_test.cpp)
+target_link_libraries(wgmma_product_test PRIVATE emulated_cuda_device)
 target_include_directories(wgmma_product_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
 
 # HIP, once for each size of a wave.
 foreach(wave 64 32)
-  gptoss_add_emulator_test(wave${wave}_test hip ${emulator}/wave_test.cpp)
-  target_compile_definitions(wave${wave}_test PRIVATE GPTOSS_EMULATED_WAVE=${wave})
+  gptoss_add_emulator_test(wave${wave}_test wave${wave} ${emulator}/wave_test.cpp)
 endforeach()
 
 # The kernels of hip/matrix, for each kind of matrix core, and copies of them with one fault each.
@@ -231,27 +237,26 @@ gptoss_plant_faults(hip/matrix matrix_attention gptoss::hip attention.cuh
   attention.cuh no_rescale "acc[r][i] * keep + later" "acc[r][i] + later"
   attention.cuh unwritten_values "row >= first && row < last ?" "true ?"
   attention.cuh split_left_out "int split = column.first_key" "int split = 1 + column.first_key")
-# gptoss_add_matrix_tests(core definitions...)
-function(gptoss_add_matrix_tests core)
-  gptoss_add_emulator_test(${core}_product_test hip ${emulator}/hip_product_test.cpp ${PROJECT_SOURCE_DIR}/hip/matrix/kernels.cpp
-    ${PROJECT_SOURCE_DIR}/csrc/simt/runtime.cpp)
-  gptoss_add_emulator_test(${core}_attention_test hip ${emulator}/hip_attention_test.cpp)
-  foreach(name ${core}_product_test ${core}_attention_test)
+# gptoss_add_matrix_tests(core world)
+function(gptoss_add_matrix_tests core world)
+  foreach(part product attention)
+    set(name ${core}_${part}_test)
+    gptoss_add_emulator_test(${name} ${world} ${emulator}/hip_${part}_test.cpp)
+    target_link_libraries(${name} PRIVATE emulated_${world}_device)
     target_include_directories(${name} PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
-    target_compile_definitions(${name} PRIVATE GPTOSS_TEST_NAME="${name}" ${ARGN})
+    target_compile_definitions(${name} PRIVATE GPTOSS_TEST_NAME="${name}")
   endforeach()
 endfunction()
-gptoss_add_matrix_tests(mfma GPTOSS_EMULATED_WAVE=64)
-gptoss_add_matrix_tests(wmma GPTOSS_EMULATED_WAVE=32)
-gptoss_add_matrix_tests(wmma_gfx12 GPTOSS_EMULATED_WAVE=32 GPTOSS_EMULATED_GFX12=1)
+gptoss_add_matrix_tests(mfma wave64)
+gptoss_add_matrix_tests(wmma wave32)
+gptoss_add_matrix_tests(wmma_gfx12 gfx12)
 
 # The GPU backend in either world: its results against the CPU device's, and graphs against eager steps.
-function(gptoss_add_backend_test name language)
-  gptoss_add_emulator_test(${name} ${language} ${emulator}/gpu_backend_test.cpp ${simt_sources})
-  target_link_libraries(${name} PRIVATE gptoss_engine)
+function(gptoss_add_backend_test name world)
+  gptoss_add_emulator_test(${name} ${world} ${emulator}/gpu_backend_test.cpp)
+  target_link_libraries(${name} PRIVATE emulated_${world}_device)
 endfunction()
 gptoss_add_backend_test(gpu_backend_test cuda)
 foreach(wave 64 32)
-  gptoss_add_backend_test(gpu_backend_wave${wave}_test hip)
-  target_compile_definitions(gpu_backend_wave${wave}_test PRIVATE GPTOSS_EMULATED_WAVE=${wave})
+  gptoss_add_backend_test(gpu_backend_wave${wave}_test wave${wave})
 endforeach()

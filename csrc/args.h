@@ -7,6 +7,9 @@
 #pragma once
 
 #include "sampling.h"
+#if defined(__METAL_VERSION__)
+#include "pair.h"
+#endif
 
 namespace gptoss {
 
@@ -212,18 +215,22 @@ struct MultiplyAddArgs {
 GPTOSS_CONSTANT int kSliceTokens = 1024;  // of the vocabulary, that one block samples from
 GPTOSS_CONSTANT int kSampleBins = 4096;
 GPTOSS_CONSTANT int kSampleTop = 20;  // kMaxLogprobs of backend.h
+GPTOSS_CONSTANT int kRadixBins = 256;
+GPTOSS_CONSTANT int kKeyBinShift = 52;  // of kSampleBins
+GPTOSS_CONSTANT int kSampleThreads = 256;
+GPTOSS_CONSTANT int kFinishThreads = 512;
 
-#if defined(__METAL_VERSION__)
-struct SampleSlice;  // Metal has no float64: a block samples from the whole vocabulary there, see metal/sample.metal
-#else
 // What is found of a slice. Keys order tokens by their logit, largest first; see sort_key().
 struct SampleSlice {
-  unsigned long long given, best, drawn;  // its best token as the model gave it, after edits and mask, and as drawn
-  unsigned long long top[kSampleTop];     // the most probable ones as the model gave them
-  double sum;                             // of exp(logit - that of `given`)
-  int32_t given_bad, bad;                 // some logit is not a number
-};
+  GPTOSS_U64 given, best, drawn;  // its best token as the model gave it, after edits and mask, and as drawn
+  GPTOSS_U64 top[kSampleTop];     // the most probable ones as the model gave them
+#if defined(__METAL_VERSION__)    // which has no float64
+  Pair sum;
+#else
+  double sum;  // of exp(logit - that of `given`)
 #endif
+  int32_t given_bad, bad;  // some logit is not a number
+};
 struct SampleArgs {
   GPTOSS_MEMORY const LiveCounts* live;
   GPTOSS_MEMORY float* logits;  // (rows, vocab); edits and mask are applied in place

@@ -2,11 +2,17 @@
 // operations decides a result. Needs arithmetic that rounds each operation by itself: no contraction, no fast-math.
 #pragma once
 
+#if defined(__METAL_VERSION__)
+#include <metal_stdlib>
+#endif
+
 #include "language.h"
 
 namespace gptoss {
 
-#if !defined(__METAL_VERSION__)
+#if defined(__METAL_VERSION__)
+using metal::fma;
+#else
 using std::fma;
 #endif
 

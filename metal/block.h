@@ -18,6 +18,18 @@ inline T block_reduce(T value, threadgroup T* slots, Op op, uint lane, uint warp
   return result;
 }
 
+// The sum of the values of all threads before this one. `slots` as above.
+template <class T>
+inline T block_sum_before(T value, threadgroup T* slots, uint lane, uint warp) {
+  const T upto = warp_sum_up_to(value, lane);
+  if (lane == kWarp - 1) slots[warp] = upto;
+  sync_block();  // every warp's sum is there
+  T before = upto - value;
+  for (uint w = 0; w < warp; ++w) before += slots[w];
+  sync_block();  // all have read the sums: the slots may be used again
+  return before;
+}
+
 struct Lower {
   template <class T>
   T operator()(T a, T b) const {

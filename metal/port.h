@@ -66,6 +66,24 @@ inline U64 shuffle_xor(U64 value, ushort mask) {
   return static_cast<U64>(high) << 32 | low;
 }
 
+inline int shuffle(int value, uint from) { return simd_shuffle(value, static_cast<ushort>(from)); }
+inline uint shuffle(uint value, uint from) { return simd_shuffle(value, static_cast<ushort>(from)); }
+inline U64 shuffle(U64 value, uint from) {
+  const uint low = shuffle(static_cast<uint>(value), from);
+  const uint high = shuffle(static_cast<uint>(value >> 32), from);
+  return static_cast<U64>(high) << 32 | low;
+}
+
+// The sum of the values of all lanes up to this one.
+template <class T>
+inline T warp_sum_up_to(T value, uint lane) {
+  for (uint distance = 1; distance < kWarp; distance *= 2) {
+    const T other = shuffle(value, lane >= distance ? lane - distance : lane);
+    if (lane >= distance) value += other;
+  }
+  return value;
+}
+
 // Sum and maximum over the lanes of a warp, in every lane; the order of the additions is fixed.
 inline float warp_sum(float value) {
   for (ushort mask = kWarp / 2; mask > 0; mask /= 2) value += shuffle_xor(value, mask);

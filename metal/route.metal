@@ -46,7 +46,8 @@ kernel void choose(constant RouteArgs& a [[buffer(0)]], GPTOSS_PLACE) {
 }
 
 // By a block: a thread for each expert and part of the pairs.
-inline void group(constant GroupArgs& a, threadgroup int32_t* shared, int thread_index, int threads) {
+inline void group(constant GroupArgs& a, threadgroup int32_t* shared, int thread_index, int threads, uint lane,
+                  uint warp) {
   const int parts = group_parts(a.experts, threads);
   const int pairs = a.live->tokens * a.chosen, part_pairs = (pairs + parts - 1) / parts;
   threadgroup int32_t *first = shared, *first_tile = shared + a.experts;
@@ -69,16 +70,19 @@ inline void group(constant GroupArgs& a, threadgroup int32_t* shared, int thread
     first[e] = sum;
   }
   sync_block();  // sums of the experts are there
-  if (thread_index == 0) {
-    int pair = 0, tile = 0;
-    for (int e = 0; e < a.experts; ++e) {
-      const int count = first[e];
-      first[e] = pair;
-      first_tile[e] = tile;
-      pair += count;
-      tile += (count + a.tile - 1) / a.tile;
+  if (warp == 0) {  // sums of the experts before, by a warp: for few tokens this is the longest part
+    int pairs_before = 0, tiles_before = 0;
+    for (int begin = 0; begin < a.experts; begin += kWarp) {
+      const int e = begin + lane, count = e < a.experts ? first[e] : 0, tiles = (count + a.tile - 1) / a.tile;
+      const int pair = warp_sum_up_to(count, lane), tile = warp_sum_up_to(tiles, lane);
+      if (e < a.experts) {
+        first[e] = pairs_before + pair - count;
+        first_tile[e] = tiles_before + tile - tiles;
+      }
+      pairs_before += shuffle(pair, kWarp - 1);
+      tiles_before += shuffle(tile, kWarp - 1);
     }
-    *a.tile_count = tile;
+    if (lane == 0) *a.tile_count = tiles_before;
   }
   sync_block();  // sums have become places
   for (int i = thread_index; i < parts * a.experts; i += threads) {
@@ -97,7 +101,7 @@ inline void group(constant GroupArgs& a, threadgroup int32_t* shared, int thread
 [[max_total_threads_per_threadgroup(1024)]]
 kernel void group_pairs(constant GroupArgs& a [[buffer(0)]], threadgroup int32_t* shared [[threadgroup(0)]],
                         GPTOSS_PLACE, GPTOSS_STRIDES) {
-  group(a, shared, thread_index, block_extent.x);
+  group(a, shared, thread_index, block_extent.x, lane, warp);
 }
 
 // Both, for so few tokens that a launch would take longer.
@@ -107,5 +111,5 @@ kernel void route_few(constant RouteFewArgs& a [[buffer(0)]], threadgroup int32_
   for (int token = warp; token < a.route.live->tokens; token += block_extent.x / kWarp)
     choose_for(a.route, token, lane);
   sync_block();  // all choices are there
-  group(a.group, shared, thread_index, block_extent.x);
+  group(a.group, shared, thread_index, block_extent.x, lane, warp);
 }

@@ -1,17 +1,18 @@
-// The threadgroup memory of sample, whose size the host has to know.
+// The threadgroup memory of the sampling kernels, whose size the host has to know.
 #pragma once
 
 #include "args.h"
 
 namespace gptoss {
 
-GPTOSS_CONSTANT int kBins = 256;  // of one round of the radix select
-
-struct SampleShared {
+struct FinishShared {
   uint64_t slots[kMaxWarps];
-  uint32_t low[kBins], high[kBins];  // of sums of 64 bits
+  uint64_t bins[kRadixBins];
   uint64_t prefix, remaining;
   float original;
 };
+
+// A slice's bins are all the memory that there is: what warps tell one another lies there before and after.
+GPTOSS_CONSTANT int kWeighShared = kSampleBins * 8;
 
 }  // namespace gptoss

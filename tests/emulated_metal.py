@@ -75,10 +75,15 @@ def needs_clang() -> list[str]:
 
 
 def _settings(folder: Path) -> dict[str, str]:
-    """Kernels are those of a copy of metal/, `folder`/program, in which tests plant faults."""
+    """Kernels and runtime are those of a copy of metal/, `folder`/program, in which tests plant faults."""
     if not (folder / "program").exists():
         shutil.copytree(ROOT / "metal", folder / "program")
     return {"GPTOSS_METAL_PROGRAM": str(folder / "program")}
+
+
+def _host_settings(folder: Path) -> dict[str, str]:
+    """And metal-cpp, and what compiles it."""
+    return {"GPTOSS_EMULATED_METAL": str(metal_cpp()), "GPTOSS_CLANG": ";".join(needs_clang())} | _settings(folder)
 
 
 def register_emulated_metal(factory: pytest.TempPathFactory) -> str:
@@ -88,8 +93,7 @@ def register_emulated_metal(factory: pytest.TempPathFactory) -> str:
             plugin = Path(ready) / "devices/gptoss_device_emulated_metal.so"
         else:
             folder = emulator_folder(factory)
-            plugin = build_plugin(folder, "emulated_metal", GPTOSS_EMULATED_METAL=str(metal_cpp()),
-                                  GPTOSS_CLANG=";".join(needs_clang()), **_settings(folder))
+            plugin = build_plugin(folder, "emulated_metal", **_host_settings(folder))
         _core.register_device("metal", str(plugin))
         _registered.append(plugin)
     return "metal"
@@ -100,6 +104,13 @@ def build_twins(factory: pytest.TempPathFactory) -> Path:
     ready = os.environ.get("GPTOSS_EMULATED_METAL_BUILD")
     folder = Path(ready) if ready else emulator_folder(factory)
     return build(folder, "metal_twins_test", **_settings(folder))
+
+
+def build_runtime_test(factory: pytest.TempPathFactory) -> Path:
+    """The folder with metal_runtime_test and the copy of metal/runtime, which it is built from."""
+    ready = os.environ.get("GPTOSS_EMULATED_METAL_BUILD")
+    folder = Path(ready) if ready else emulator_folder(factory)
+    return build(folder, "metal_runtime_test", **_host_settings(folder))
 
 
 def plugin_of_emulated_metal() -> Path:

@@ -15,7 +15,7 @@ import pytest
 import gptoss_native as gptoss
 from gptoss_native import SamplingParams
 from gptoss_native.scheduler.channel import Channel
-from small_models import endless, held, ids, write_small
+from small_models import SLOW, endless, held, ids, write_small
 
 Result = TypeVar("Result")
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
@@ -149,14 +149,14 @@ async def anext_of(stream: gptoss.TokenStream) -> gptoss.StreamToken:
     return await stream.__anext__()
 
 
-def test_timeouts_of_the_engine_and_of_asyncio(folder: Path) -> None:
+def test_timeouts_of_the_engine_and_of_asyncio(tmp_path: Path) -> None:
     async def main() -> None:
-        with gptoss.load(folder, max_context=131_072, max_sequences=1) as own:
+        with gptoss.load(write_small(tmp_path, **SLOW), max_context=131_072, max_sequences=1) as own:
             with pytest.raises(gptoss.Timeout, match="timeout=0.05"):
                 await own.agenerate(ids(130_000), timeout=0.05)
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(own.agenerate(ids(130_000)), 0.05)
-            stream = own.astream(ids(10), endless(logits_mask=lambda tokens: time.sleep(0.01)), timeout=0.1)
+            stream = own.astream(ids(10), endless(logits_mask=lambda tokens: time.sleep(0.01)), timeout=0.5)
             with pytest.raises(gptoss.Timeout):
                 async for _ in stream:
                     pass

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,14 @@ from typing import Any
 import pytest
 
 import gptoss_native
-from gptoss_native import Config
+from gptoss_native import Config, ops
 from gptoss_native.bench import kernel_costs, machine
 from gptoss_native.bench.costs import Cost, Model
+from gptoss_native.bench.kernel_cases import KERNELS, Bench, Settings
 from gptoss_native.bench.measure import Ceilings, Probe, Row, Spread, compare
 from gptoss_native.bench.regressions import compare_results
 from gptoss_native.bench.report import read_json, write_json
-from gptoss_native.cli import main
+from gptoss_native.cli import bench_kernels, main
 from make_checkpoint import PRESETS, hf_config
 from shapes import DEFAULT
 
@@ -251,10 +254,10 @@ def test_a_folder_without_a_checkpoint_is_one_line(tmp_path: Path, capsys: pytes
 def test_kernels_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "kernels.json"
     sizes = ["--tokens", "1", "--contexts", "70", "--experts", "8", "--rounds", "2", "--rotate-megabytes", "1"]
-    assert main(["bench", "--kernels", "attention,rms_norm,route,swiglu,rope,mxfp4_linear", *sizes, "--json", str(target)]) == 0
+    assert main(["bench", "--kernels", "attention,rms_norm,route,swiglu,rope,mxfp4_linear,mxfp4_grouped,dequantize_mxfp4", *sizes, "--json", str(target)]) == 0
     printed = capsys.readouterr().out
     _, rows = read_json(target)
-    names = ["mxfp4_linear", "attention", "attention (window)", "attention (8 sequences)", "rms_norm", "swiglu", "rope", "route"]
+    names = ["attention", "attention (window)", "attention (8 sequences)", "mxfp4_linear", "dequantize_mxfp4", "mxfp4_grouped", "rms_norm", "swiglu", "rope", "route"]
     assert [row.name for row in rows] == names
     assert all(row.seconds.low > 0 and row.percent and row.percent.median > 0 and row.cost.bytes > 0 for row in rows)
     assert all(f"| {name} " in printed for name in names)
@@ -263,6 +266,25 @@ def test_kernels_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert attention.cost == Cost(70 * 2 * 8 * 64 * 2 + one_token, 4 * 64 * 64 * 70)
     assert main(["bench", "--show", str(target)]) == 0 and printed.partition("###")[2] in capsys.readouterr().out
     assert main(["bench", "--compare", str(target), str(target)]) == 0
+
+
+def test_who_ends_the_bench_of_kernels_early_has_the_rows_until_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(*arguments: object, **options: object) -> Iterator[Row]:
+        yield measured("a", STEADY)
+        yield measured("b", STEADY)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench_kernels, "bench_kernels", rows)
+    with contextlib.suppress(KeyboardInterrupt):
+        main(["bench", "--kernels", "--json", str(tmp_path / "kernels.json")])
+    assert [row.name for row in read_json(tmp_path / "kernels.json")[1]] == ["a", "b"]
+
+
+def test_every_operation_of_the_lab_is_timed() -> None:
+    """But the two of the host."""
+    operations = {name for name in ops.__all__ if name.islower() and name not in ("reference", "tolerances")}
+    assert set(KERNELS) == operations - {"rope_table", "quantize_mxfp4"}
+    assert {case.kernel for case in Bench(ops.Device("cpu"), "fast", Settings()).cases()} == set(KERNELS)
 
 
 def test_what_a_kernel_must_read_and_compute() -> None:

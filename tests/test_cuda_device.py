@@ -20,7 +20,7 @@ from engines import all_logits, ids, skip_unless_present
 from gptoss_native import _core, demo
 from shapes import DEFAULT, shape_named
 from test_device_plugin import generate, open_on
-from test_matrix_kernels import WIDE
+from test_matrix_kernels import FUSED, WIDE, assert_same_bits, decode_steps
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
@@ -130,6 +130,18 @@ def test_the_demonstration_model_by_replay_and_in_batches(precision: str, kv_dty
             thread.join()
     assert replies == alone
     assert alone[0] == "27 + 58 = 85"
+
+
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+@pytest.mark.parametrize("without", ["fusion", "dependent", "graphs", "fusion,dependent,graphs"])
+def test_what_is_there_for_speed_changes_no_bit(case_of: CaseMaker, monkeypatch: pytest.MonkeyPatch, precision: str, without: str) -> None:
+    """Stages that are one kernel, launches that overlap, steps that are replayed: beside a run without them."""
+    case = case_of(FUSED)
+    monkeypatch.setenv("GPTOSS_CUDA_WITHOUT", without)
+    plain = decode_steps("cuda", case.folder, case.tokens, precision, 20)
+    monkeypatch.setenv("GPTOSS_CUDA_WITHOUT", "")
+    for _ in range(3):  # what overlaps does so by chance
+        assert_same_bits(decode_steps("cuda", case.folder, case.tokens, precision, 20), plain)
 
 
 @pytest.mark.parametrize("kv_dtype", ["f32", "bf16"])

@@ -21,8 +21,10 @@ from hip_compiler import compile_for, needs_ziglang
 ROOT = Path(__file__).parents[1]
 EMULATOR = ROOT / "tests/emulator"
 PROGRAMS = ["simt_test", "tensor_core_test", "hopper_test", "host_test", "instruction_test", "wave64_test", "wave32_test",
-            "mma_product_test", "mma_attention_test", "wgmma_product_test",
+            "mma_product_test", "mma_few_test", "mma_attention_test", "wgmma_product_test",
             *(f"{core}_{kernel}_test" for core in ("mfma", "wmma", "wmma_gfx12") for kernel in ("product", "attention"))]
+BACKENDS = {"gpu_backend_test": 2, "gpu_backend_wave64_test": 1, "gpu_backend_wave32_test": 1}
+"""And how many seeds they run with."""
 
 pytestmark = pytest.mark.slow
 
@@ -62,16 +64,24 @@ def test_clean_kernels_are_silent_and_planted_faults_are_caught(programs: Path, 
     assert clean > 0 and caught[name] > 0
 
 
+@needs("cmake", "ctest", "ninja", "c++")
+def test_no_program_is_forgotten(programs: Path) -> None:
+    """Of those that CMake knows: the backend's run below, Metal's in test_metal.py."""
+    listed = run("ctest", "--test-dir", programs, "--show-only")
+    known = set(re.findall(r"Test +#\d+: (\w+)", listed.stdout))
+    assert known - {"metal_twins_test"} == {*PROGRAMS, *BACKENDS}, listed.stdout
+
+
 @needs("cmake", "ninja", "c++", "addr2line")
 def test_the_list_of_planted_faults_is_long(programs: Path, caught: dict[str, int]) -> None:
     for name in PROGRAMS:
         if name not in caught:  # where this test was asked for alone
             caught[name] = passed(run(programs / name))[1]
-    assert sum(caught.values()) >= 175
+    assert sum(caught.values()) >= 190
 
 
 @needs("cmake", "ninja", "c++")
-@pytest.mark.parametrize(("name", "seeds"), [("gpu_backend_test", 2), ("gpu_backend_wave64_test", 1), ("gpu_backend_wave32_test", 1)])
+@pytest.mark.parametrize(("name", "seeds"), BACKENDS.items())
 def test_the_gpu_backend_against_the_cpu(programs: Path, name: str, seeds: int) -> None:
     """Eager steps, captured and replayed ones, with CUDA's headers and with HIP's and waves of 64 and of 32."""
     build(programs, name)

@@ -17,7 +17,7 @@ import pytest
 import gptoss_native as gptoss
 from engines import DEVICE
 from gptoss_native import SamplingParams, _core
-from small_models import endless, ids, write_small
+from small_models import SLOW, endless, ids, write_small
 
 CONTEXT = 2048
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
@@ -25,7 +25,7 @@ GREEDY = SamplingParams(temperature=0, max_tokens=12)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small(tmp_path_factory.mktemp("end"))
+    return write_small(tmp_path_factory.mktemp("end"), **SLOW)
 
 
 def test_closing_the_engine_fails_what_runs_and_what_waits(folder: Path) -> None:

@@ -118,21 +118,34 @@ def test_fused_stages_change_no_bit(
     """Of decode steps, with a long enough context for attention in splits: all that a layer gives, and the logits."""
     monkeypatch.setenv("GPTOSS_EMULATED_MATRIX", "mma")
     device = register_emulated(tmp_path_factory)
-    case = case_of(Shape("matrix_fused", FIELDS_OF | {"num_hidden_layers": 1, "layer_types": [FULL]}, 26, True))
-    folder, tokens = case.folder, ids(np.resize(case.tokens, 262))
-    seen = []
-    for without in (False, True):
-        if without:
-            monkeypatch.setenv("GPTOSS_EMULATED_WITHOUT_FUSION", "1")
-        engine = open_on(device, folder, max_context=512, max_tokens=262, max_outputs=8, max_observed=4, precision=precision, kv_dtype="bf16")
-        session = engine.session()
-        engine.step([_core.Work(session, tokens[:257])])
-        output, fields = engine.observe([_core.Work(session, tokens[257:259], rows=ids([1]))], FIELDS)
-        [last] = engine.step([_core.Work(session, tokens[259:260], rows=ids([0]))])
-        seen.append(fields | {"logits": output[0].logits, "logits of the next": last.logits})
-        engine.close()
-    for name, values in seen[0].items():
-        assert np.array_equal(values, seen[1][name]), name
+    case = case_of(FUSED)
+    fused = decode_steps(device, case.folder, case.tokens, precision, 1)
+    monkeypatch.setenv("GPTOSS_EMULATED_WITHOUT_FUSION", "1")
+    assert_same_bits(decode_steps(device, case.folder, case.tokens, precision, 1), fused)
+
+
+FUSED = Shape("matrix_fused", FIELDS_OF | {"num_hidden_layers": 1, "layer_types": [FULL], "num_attention_heads": 2,
+                                           "num_key_value_heads": 1}, 26, True)
+
+
+def decode_steps(device: str, folder: Path, prompt: npt.NDArray[Any], precision: str, steps: int) -> dict[str, npt.NDArray[Any]]:
+    """FIELDS of a step of two tokens behind keys enough to be split, and the logits of it and of steps of one token."""
+    tokens = ids(np.resize(prompt, 259 + steps))
+    engine = open_on(device, folder, max_context=512, max_tokens=262, max_outputs=8, max_observed=4, precision=precision, kv_dtype="bf16")
+    session = engine.session()
+    engine.step([_core.Work(session, tokens[:257])])
+    output, fields = engine.observe([_core.Work(session, tokens[257:259], rows=ids([1]))], FIELDS)
+    for step in range(259, 259 + steps):
+        [next_one] = engine.step([_core.Work(session, tokens[step:step + 1], rows=ids([0]))])
+        fields[f"logits behind {step}"] = next_one.logits
+    engine.close()
+    return fields | {"logits": output[0].logits}
+
+
+def assert_same_bits(got: dict[str, npt.NDArray[Any]], want: dict[str, npt.NDArray[Any]]) -> None:
+    assert got.keys() == want.keys()
+    for name, values in want.items():
+        assert np.array_equal(got[name], values), name
 
 
 def layer_fields(device: str, folder: Path, layer: int, tokens: int, stages: list[str] = STAGES,

@@ -19,13 +19,13 @@ import pytest
 
 import tolerances
 from conftest import CaseMaker
-from emulated_metal import build_twins, plugin_of_emulated_metal, register_emulated_metal
+from emulated_metal import build_runtime_test, build_twins, plugin_of_emulated_metal, register_emulated_metal
 from emulator_build import rebuild
 from engines import all_logits, ids
 from gptoss_native import _core
 from gptoss_native.checkpoint.checkpoint import open_checkpoint
 from gptoss_native.ops import reference as oracle
-from metal_faults import FAULTS, Fault
+from metal_faults import FAULTS, LEFT, Fault
 from test_device_plugin import generate, open_on
 from test_gpu_device import (  # noqa: F401
     EXACT,
@@ -64,8 +64,10 @@ ON_A_MAC = on_a_mac()
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The GPU where there is one, else the fake."""
+def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The GPU where there is one, else the fake. Tests of test_gpu_device.py are asked for once for each device there."""
+    if getattr(request, "param", "emulated") != "emulated":
+        pytest.skip("this device takes the place of the first one there")
     return "metal" if ON_A_MAC else register_emulated_metal(tmp_path_factory)
 
 
@@ -176,7 +178,8 @@ def test_a_step_is_one_command_buffer_of_the_kernels_for_its_size(
         used = Counter(line.split()[1] for line in lines if line.startswith("dispatch"))
         assert used[f"linear{matrix}"] >= 2 * 3 and used[f"moe_up{matrix}_mxfp4"] == used[f"moe_down{matrix}_mxfp4"] == 2
         assert used[f"attn_{suffix}"] == used[f"rotate_append_{suffix}"] == 2
-        assert used["embed"] == used["sample"] == 1 and used["moe_combine"] == 2
+        assert [used[f"sample_{part}"] for part in ("scan", "weigh", "collect", "finish")] == [1, 1, 1, 1]
+        assert used["embed"] == 1 and used["moe_combine"] == 2
         assert used["choose"] == used["group_pairs"] == (2 if matrix else 0) and used["route_few"] == (0 if matrix else 2)
         assert used["round_rows"] == (2 if precision == "fast" else 0)
     engine.close()
@@ -236,7 +239,7 @@ def test_an_interrupted_step_leaves_no_trace(case_of: CaseMaker, device: str, fa
     session, free = engine.session(), engine.free_pages
     monkeypatch.setenv("FAKE_METAL_WAITS", "1")
     with pytest.raises(InterruptedError, match="nothing was added"):
-        engine.step([_core.Work(session, ids(case.tokens))], interrupted=lambda: True)
+        engine.step([_core.Work(session, ids(case.tokens[:8]))], interrupted=lambda: True)
     monkeypatch.delenv("FAKE_METAL_WAITS")
     assert session.length == 0 and engine.free_pages == free
     assert np.abs(all_logits(engine, case.tokens[:4], session=session) - case.trace.logits[:4]).max() <= tolerances.LOGITS
@@ -339,25 +342,39 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_twins(tmp_path_factory)
 
 
-def run_twins(twins: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([twins / "metal_twins_test", *arguments], capture_output=True, text=True, env=os.environ | environment)
-
-
 def test_kernels_compute_what_their_namesakes_do(twins: Path) -> None:
-    result = run_twins(twins)
+    result = subprocess.run([twins / "metal_twins_test"], capture_output=True, text=True)
     assert result.returncode == 0 and " 0 checks FAILED" in result.stdout, result.stdout + result.stderr
 
 
+# --- metal/runtime alone
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_runtime_test(tmp_path_factory)
+
+
+def test_the_runtime_waits_for_what_it_must_and_keeps_nothing(runtime: Path) -> None:
+    result = subprocess.run([runtime / "metal_runtime_test"], capture_output=True, text=True)
+    assert result.returncode == 0 and " 0 checks FAILED" in result.stdout, result.stdout + result.stderr
+
+
+# --- Faults in both
+
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.often or os.environ.get("GPTOSS_METAL_FAULTS") == "all"],
                          ids=lambda fault: fault.what.replace(" ", "_"))
-def test_a_fault_in_a_kernel_is_caught(twins: Path, fault: Fault) -> None:
-    file = twins / "program" / fault.file
+def test_a_fault_is_caught(request: pytest.FixtureRequest, fault: Fault) -> None:
+    name = "runtime" if fault.file.startswith("runtime/") else "twins"
+    folder: Path = request.getfixturevalue(name)
+    file = folder / "program" / fault.file
     text = file.read_text()
     assert fault.old in text, "the fault's place is gone: choose another"
     file.write_text(text.replace(fault.old, fault.new, 1))
     try:
-        rebuild(twins, "metal_twins_test")
-        result = run_twins(twins, "--only", fault.case, GPTOSS_EMULATOR_SEEDS="4")
+        rebuild(folder, f"metal_{name}_test")
+        only = [] if fault.case == LEFT else ["--only", fault.case]
+        result = subprocess.run([folder / f"metal_{name}_test", *only], capture_output=True, text=True,
+                                env=os.environ | ({"GPTOSS_EMULATOR_SEEDS": "4"} if name == "twins" else {}))
     finally:
         file.write_text(text)
     assert result.returncode != 0 and f"FAILED: {fault.case} " in result.stdout, result.stdout + result.stderr

@@ -45,8 +45,8 @@ PLANTED = [  # where, what was there, what stands there instead, what is said
     ("embed.metal", "precise::cos(angle)", "cos(angle)", "use precise"),
     ("swiglu.h", "expf(-alpha * gate)", "fast::exp(-alpha * gate)", "precise"),
     ("port.h", "shuffle_xor(static_cast<uint>(value), mask)", "simd_shuffle_xor(value, mask)", "deleted"),
-    ("sample.metal", "threadgroup atomic_uint*>(&shared->low[bin])", "device atomic_uint*>(&shared->low[bin])", "not allowed|casts away|changes address"),
-    ("sample.metal", "reinterpret_cast<threadgroup atomic_uint*>(&shared->high[bin])", "&shared->prefix", "no matching function"),
+    ("sample.metal", "reinterpret_cast<threadgroup atomic_uint*>(bin)", "reinterpret_cast<device atomic_uint*>(bin)", "not allowed|casts away|changes address"),
+    ("sample.metal", "reinterpret_cast<threadgroup atomic_uint*>(bin)", "bin", "no matching function"),
     ("sample.metal", "U64 sum = 0, key = 0;", "unsigned long long sum = 0, key = 0;", "no long long"),
     ("moe.metal", "float gate[kTileTokens]", "static float gate[kTileTokens]", "a static variable"),
     ("block.h", "T result = slots[0];", "threadgroup T copies[4];\n  T result = slots[0];", "a kernel's parameter"),
@@ -54,7 +54,7 @@ PLANTED = [  # where, what was there, what stands there instead, what is said
     ("route.metal", "    if (lane == 0) choice", "    if (const int e = expert; lane == 0) choice", "C\\+\\+17"),
     ("moe.metal", "static_cast<int>(block.y) >= *a.tile_count || row", "min(block.y, 9) >= *a.tile_count || row", "ambiguous"),
     ("route.metal", "ExpertTile{e, from,", "ExpertTile{e, 1u * from,", "narrow"),
-    ("sample.metal", "return c.by_mass ? mass : 1;", "if (c.by_mass) return mass;", "does not return"),
+    ("sample.metal", "return by_mass ? mass : 1;", "if (by_mass) return mass;", "does not return"),
     # Names, types, numbers of arguments
     ("moe.metal", "a.experts.k;", "a.experts.depth;", "no member named"),
     ("linear.metal", "const int count =", "const int half =", "expected unqualified-id|cannot combine|half"),
@@ -73,7 +73,7 @@ PLANTED = [  # where, what was there, what stands there instead, what is said
     ("route.metal", "constant GroupArgs& a [[buffer(0)]]", "constant GroupArgs& a [[buffer(31)]]", "0 to 30"),
     ("attention.metal", 'template [[host_name("attn_bf16")]]', 'template [[host_name("attn_f32")]]', "same name"),
     ("qkv.metal", "kernel RotateAppend rotate_append<uint16_t>;", "kernel RotateAppend append_rotate<uint16_t>;", "which is no kernel"),
-    ("sample.metal", "[[max_total_threads_per_threadgroup(1024)]]", "[[max_threads(1024)]]", "is unknown"),
+    ("sample.metal", "[[max_total_threads_per_threadgroup(512)]]", "[[max_threads(512)]]", "is unknown"),
     ("embed.metal", "kernel void embed", "namespace gptoss {\nkernel void embed", "in a namespace"),
 ]
 

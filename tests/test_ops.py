@@ -3,6 +3,7 @@ card where there is one; and what crosses over DLPack. The oracles themselves ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -306,6 +307,14 @@ def test_the_rotary_table(settings: dict[str, Any]) -> None:
     assert np.array_equal(table, exact)
 
 
+@pytest.mark.parametrize("name", [name for name in ops.__all__ if name.islower() and name not in ("reference", "tolerances")])
+def test_an_operation_says_shapes_dtypes_errors_and_source(name: str) -> None:
+    text = getattr(ops, name).__doc__
+    for what in (r"\([a-z_]+(, [a-z_0-9 /*]+)*\)", r"\b(float32|bfloat16|uint8|int32|uint32)\b", r"ValueError:\s", r"Source: "):
+        assert re.search(what, text), f"{name}: {what}"
+    assert hasattr(oracle, name), "its oracle has its name"
+
+
 def test_the_oracles_agree_with_those_of_the_suite() -> None:
     """Two written from the specification by themselves: a mistake in one does not hide in the other."""
     rng = np.random.default_rng(13)
@@ -350,6 +359,19 @@ def test_torch_is_not_copied() -> None:
     assert back.data_ptr() == tensor.data_ptr() and torch.equal(back, tensor)
     del tensor, ours
     assert back[1, 3] == 7, "the memory lives as long as the last tensor"
+
+
+def test_jax_is_not_copied() -> None:
+    jax = pytest.importorskip("jax", reason="the package jax is not installed")
+    array = jax.numpy.arange(8, dtype=jax.numpy.bfloat16).reshape(2, 4)
+    ours = ops.Array.from_dlpack(array.__dlpack__())
+    assert ours.address == array.unsafe_buffer_pointer() and ours.shape == (2, 4) and ours.dtype == "bfloat16"
+    back = jax.dlpack.from_dlpack(ours)
+    assert back.unsafe_buffer_pointer() == ours.address and (back == array).all()
+    rng = np.random.default_rng(20)
+    x, weight = normal(rng, 3, 64), bf16(rng, 10, 64)
+    operands = jax.numpy.asarray(x), jax.lax.bitcast_convert_type(jax.numpy.asarray(weight), jax.numpy.bfloat16)
+    assert np.array_equal(ops.linear(*operands), ops.linear(x, weight))
 
 
 def test_torch_and_numpy_give_the_same() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -174,6 +175,18 @@ def test_only_the_real_shapes_have_so_many_experts(monkeypatch: pytest.MonkeyPat
     assert {outcome.verdict for outcome in kernels()} == {"ok"}
     large = kernels(lambda: (case for case in cases.real_cases() if case.kernel == "moe_down" and case.precision == "fast"))
     assert [outcome.verdict for outcome in large] == ["ok", "WRONG"]
+
+
+def test_a_device_that_takes_the_process_with_it_leaves_the_checks_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def dies(*args: Any, **kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ops, "rope", dies)
+    target = tmp_path / "selftest.json"
+    with contextlib.suppress(KeyboardInterrupt):
+        main(["selftest", "--device", "cpu", "--quick", "--json", str(target)])
+    checked = {check["check"] for check in json.loads(target.read_text())["checks"]}
+    assert "linear" in checked and "rope" not in checked
 
 
 def test_a_kernel_that_fails_is_one_outcome_and_the_exit_status_is_1(

@@ -37,10 +37,6 @@ inline size_t group_shared(int experts, int threads) {
   return (2 + static_cast<size_t>(group_parts(experts, threads))) * experts * sizeof(int32_t);
 }
 
-inline int sample_threads(int vocab) {  // a few passes of the block, in whole warps of any width
-  int threads = 64;
-  while (threads < 1024 && threads * 64 < vocab) threads *= 2;
-  return threads;
-}
+inline int sample_slices(int vocab) { return (vocab + kSliceTokens - 1) / kSliceTokens; }
 
 }  // namespace gptoss::simt

@@ -63,7 +63,6 @@ using gptoss::float_to_bf16;
 // --- Collectives of a whole warp: every lane calls them.
 
 #if GPTOSS_HIP_DEVICE
-using LaneMask = unsigned long long;
 template <class T>
 GPTOSS_DEVICE T shuffle(T value, int lane, int width = kWarp) {
   return __shfl(value, lane, width);
@@ -76,7 +75,6 @@ template <class T>
 GPTOSS_DEVICE T shuffle_down(T value, int distance, int width = kWarp) {
   return __shfl_down(value, distance, width);
 }
-GPTOSS_DEVICE LaneMask ballot(bool vote) { return __ballot(vote); }
 // A wave runs in lockstep; what its lanes wrote to shared memory has to be ordered all the same.
 GPTOSS_DEVICE void sync_warp() {
   __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
@@ -84,8 +82,7 @@ GPTOSS_DEVICE void sync_warp() {
   __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
 }
 #else
-using LaneMask = unsigned;
-constexpr LaneMask kAllLanes = 0xffffffffu;
+constexpr unsigned kAllLanes = 0xffffffffu;
 template <class T>
 GPTOSS_DEVICE T shuffle(T value, int lane, int width = kWarp) {
   return __shfl_sync(kAllLanes, value, lane, width);
@@ -98,7 +95,6 @@ template <class T>
 GPTOSS_DEVICE T shuffle_down(T value, int distance, int width = kWarp) {
   return __shfl_down_sync(kAllLanes, value, distance, width);
 }
-GPTOSS_DEVICE LaneMask ballot(bool vote) { return __ballot_sync(kAllLanes, vote); }
 GPTOSS_DEVICE void sync_warp() { __syncwarp(); }
 #endif
 

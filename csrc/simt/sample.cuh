@@ -22,11 +22,6 @@ namespace gptoss::simt {
 
 using U64 = unsigned long long;
 constexpr U64 kNoKey = ~U64{0};
-constexpr int kSampleThreads = 256, kFinishThreads = 512;
-constexpr int kRadixBins = 256;
-constexpr int kKeyBinShift = 52;  // of kSampleBins
-
-inline int sample_slices(int vocab) { return (vocab + kSliceTokens - 1) / kSliceTokens; }
 
 GPTOSS_DEVICE U64 lowest(U64 key, U64* slots) { return block_reduce(key, slots, Lower()); }
 GPTOSS_DEVICE int token_of(U64 key) { return static_cast<int>(static_cast<uint32_t>(key)); }

@@ -213,15 +213,11 @@ void Launches::sample() {
                         .vocab = c_.vocab_size,
                         .mask_words = static_cast<int>(s_.mask_words),
                         .max_logprobs = kMaxLogprobs};
-#if GPTOSS_METAL_DEVICE  // has no float64 and no atomic sums of 64 bits: a block for each sample
-  start("sample", simt::sample, dim3(call_.grid.samples), sizeof(SampleShared), args, sample_threads(c_.vocab_size));
-#else
   const dim3 grid(sample_slices(c_.vocab_size), call_.grid.samples);
   start("sample_scan", sample_scan, grid, kMaxWarps * sizeof(U64), args, kSampleThreads);
   start("sample_weigh", sample_weigh, grid, weigh_shared(), args, kSampleThreads);
   start("sample_collect", sample_collect, grid, kMaxWarps * sizeof(U64), args, kSampleThreads);
   start("sample_finish", sample_finish, dim3(call_.grid.samples), sizeof(FinishShared), args, kFinishThreads);
-#endif
 }
 
 Operand Launches::operand(bool arranged, int size, Use use) const {

@@ -67,12 +67,16 @@ void* Device::map(const void* host, size_t bytes) {
 }
 
 void Device::release(void* pointer) {
-  std::vector<Stream*> streams;
+  const Pool pool;
+  std::vector<MTL::CommandBuffer*> running;
   {
-    const std::lock_guard lock(mutex_);
-    streams = streams_;
+    const std::lock_guard lock(mutex_);  // no stream ends meanwhile
+    for (Stream* stream : streams_) stream->append_submitted(running);
   }
-  for (Stream* stream : streams) stream->wait_for_submitted();  // what runs may still use it
+  for (MTL::CommandBuffer* one : running) {  // it may still use the memory
+    one->waitUntilCompleted();
+    one->release();
+  }
   const std::lock_guard lock(mutex_);
   const auto found = buffers_.find(reinterpret_cast<uint64_t>(pointer));
   if (found == buffers_.end()) throw std::runtime_error("freed memory that the device does not have");

@@ -19,7 +19,10 @@ struct Kernel {
 
 constexpr int kBlockThreads = kBlockWarps * kWarp;
 constexpr size_t kThreadgroupMemory = 32768;  // of every Apple GPU
-static_assert(sizeof(SampleShared) <= kThreadgroupMemory && kMatrixShared <= kThreadgroupMemory);
+static_assert(kWeighShared <= kThreadgroupMemory && kMatrixShared <= kThreadgroupMemory &&
+              sizeof(FinishShared) <= kThreadgroupMemory);
+using U64 = unsigned long long;
+constexpr size_t weigh_shared() { return kWeighShared; }
 
 // Formats of a product's weights, and of the cache: what the host's code chooses between.
 struct Bf16Row {};
@@ -53,7 +56,10 @@ inline constexpr Kernel<SwigluArgs> swiglu_rows{"swiglu_rows"};
 inline constexpr Kernel<DequantizeArgs> dequantize_rows{"dequantize_rows"};
 inline constexpr Kernel<ReadArgs> read{"read_ceiling"};
 inline constexpr Kernel<MultiplyAddArgs> multiply_add{"multiply_add"};
-inline constexpr Kernel<SampleArgs> sample{"sample"};
+inline constexpr Kernel<SampleArgs> sample_scan{"sample_scan"};
+inline constexpr Kernel<SampleArgs> sample_weigh{"sample_weigh"};
+inline constexpr Kernel<SampleArgs> sample_collect{"sample_collect"};
+inline constexpr Kernel<SampleArgs> sample_finish{"sample_finish"};
 
 // Tiles of 64 rows by 32 tokens; an expert's pairs come in the tiles of group_pairs, which blocks join.
 inline dim3 matrix_grid(const LinearArgs& a, dim3 grid) {

@@ -161,6 +161,7 @@ void Stream::submit() {
   open_->commit();
   last_ = std::make_shared<Submitted>();
   last_->buffer = open_;
+  const std::lock_guard lock(in_flight_mutex_);
   in_flight_.push_back(last_);
   open_ = nullptr;
 }
@@ -168,6 +169,7 @@ void Stream::submit() {
 // --- Completion
 
 void Stream::collect() {
+  const std::lock_guard lock(in_flight_mutex_);
   while (!in_flight_.empty()) {
     Submitted& first = *in_flight_.front();
     const MTL::CommandBufferStatus status = first.buffer->status();
@@ -218,10 +220,9 @@ void Stream::wait() {
   wait(all);
 }
 
-void Stream::wait_for_submitted() {
-  const Pool pool;
-  for (const auto& one : in_flight_)
-    if (one->buffer) one->buffer->waitUntilCompleted();
+void Stream::append_submitted(std::vector<MTL::CommandBuffer*>& to) {
+  const std::lock_guard lock(in_flight_mutex_);
+  for (const auto& one : in_flight_) to.push_back(one->buffer->retain());
 }
 
 char* Stream::host_pointer(const void* device_pointer, size_t bytes) {

@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -59,8 +60,9 @@ class Stream {
   // Whether what was before the event is done; throws what went wrong there.
   bool done(const Event& event);
   void wait(const Event& event);
-  void wait();                // for everything
-  void wait_for_submitted();  // for what has been committed, by whoever
+  void wait();  // for everything
+  // Retains and appends what has been committed and may still run. The one call that other threads make.
+  void append_submitted(std::vector<MTL::CommandBuffer*>& to);
 
   void begin_capture();
   Graph end_capture();
@@ -84,6 +86,7 @@ class Stream {
   MTL::BlitCommandEncoder* blit_ = nullptr;
   uint64_t resident_ = 0;  // the generation of buffers that compute_ has seen
   std::deque<std::shared_ptr<Submitted>> in_flight_;
+  std::mutex in_flight_mutex_;  // held by the stream's own thread where it changes this, and by others
   std::shared_ptr<Submitted> last_;
   double busy_ = 0;
   std::unique_ptr<Graph> capture_;

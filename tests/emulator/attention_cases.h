@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "args.h"
 #include "gpu_vector.h"
 #include "harness.h"
 
@@ -78,6 +79,35 @@ struct Case {
         lse[size_t(t) * heads + h] = largest + std::log(total);
       }
   }
+};
+
+// A case in device memory, and what its kernels are told.
+struct Operands {
+  const Case& c;
+  harness::GpuVector<LiveCounts> live{std::vector<LiveCounts>{{c.tokens(), 0, 0}}};
+  harness::GpuVector<int32_t> position{c.position}, sequence{c.sequence}, pages{c.pages};
+  harness::GpuVector<float> qkv{with_room_for_keys()}, sinks{c.sinks}, attn{c.attn.size()}, lse{c.lse.size()};
+  int splits = (c.table_pages + kPagesPerSplit - 1) / kPagesPerSplit;
+  harness::GpuVector<float> partial{c.lse.size() * splits * (2 + kDim)};
+  harness::GpuVector<uint16_t> cache{c.cache}, terms{c.attn.size()};
+
+  explicit Operands(const Case& c) : c(c) {}
+  std::vector<float> with_room_for_keys() const {
+    const size_t q = size_t(c.heads) * kDim, all = size_t(c.heads + 2 * c.kv_heads) * kDim;
+    std::vector<float> rows(c.tokens() * all, 0.0f);
+    for (int t = 0; t < c.tokens(); ++t) std::copy_n(&c.q[t * q], q, &rows[t * all]);
+    return rows;
+  }
+  AttentionArgs args() {
+    const size_t head_bytes = size_t{2} * kDim * kPageTokens * 2;
+    return {.live = live.data(), .position = position.data(), .sequence = sequence.data(), .qkv = qkv.data(), .sinks = sinks.data(),
+            .kv = {.layer = reinterpret_cast<uint8_t*>(cache.data()), .page_bytes = head_bytes * c.kv_heads, .head_bytes = head_bytes,
+                   .pages = pages.data(), .table_pages = c.table_pages},
+            .attn = attn.data(), .lse = lse.data(), .terms = terms.data(), .partial = partial.data(), .splits = splits, .heads = c.heads,
+            .kv_heads = c.kv_heads, .head_dim = kDim, .window = c.window, .scale = 0.125f, .round_weights = true};
+  }
+  // Of what was computed. Weights are rounded to bf16, 2^-9 each at most, against values of size 1; scores are float32 sums.
+  double error() const { return std::max(harness::worst(attn.host(), c.attn, 0x1p-8), harness::worst(lse.host(), c.lse, 2e-5)); }
 };
 
 }  // namespace attention

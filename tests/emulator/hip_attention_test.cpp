@@ -9,12 +9,9 @@ namespace {
 
 using namespace gptoss;
 using attention::Case;
-using attention::kDim;
-using attention::kPageTokens;
 using emulator::Kind;
 using harness::expect_caught;
 using harness::expect_clean;
-using harness::GpuVector;
 
 using Kernel = void (*)(MatrixAttentionArgs);
 struct Kernels {
@@ -30,37 +27,21 @@ struct Result {
 
 // `tile`: tokens of a block. `split`: in a grid of splits, and their merge.
 Result run(const Case& c, int tile, bool split, const Kernels& kernels) {
-  const int tokens = c.tokens(), all_heads = c.heads + 2 * c.kv_heads;
-  std::vector<float> qkv(size_t(tokens) * all_heads * kDim, 0.0f);
-  for (int t = 0; t < tokens; ++t)
-    std::copy_n(&c.q[size_t(t) * c.heads * kDim], size_t(c.heads) * kDim, &qkv[size_t(t) * all_heads * kDim]);
-  const int splits = (c.table_pages + hip::kSplitOfPages - 1) / hip::kSplitOfPages;
-  GpuVector<LiveCounts> live(std::vector<LiveCounts>{{tokens, 0, 0}});
-  GpuVector<int32_t> position(c.position), sequence(c.sequence), pages(c.pages);
-  GpuVector<float> q(qkv), sinks(c.sinks), attn(c.attn.size()), lse(c.lse.size());
-  GpuVector<float> partial(size_t(tokens) * c.heads * splits * (2 + kDim));
-  GpuVector<uint16_t> cache(c.cache), terms(c.attn.size());
-  const size_t head_bytes = size_t{2} * kDim * kPageTokens * 2;
-  const MatrixAttentionArgs args{
-      {.live = live.data(), .position = position.data(), .sequence = sequence.data(), .qkv = q.data(), .sinks = sinks.data(),
-       .kv = {.layer = reinterpret_cast<uint8_t*>(cache.data()), .page_bytes = head_bytes * c.kv_heads, .head_bytes = head_bytes,
-              .pages = pages.data(), .table_pages = c.table_pages},
-       .attn = attn.data(), .lse = lse.data(), .terms = terms.data(), .partial = partial.data(), .splits = splits, .heads = c.heads,
-       .kv_heads = c.kv_heads, .head_dim = kDim, .window = c.window, .scale = 0.125f, .round_weights = true},
-      tile};
+  attention::Operands operands(c);
+  const MatrixAttentionArgs args{operands.args(), tile};
   const auto launch = [&](Kernel kernel, int z) {
-    const dim3 grid((tokens + tile) / tile, c.kv_heads, z);  // made for one token more, or not
+    const dim3 grid((c.tokens() + tile) / tile, c.kv_heads, z);  // made for one token more, or not
     (void)simt::launch(kernel, {.grid = grid, .block = dim3(hip::kAttentionWaves * simt::kWarp),
                                 .dynamic_shared = sizeof(hip::AttentionShared)}, args);
   };
   if (split) {
-    launch(kernels.split, splits);
+    launch(kernels.split, args.a.splits);
     launch(kernels.merge, 1);
   } else {
     launch(kernels.whole, 1);
   }
-  Result result{attn.host(), lse.host()};
-  const std::vector<uint16_t> rounded = terms.host();
+  Result result{operands.attn.host(), operands.lse.host()};
+  const std::vector<uint16_t> rounded = operands.terms.host();
   for (size_t i = 0; i < rounded.size(); ++i)
     if (rounded[i] != simt::float_to_bf16(result.attn[i])) result.attn[i] = NAN;
   return result;

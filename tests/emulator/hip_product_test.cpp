@@ -14,7 +14,6 @@ using namespace gptoss;
 using emulator::Kind;
 using harness::expect_caught;
 using harness::expect_clean;
-using harness::GpuVector;
 
 // A job that takes every column from the item's first pair.
 struct OneSource : simt::DownJob<hip::Layout> {
@@ -48,29 +47,13 @@ void planted(const char* name, const std::vector<Kind>& kinds, const product::St
 
 // Attention as the engine asks for it: hip_attention_test launches the kernels itself.
 double attn(const attention::Case& c) {
-  using attention::kDim, attention::kPageTokens;
-  const int tokens = c.tokens(), all_heads = c.heads + 2 * c.kv_heads;
-  const int splits = (c.table_pages + kPagesPerSplit - 1) / kPagesPerSplit;
-  std::vector<float> qkv(size_t(tokens) * all_heads * kDim, 0.0f);
-  for (int t = 0; t < tokens; ++t)
-    std::copy_n(&c.q[size_t(t) * c.heads * kDim], size_t(c.heads) * kDim, &qkv[size_t(t) * all_heads * kDim]);
-  GpuVector<LiveCounts> live(std::vector<LiveCounts>{{tokens, 0, 0}});
-  GpuVector<int32_t> position(c.position), sequence(c.sequence), pages(c.pages);
-  GpuVector<float> q(qkv), sinks(c.sinks), attn(c.attn.size()), lse(c.lse.size());
-  GpuVector<float> partial(size_t(tokens) * c.heads * splits * (2 + kDim));
-  GpuVector<uint16_t> cache(c.cache);
-  const size_t head_bytes = size_t{2} * kDim * kPageTokens * 2;
+  attention::Operands operands(c);
+  AttentionArgs args = operands.args();
+  args.terms = nullptr;
   BackendOptions options = product::options(1);
   options.kv_dtype = KvDType::bf16;
-  const bool taken = hip::make_matrix_kernels(options)->attn(
-      {.live = live.data(), .position = position.data(), .sequence = sequence.data(), .qkv = q.data(), .sinks = sinks.data(),
-       .kv = {.layer = reinterpret_cast<uint8_t*>(cache.data()), .page_bytes = head_bytes * c.kv_heads, .head_bytes = head_bytes,
-              .pages = pages.data(), .table_pages = c.table_pages},
-       .attn = attn.data(), .lse = lse.data(), .terms = nullptr, .partial = partial.data(), .splits = splits, .heads = c.heads,
-       .kv_heads = c.kv_heads, .head_dim = kDim, .window = c.window, .scale = 0.125f, .round_weights = true},
-      product::to(tokens));
-  if (!taken) return INFINITY;
-  return std::max(harness::worst(attn.host(), c.attn, 0x1p-8), harness::worst(lse.host(), c.lse, 2e-5));
+  const bool taken = hip::make_matrix_kernels(options)->attn(args, product::to(c.tokens()));
+  return taken ? operands.error() : INFINITY;
 }
 
 }  // namespace

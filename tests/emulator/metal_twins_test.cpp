@@ -460,7 +460,7 @@ double elementwise_case(bool round) {
 }
 
 double sample_case(uint64_t seed) {
-  constexpr int kVocab = 700, kSamples = 6, kWords = (kVocab + 31) / 32, kTop = 20;
+  constexpr int kVocab = kSliceTokens + 176, kSamples = 6, kWords = (kVocab + 31) / 32, kTop = 20;
   constexpr int kFirstRow = static_cast<int>(kFar / kVocab + 1);  // as if there were many rows of logits before these
   std::vector<float> values = normal_numbers(kSamples * kVocab, seed);
   for (float& value : values) value *= 3;
@@ -523,14 +523,21 @@ double sample_case(uint64_t seed) {
   fresh();
   const dim3 grid(slice_count, kSamples + 1);  // a sample more than is live
   const size_t slots = kMaxWarps * sizeof(simt::U64);
-  run_cuda(simt::sample_scan, grid, simt::kSampleThreads, slots, a);
-  run_cuda(simt::sample_weigh, grid, simt::kSampleThreads, simt::weigh_shared(), a);
-  run_cuda(simt::sample_collect, grid, simt::kSampleThreads, slots, a);
-  run_cuda(simt::sample_finish, dim3(kSamples + 1), simt::kFinishThreads, sizeof(simt::FinishShared), a);
+  run_cuda(simt::sample_scan, grid, kSampleThreads, slots, a);
+  run_cuda(simt::sample_weigh, grid, kSampleThreads, simt::weigh_shared(), a);
+  run_cuda(simt::sample_collect, grid, kSampleThreads, slots, a);
+  run_cuda(simt::sample_finish, dim3(kSamples + 1), kFinishThreads, sizeof(simt::FinishShared), a);
   const auto next_cuda = next.host(), top_cuda = top.host();
   const auto logits_cuda = logits.host(), logprob_cuda = logprob.host(), top_logprob_cuda = top_logprob.host();
   fresh();
-  run_metal("sample", dim3(kSamples + 1), simt::sample_threads(kVocab), sizeof(gptoss::SampleShared), a);
+  spoil(slices);
+  spoil(bins);
+  spoil(collected);
+  spoil(candidates);
+  run_metal("sample_scan", grid, kSampleThreads, slots, a);
+  run_metal("sample_weigh", grid, kSampleThreads, kWeighShared, a);
+  run_metal("sample_collect", grid, kSampleThreads, slots, a);
+  run_metal("sample_finish", dim3(kSamples + 1), kFinishThreads, sizeof(gptoss::FinishShared), a);
   return std::max({difference(next_cuda, next.host(), 0), difference(top_cuda, top.host(), 0),
                    difference(logits_cuda, logits.host(), 0), difference(logprob_cuda, logprob.host(), 2e-6),
                    difference(top_logprob_cuda, top_logprob.host(), 2e-6)});

@@ -247,9 +247,10 @@ int main(int argc, char** argv) {
     }
   for (const auto& [tokens, live] : {std::pair{1, 1}, {2, 2}, {4, 3}, {8, 8}, {4, 0}})
     for (int terms : {1, 3}) {
-      expect_clean("route", [=] { return route(tokens, live, terms, false); }, 2);
-      if (tokens * terms <= 8) expect_clean("attn_out and route", [=] { return route(tokens, live, terms, true); }, 2);
-      if (live > 0) expect_clean("moe_down", [=] { return down(tokens, live, terms); }, 2);
+      const int seeds = tokens == 2 ? 2 : 1;  // every run takes most of a second
+      expect_clean("route", [=] { return route(tokens, live, terms, false); }, seeds);
+      if (tokens * terms <= 8) expect_clean("attn_out and route", [=] { return route(tokens, live, terms, true); }, seeds);
+      if (live > 0) expect_clean("moe_down", [=] { return down(tokens, live, terms); }, seeds);
     }
   planted_route("last block: counted before its stores are there", {Kind::kRace}, GPTOSS_ROUTE(few_no_fence));
   planted_route("last block: what was found not waited for", {Kind::kRace}, GPTOSS_ROUTE(few_no_slot_barrier));

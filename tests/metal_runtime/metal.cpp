@@ -17,6 +17,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 
@@ -53,7 +54,13 @@ size_t limit(const char* variable, size_t usual) {
   return text ? std::strtoul(text, nullptr, 10) : usual;
 }
 
+std::map<std::string, int>& counts() {
+  static auto* const all = new std::map<std::string, int>;
+  return *all;
+}
+
 void trace(const std::string& line) {
+  ++counts()[line.substr(0, line.find(' '))];
   const char* file = std::getenv("FAKE_METAL_TRACE");
   if (!file) return;
   std::FILE* to = std::fopen(file, "a");
@@ -184,8 +191,13 @@ struct CommandBuffer : Object {
     }
     std::set<Buffer*> used;
     for (const Command& command : commands) used.insert(command.uses.begin(), command.uses.end());
-    for (Buffer* one : used)
-      if (!one->alive) note(one, "released before the command buffer that uses it has completed");
+    for (Buffer* one : used) {
+      if (one->alive) continue;
+      note(one, "released before the command buffer that uses it has completed");
+      status = kFailed;
+      error = "Caused GPU Address Fault Error";
+    }
+    if (status == kFailed) return;
     for (Buffer* one : used) one->to_device();
     status = kCompleted;
     for (const Command& command : commands) {
@@ -491,6 +503,7 @@ void add_device() {
   method(
       "MTLDevice", "newComputePipelineStateWithFunction:error:",
       +[](Object*, const char*, Function* function, Error** error) -> Object* {
+        trace("pipeline " + function->name);
         if (!fails("pipeline")) return new Pipeline(*function);
         *error = static_cast<Error*>(autorelease(new Error("Compiler encountered an internal error")));
         return nullptr;
@@ -538,6 +551,8 @@ void add_metal() {
   add_command_buffers();
   add_encoders();
 }
+
+int asked(const std::string& what) { return counts()[what]; }
 
 Object* allocate(const std::string& type) {
   if (type == "MTLCompileOptions") return new CompileOptions;

@@ -100,11 +100,19 @@ struct World {
   std::map<std::string, std::map<std::string, void*>> methods;  // by type and selector
   std::set<std::string> selectors;
   std::map<std::string, Object*> classes;
-  std::set<const Object*> objects;  // ever made
 };
 World& world() {
   static auto* const the_world = new World;
   return *the_world;
+}
+
+struct Made {
+  std::mutex mutex;
+  std::vector<const Object*> objects;
+};
+Made& made() {
+  static auto* const all = new Made;
+  return *all;
 }
 
 struct ClassObject : Object {
@@ -165,11 +173,27 @@ Object* autorelease(Object* object) {
   return object;
 }
 
+Object::Object(const char* type) : type(type) {
+  const std::lock_guard lock(made().mutex);
+  made().objects.push_back(this);
+}
+
 int living() {
-  const std::lock_guard lock(world().mutex);
+  const std::lock_guard lock(made().mutex);
   int count = 0;
-  for (const Object* object : world().objects) count += object->alive;
+  for (const Object* object : made().objects) count += object->alive;
   return count;
+}
+
+std::map<std::string, Owned> owned() {
+  const std::lock_guard lock(made().mutex);
+  std::map<std::string, Owned> by_type;
+  for (const Object* object : made().objects) {
+    if (!object->alive || dynamic_cast<const ClassObject*>(object)) continue;
+    ++by_type[object->type].objects;
+    by_type[object->type].references += object->references;
+  }
+  return by_type;
 }
 
 void add_foundation() {
@@ -219,7 +243,6 @@ extern "C" __attribute__((visibility("hidden"))) void* fake_metal_method(Object*
     fake_metal::add_foundation();
     fake_metal::add_metal();
   }
-  world().objects.insert(object);
   if (!object->alive)
     fake_metal::note(object, std::string(selector) + ": a message to an object that was released");
   for (const char* type : {object->type, "NSObject"}) {

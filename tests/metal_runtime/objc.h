@@ -5,13 +5,14 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 namespace fake_metal {
 
 struct Object {
-  explicit Object(const char* type) : type(type) {}
+  explicit Object(const char* type);
   virtual ~Object() = default;
   virtual void dealloc() {}  // nobody owns it any more
 
@@ -45,7 +46,12 @@ struct Array : Object {
 
 void add_foundation();
 
-// Of all objects that were ever made and sent a message, those that somebody still owns.
+// Of all objects that were ever made, those that somebody still owns.
 int living();
+// The same by type, without classes.
+struct Owned {
+  int objects = 0, references = 0;
+};
+std::map<std::string, Owned> owned();
 
 }  // namespace fake_metal

@@ -20,7 +20,8 @@ from gptoss_native.native import _core
 
 HIDDEN, QKV, HEADS, KV_HEADS, HEAD_DIM, WINDOW, VOCAB, CHOSEN = 2880, 5120, 64, 8, 64, 128, 201088, 4
 UP = 2 * HIDDEN
-KERNELS = ("linear", "mxfp4_linear", "moe_up", "moe_down", "attention", "rms_norm", "swiglu", "rope", "route", "sample")
+KERNELS = ("linear", "mxfp4_linear", "mxfp4_grouped", "moe_up", "moe_down", "attention", "rms_norm", "swiglu", "rope",
+           "route", "dequantize_mxfp4", "sample")
 MOST_TURNS = 48
 """Repetitions of a kernel in one round, at most."""
 
@@ -72,14 +73,15 @@ class Bench:
         for tokens in self.settings.tokens:
             yield self.linear("qkv", tokens, QKV)
         yield from (self.linear("unembed", rows, VOCAB) for rows in (1, 8))
-        for tokens in self.settings.tokens:
-            yield self.mxfp4_linear(tokens)
-        for experts in self.settings.experts:
-            yield from self.experts(experts)
         for context in self.settings.contexts:
             yield self.attention(1, context, None)
         yield self.attention(1, 8192, WINDOW)
         yield self.attention(1, 1024, None, sequences=8)
+        for tokens in self.settings.tokens:
+            yield self.mxfp4_linear(tokens)
+        yield self.dequantize()
+        for experts in self.settings.experts:
+            yield from self.experts(experts)
         for tokens in [t for t in self.settings.tokens if 64 <= t <= 2048]:
             yield self.attention(tokens, tokens, None)
             yield self.attention(tokens, tokens, WINDOW)
@@ -112,6 +114,7 @@ class Bench:
         up = Shared(lambda: (*self.mxfp4(experts, UP, k=HIDDEN), self.bf16(experts, UP)))
         down = Shared(lambda: (*self.mxfp4(experts, HIDDEN, k=HIDDEN), self.bf16(experts, HIDDEN)))
         for tokens in self.settings.tokens:
+            yield self.grouped(tokens * CHOSEN, experts, down)
             for name, rows, weights in (("moe_up", UP, up), ("moe_down", HIDDEN, down)):
                 choices = self.choices(tokens, experts, rows)
                 hit = float(np.mean([len(np.unique(choice)) for choice in choices]))
@@ -119,6 +122,28 @@ class Bench:
                 yield Case(name, {"tokens": tokens, "experts": experts},
                            self.prepare_experts(name, tokens, experts, weights, choices),
                            cost(tokens, CHOSEN, rows, HIDDEN, hit))
+
+    def grouped(self, pairs: int, experts: int, weights: Shared) -> Case:
+        """Pairs take turns among the experts."""
+        hit = min(pairs, experts)
+        turns = self.turns(hit * costs.expert_bytes(HIDDEN, HIDDEN))
+
+        def prepare() -> list[_core.Operation]:
+            x, y, (blocks, scales, bias) = self.floats(pairs, HIDDEN), self.result(pairs, HIDDEN), weights.get()
+            expert = [self.put(np.arange(i * pairs, (i + 1) * pairs, dtype=np.int32) % experts) for i in range(turns)]
+            return [self.lab.moe_down(x, blocks, scales, bias, e, None, y, pairs, 1, experts, HIDDEN, HIDDEN,
+                                      self.lab.stream) for e in expert]
+
+        return Case("mxfp4_grouped", {"tokens": pairs, "experts": experts}, prepare,
+                    costs.mxfp4_grouped(pairs, HIDDEN, HIDDEN, hit))
+
+    def dequantize(self) -> Case:
+        def prepare() -> list[_core.Operation]:
+            y = self.result(UP, HIDDEN)
+            weights = [self.mxfp4(UP, k=HIDDEN) for _ in range(self.turns(costs.expert_bytes(UP, HIDDEN)))]
+            return [self.lab.dequantize(*w, y, UP, HIDDEN, self.lab.stream) for w in weights]
+
+        return Case("dequantize_mxfp4", {"rows": UP}, prepare, costs.dequantize_mxfp4(UP, HIDDEN))
 
     def choices(self, tokens: int, experts: int, rows: int) -> npt.NDArray[np.int32]:
         """(turns, tokens, CHOSEN): routing is uniform; that of a single token goes round all experts."""

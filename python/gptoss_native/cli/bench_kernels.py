@@ -11,7 +11,7 @@ from gptoss_native.bench.kernel_cases import KERNELS, Settings
 from gptoss_native.bench.kernels import bench_kernels
 from gptoss_native.bench.machine import machine_facts
 from gptoss_native.bench.measure import Row
-from gptoss_native.bench.report import machine_list, rows_table
+from gptoss_native.bench.report import machine_list, rows_table, write_json
 from gptoss_native.cli.lists import positive, positives
 from gptoss_native.cli.options import usage_error
 from gptoss_native.engine.devices import choose_device
@@ -42,7 +42,8 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
-    """Prints as it goes. The facts of the machine, and all rows."""
+    """Prints as it goes, and writes the file for machines after each row: who ends it early has the rows until then.
+    The facts of the machine, and all rows."""
     name = choose_device(arguments.device or "cpu")
     settings = QUICK if arguments.quick else Settings()
     if name == "cpu" and not arguments.quick:  # where thousands of tokens take minutes
@@ -58,9 +59,12 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Row]]:
     print(machine_list(machine), flush=True)
     for threads, precision in runs:
         device = ops.Device(name, threads=threads)
-        alike = list(bench_kernels(device, precision, settings, seconds=seconds, only=arguments.kernels))
-        print(f"\n{rows_table(alike)}", flush=True)
-        rows += alike
+        begin = len(rows)
+        for row in bench_kernels(device, precision, settings, seconds=seconds, only=arguments.kernels):
+            rows.append(row)
+            if arguments.json:
+                write_json(arguments.json, machine, rows)
+        print(f"\n{rows_table(rows[begin:])}", flush=True)
     return machine, rows
 
 

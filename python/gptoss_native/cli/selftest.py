@@ -43,8 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
     machine, found, progress = facts(), list[Outcome](), StatusLine()
     print(machine_report(machine), flush=True)
     for name in names:
+        alike = list[Outcome]()
         try:
-            alike = list(outcomes(name, quick=arguments.quick, progress=progress))
+            for outcome in outcomes(name, quick=arguments.quick, progress=progress):
+                alike.append(outcome)
+                if arguments.json:  # now, because a device may take the process with it
+                    write_json(arguments.json, machine, found + alike)
         finally:
             progress.clear()
         for label in dict.fromkeys(outcome.device for outcome in alike):

@@ -17,6 +17,9 @@ Activations are float32; weights, biases, gains and sinks are bfloat16, as in a 
 uint16 holding its bits; ops.reference.to_bf16() makes them. Arrays are contiguous. `device` is a name or a `Device`;
 `precision` is the engine's: "fast" rounds what enters a matrix product to bfloat16, "exact" rounds nothing.
 
+TypeError: no array, or one of another dtype. ValueError: a shape, strides, a place or a number that does not fit, with
+the operand's name. DeviceError: a device that cannot be used, with the reason.
+
 Everything runs in the device's own stream and is done when a call returns; with stream=..., the handle of a stream
 (torch.cuda.current_stream().cuda_stream), it runs there, behind what that stream was told before.
 

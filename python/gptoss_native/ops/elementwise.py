@@ -19,6 +19,7 @@ def rms_norm(x: Any, gain: Any, *, eps: float = 1e-5, device: str | Device = "cp
 
     x float32, gain bfloat16, y float32; "fast" rounds y to bfloat16, because a product comes next.
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization (2019).
+    TypeError, ValueError: operands that do not fit, an eps outside 0 to 1.
     """
     call = Call(device, precision=precision, stream=stream)
     a = call.take("x", x, "float32", ("tokens", "size"))
@@ -34,6 +35,7 @@ def swiglu(u: Any, *, limit: float = 7.0, alpha: float = 1.702, device: str | De
 
     gate is clamped to at most `limit`, up to both sides of it. u float32, size a multiple of 32; "fast" rounds h to
     bfloat16. Source: Shazeer, GLU Variants Improve Transformer (2020), as gpt-oss clamps it.
+    TypeError, ValueError: u that does not fit, a limit below 0.
     """
     call = Call(device, precision=precision, stream=stream)
     a = call.take("u", u, "float32", ("tokens", "columns"))
@@ -54,6 +56,7 @@ def route(logits: Any, chosen: int = 4, *, device: str | Device = "cpu",
 
     logits float32; router logits themselves are linear(rms_norm(x), router_weight, router_bias).
     Source: the gpt-oss model card: top-k first, then the softmax.
+    TypeError, ValueError: logits that do not fit, `chosen` outside 1 to experts.
     """
     call = Call(device, stream=stream)
     a = call.take("logits", logits, "float32", ("tokens", "experts"))
@@ -70,7 +73,7 @@ def dequantize_mxfp4(blocks: Any, scales: Any, *, device: str | Device = "cpu", 
 
     On a GPU by the function that its products unpack weights with; on the CPU, where they are unpacked into registers
     in the midst of a product, by the scalar definition. Products of float32 range: a scale of 254 overflows for codes
-    from 2. ValueError: a scale of 255.
+    from 2. Source: OCP Microscaling Formats 1.0. TypeError, ValueError: operands that do not fit, a scale of 255.
     """
     call = Call(device, stream=stream)
     b = call.take("blocks", blocks, "uint8", ("rows", "groups", 16))
@@ -84,8 +87,8 @@ def quantize_mxfp4(weight: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.u
     """blocks (out, in / 32, 16) and scales (out, in / 32) of weight bfloat16 (in, out), as numpy.
 
     On the host, as when a bf16 checkpoint is loaded with experts="mxfp4", whose layout this is. Codes round to the
-    nearest, ties to the even one. The scale is 2^(floor(log2 largest) - 2), as the OCP Microscaling Formats 1.0 say,
-    or twice that where the squared error is smaller. ValueError: an infinity, a NaN, or `in` no multiple of 32.
+    nearest, ties to the even one. The scale is 2^(floor(log2 largest) - 2), or twice that where the squared error is
+    smaller. Source: OCP Microscaling Formats 1.0. ValueError: an infinity, a NaN, or `in` no multiple of 32.
     """
     call = Call("cpu")
     bits = call.on_host("weight", weight, "bfloat16", ("in", "out"))

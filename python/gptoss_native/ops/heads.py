@@ -47,6 +47,7 @@ def rope(x: Any, position: Any, inv_freq: Any, concentration: float = 1.0, *, de
     x float32; position int32 (tokens), from 0; inv_freq float32 (head_dim / 2), see rope_table(). The angle is a
     float32 product, its cosine and sine are those of float64. "fast" rounds y to bfloat16, as the queries of
     attention are. Source: Su et al., RoFormer (2021), with the halves of a head as pairs.
+    TypeError, ValueError: operands that do not fit, an odd head_dim, a position below 0.
     """
     call = Call(device, precision=precision, stream=stream)
     a = call.take("x", x, "float32", ("tokens", "heads", "head_dim"))
@@ -82,6 +83,8 @@ def attention(q: Any, k: Any, v: Any, sinks: Any, *, window: int | None = None,
     k and v go to KV pages of 64 positions in `kv_dtype` first, as the engine holds them. "fast" rounds q and the
     softmax weights to bfloat16; "exact" with kv_dtype="f32" rounds nothing.
     Source: Xiao et al., Efficient Streaming Language Models with Attention Sinks (2023), with learned sinks.
+    TypeError, ValueError: operands that do not fit, heads that are no multiple of kv_heads, another head_dim, fewer
+    keys than queries, lengths that do not add up, a window below 1.
     """
     call = Call(device, precision=precision, kv_dtype=kv_dtype, stream=stream)
     a = call.take("q", q, "float32", ("tokens", "heads", "head_dim"))

@@ -21,7 +21,8 @@ def linear(x: Any, weight: Any, bias: Any = None, *, device: str | Device = "cpu
 
     x float32, weight and bias bfloat16, y float32; sums are float32. "fast" rounds x to bfloat16 first. It is the
     attention's output projection: its bias and product are added to a residual stream of zeros.
-    TypeError, ValueError: dtypes, shapes, strides or devices that do not fit; DeviceError: the device.
+    Source: the linear layers of the gpt-oss model, whose weights are bfloat16.
+    TypeError, ValueError: dtypes, shapes, strides or devices that do not fit, and an odd k; DeviceError: the device.
     """
     call = Call(device, precision=precision, stream=stream)
     a = call.take("x", x, "float32", ("tokens", "k"))
@@ -41,8 +42,9 @@ def mxfp4_linear(x: Any, blocks: Any, scales: Any, bias: Any = None, *, device: 
 
     x float32; blocks uint8 (rows, k / 32, 16), the earlier weight in the low nibble; scales uint8 (rows, k / 32);
     bias bfloat16 (rows). "fast" rounds x to bfloat16. The kernel is moe_down's, with one expert.
-    Format: OCP Microscaling Formats 1.0, E2M1 elements with an E8M0 scale for each 32.
-    ValueError: also where a scale is 255, which the format calls not-a-number.
+    Source: OCP Microscaling Formats 1.0, E2M1 elements with an E8M0 scale for each 32.
+    TypeError, ValueError: operands that do not fit, a scale of 255, which the format calls not-a-number, and a k that
+    is no multiple of 32.
     """
     call = Call(device, precision=precision, stream=stream)
     a = call.take("x", x, "float32", ("tokens", "k"))
@@ -59,7 +61,8 @@ def mxfp4_grouped(x: Any, blocks: Any, scales: Any, expert: Any, bias: Any = Non
 
     As mxfp4_linear(), with blocks (experts, rows, k / 32, 16), scales (experts, rows, k / 32), bias (experts, rows)
     and expert int32 (pairs). Rows of one expert are computed together, which reads its weights once (CPU) or once
-    for every four rows (GPU). ValueError: also where an expert does not exist.
+    for every four rows (GPU's SIMT kernels), or up to 48 (its matrix kernels). Source: as there. TypeError, ValueError:
+    also where an expert does not exist.
     """
     call = Call(device, precision=precision, stream=stream)
     a = call.take("x", x, "float32", ("pairs", "k"))
@@ -78,7 +81,8 @@ def moe_up(x: Any, blocks: Any, scales: Any, choice: Any, bias: Any = None, *, l
 
     x float32 (tokens, k); blocks (experts, rows, k / 32, 16), scales, bias as in mxfp4_grouped(), rows a multiple
     of 64 with gate and up interleaved; choice int32 (tokens, chosen). "fast" rounds x and h to bfloat16.
-    See swiglu() for limit and alpha.
+    See swiglu() for limit and alpha. Source: the experts of the gpt-oss model, in OCP's MXFP4.
+    TypeError, ValueError: as in mxfp4_grouped(), and rows that are no multiple of 64.
     """
     call = Call(device, precision=precision, stream=stream)
     a = call.take("x", x, "float32", ("tokens", "k"))
@@ -99,7 +103,7 @@ def moe_down(h: Any, blocks: Any, scales: Any, choice: Any, weight: Any, bias: A
     half of the experts, in ascending rank.
 
     h float32 (tokens, chosen, k), weight float32 and choice int32 (tokens, chosen); blocks, scales and bias as in
-    mxfp4_grouped(). "fast" rounds h to bfloat16.
+    mxfp4_grouped(). "fast" rounds h to bfloat16. Source: as of moe_up(). TypeError, ValueError: as in mxfp4_grouped().
     """
     call = Call(device, precision=precision, stream=stream)
     a = call.take("h", h, "float32", ("tokens", "chosen", "k"))

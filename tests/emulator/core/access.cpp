@@ -21,7 +21,7 @@ struct Epoch {
   Where where;
 };
 
-// What is known of one byte. Of concurrent readers two are kept; which, is left to chance.
+// What is known of a byte, or of some that were always touched together. Of concurrent readers two are kept; which, is left to chance.
 struct Cell {
   Epoch write;
   Epoch read[2];
@@ -31,9 +31,22 @@ struct Cell {
   bool generic = false;  // last written by a thread rather than through the async proxy
 };
 
+// What is known of four bytes together, which is how they are mostly touched, or of each, since they were touched apart.
+struct Word {
+  Cell whole;
+  std::unique_ptr<std::array<Cell, 4>> bytes;
+};
+
 constexpr size_t kPage = 256;
-using Page = std::array<Cell, kPage>;
+using Page = std::array<Word, kPage / sizeof(uint32_t)>;
 std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
+
+struct Found {
+  uintptr_t number = 0;
+  Page* page = nullptr;
+};
+std::array<Found, 64> lately_found;  // in `pages`, by the low bits of the number
+
 std::unordered_map<uintptr_t, Clock> released;  // what atomics at an address pass on
 
 // Static shared memory has the same addresses in each block: the block's own copy stands for it.
@@ -44,16 +57,36 @@ uintptr_t unique_address(const Block& block, const void* address) {
   return reinterpret_cast<uintptr_t>(p);
 }
 
-Cell& cell(uintptr_t address) {
-  std::unique_ptr<Page>& page = pages[address / kPage];
-  if (page == nullptr) page = std::make_unique<Page>();
-  return (*page)[address % kPage];
+Page& page_of(uintptr_t address) {
+  const uintptr_t number = address / kPage;
+  Found& found = lately_found[number % lately_found.size()];
+  if (found.page == nullptr || found.number != number) {
+    std::unique_ptr<Page>& page = pages[number];
+    if (page == nullptr) page = std::make_unique<Page>();
+    found = {number, page.get()};
+  }
+  return *found.page;
 }
 
+// f(cell, offset) for what is known of these bytes; `offset` is that of the first byte that the cell stands for.
 template <class F>
 void for_each_cell(const Block& block, const void* address, size_t bytes, F&& f) {
-  const uintptr_t first = unique_address(block, address);
-  for (uintptr_t a = first; a < first + bytes; ++a) f(cell(a));
+  const uintptr_t first = unique_address(block, address), end = first + bytes;
+  for (uintptr_t a = first; a < end;) {
+    Word& word = page_of(a)[a % kPage / sizeof(uint32_t)];
+    const size_t in_word = a % sizeof(uint32_t);
+    if (word.bytes == nullptr && in_word == 0 && end - a >= sizeof(uint32_t)) {
+      f(word.whole, a - first);
+      a += sizeof(uint32_t);
+      continue;
+    }
+    if (word.bytes == nullptr) {
+      word.bytes = std::make_unique<std::array<Cell, 4>>();
+      word.bytes->fill(word.whole);
+    }
+    f((*word.bytes)[in_word], a - first);
+    ++a;
+  }
 }
 
 Epoch now(Thread& thread, bool atomic, Where where) {
@@ -146,7 +179,7 @@ void expect_allowed(const Cell& cell, const char* address, Access access, Where 
       report_race(address, write, reader, false, where);
 }
 
-void check_byte(Cell& cell, const char* address, Access access, Where where) {
+void check_cell(Cell& cell, const char* address, Access access, Where where) {
   Thread& thread = self();
   const bool write = access == Access::kWrite || access == Access::kAtomicWrite;
   const bool atomic = access == Access::kAtomicRead || access == Access::kAtomicWrite;
@@ -202,9 +235,9 @@ bool is_parameter(const Grid& grid, const char* p) {
 void check_bounds(const void* address, size_t bytes, bool write, Where where) {
   const char* p = static_cast<const char*>(address);
   const Thread& thread = self();
-  if (own_stack(thread, p) || is_shared(*thread.block, p, bytes) || is_allocated(p, bytes) || in_program(p))
-    return;
+  if (own_stack(thread, p) || is_shared(*thread.block, p, bytes) || in_program(p)) return;
   if (!write && is_parameter(*thread.block->grid, p)) return;
+  if (is_allocated(p, bytes)) return;
   report_bounds(p, bytes, write, where);
 }
 
@@ -219,20 +252,19 @@ void check_access(const void* address, size_t bytes, Access access, Where where)
           bytes);
   check_bounds(p, bytes, write, where);
   if (is_parameter(*thread.block->grid, p) || (in_program(p) && !is_shared(*thread.block, p, bytes))) return;
-  const uintptr_t first = unique_address(*thread.block, p);
-  for (size_t i = 0; i < bytes; ++i) check_byte(cell(first + i), p + i, access, where);
+  for_each_cell(*thread.block, p, bytes, [&](Cell& cell, size_t offset) { check_cell(cell, p + offset, access, where); });
 }
 
 void begin_async_write(const void* address, size_t bytes, const AsyncOperation& operation) {
   const char* p = static_cast<const char*>(address);
-  for_each_cell(*self().block, address, bytes, [&](Cell& cell) {
-    check_byte(cell, p++, Access::kWrite, operation.where);
+  for_each_cell(*self().block, address, bytes, [&](Cell& cell, size_t offset) {
+    check_cell(cell, p + offset, Access::kWrite, operation.where);
     cell.writer = &operation;
   });
 }
 
 void end_async_write(Thread& thread, const void* address, size_t bytes, Where where) {
-  for_each_cell(*thread.block, address, bytes, [&](Cell& cell) {
+  for_each_cell(*thread.block, address, bytes, [&](Cell& cell, size_t) {
     cell.writer = nullptr;
     cell.write = now(thread, false, where);
   });
@@ -240,7 +272,7 @@ void end_async_write(Thread& thread, const void* address, size_t bytes, Where wh
 
 void end_async_write(Block& block, const void* address, size_t bytes, Where where) {
   const auto agent = static_cast<int>(block.threads.size());
-  for_each_cell(block, address, bytes, [&](Cell& cell) {
+  for_each_cell(block, address, bytes, [&](Cell& cell, size_t) {
     cell.writer = nullptr;
     cell.write = {block.grid, block.id, agent, block.agent_count, false, where};
     cell.generic = false;
@@ -250,8 +282,8 @@ void end_async_write(Block& block, const void* address, size_t bytes, Where wher
 void begin_async_read(const void* address, size_t bytes, const AsyncOperation& operation) {
   Thread& thread = self();
   const char* p = static_cast<const char*>(address);
-  for_each_cell(*thread.block, address, bytes, [&](Cell& cell) {
-    expect_allowed(cell, p++, Access::kRead, operation.where);
+  for_each_cell(*thread.block, address, bytes, [&](Cell& cell, size_t offset) {
+    expect_allowed(cell, p + offset, Access::kRead, operation.where);
     const Epoch& write = cell.write;
     if (cell.generic && write.block == thread.block->id && write.thread >= 0 &&
         write.count >= thread.block->threads[write.thread].proxy_fenced)
@@ -265,7 +297,7 @@ void begin_async_read(const void* address, size_t bytes, const AsyncOperation& o
 
 void end_async_read(Block& block, const void* address, size_t bytes, Where where) {
   const auto agent = static_cast<int>(block.threads.size());
-  for_each_cell(block, address, bytes, [&](Cell& cell) {
+  for_each_cell(block, address, bytes, [&](Cell& cell, size_t) {
     --cell.readers;
     cell.read[machine.random.below(2)] = {block.grid, block.id, agent, block.agent_count, false, where};
   });
@@ -281,11 +313,13 @@ void atomic_order(const void* address, bool writes) {
 
 void forget_accesses(const void* memory, size_t bytes) {
   const auto first = reinterpret_cast<uintptr_t>(memory);
+  lately_found = {};
   for (uintptr_t a = first / kPage; a <= (first + bytes) / kPage; ++a) pages.erase(a);
   for (uintptr_t a = first; a < first + bytes && !released.empty(); ++a) released.erase(a);
 }
 
 void forget_accesses() {
+  lately_found = {};
   pages.clear();
   released.clear();
 }

@@ -19,8 +19,9 @@ void start(Block& block, AsyncPointer operation) {
 
 bool land_some(Block& block, double probability) {
   std::vector<AsyncPointer>& flying = block.in_flight;
-  std::erase_if(flying, [](const AsyncPointer& operation) { return operation->landed; });
   if (flying.empty() || !machine.random.chance(probability)) return false;
+  std::erase_if(flying, [](const AsyncPointer& operation) { return operation->landed; });
+  if (flying.empty()) return false;
   const uint32_t which = machine.random.below(static_cast<uint32_t>(flying.size()));
   const AsyncPointer operation = flying[which];
   place_static_shared(block);  // it may be there that it writes

@@ -20,29 +20,37 @@ bool together(const Thread& self, const Thread& other) {
   return same_line(other.site, self.site) && other.site.column() == self.site.column();
 }
 
-// Those who are there; `complete` says whether nobody is missing.
-Participants gather(Thread& self, bool& complete) {
-  const Collective& collective = *self.collective;
+enum class Presence { kThere, kNotMissed, kMissing };
+
+// Lane i of the group, for the operation that `self` waits for.
+Presence presence(const Thread& self, int first, int i) {
+  const Scope scope = self.collective->scope;
+  const std::vector<Thread>& threads = self.block->threads;
+  const bool may_have_left = scope == Scope::kMask || scope == Scope::kActive;
+  const size_t linear = first + i;
+  if (linear >= threads.size()) return may_have_left ? Presence::kNotMissed : Presence::kMissing;
+  if (scope == Scope::kMask && !(self.mask >> i & 1)) return Presence::kNotMissed;
+  if (together(self, threads[linear])) return Presence::kThere;
+  return may_have_left && threads[linear].state == State::kFinished ? Presence::kNotMissed : Presence::kMissing;
+}
+
+// Looks first at those who run just before and after this lane, in whatever order: mostly one of them is missing.
+bool everybody_is_there(const Thread& self) {
+  const int size = group_size(*self.collective, *self.block), first = self.linear / size * size;
+  const int i = self.linear - first;
+  const auto missing = [&](int lane) { return presence(self, first, lane % size) == Presence::kMissing; };
+  if (missing(i + 1) || missing(i + size - 1)) return false;
+  for (int other = i + 2; other < i + size - 1; ++other)
+    if (missing(other)) return false;
+  return true;
+}
+
+Participants gather(const Thread& self) {
   Block& block = *self.block;
-  const int size = group_size(collective, block);
+  const int size = group_size(*self.collective, block);
   Participants group{&block, self.linear / size * size, size};
-  complete = true;
-  for (int i = 0; i < size; ++i) {
-    const size_t linear = group.first + i;
-    if (linear >= block.threads.size()) {
-      complete = complete && (collective.scope == Scope::kMask || collective.scope == Scope::kActive);
-      continue;
-    }
-    Thread& other = block.threads[linear];
-    if (collective.scope == Scope::kMask && !(self.mask >> i & 1)) continue;
-    if (together(self, other)) {
-      group.thread[i] = &other;
-    } else if (collective.scope == Scope::kMask || collective.scope == Scope::kActive) {
-      complete = complete && other.state == State::kFinished;
-    } else {
-      complete = false;  // lanes that have left are missed as well
-    }
-  }
+  for (int i = 0; i < size; ++i)
+    if (presence(self, group.first, i) == Presence::kThere) group.thread[i] = &block.threads[group.first + i];
   return group;
 }
 
@@ -70,24 +78,20 @@ void collect(const Collective& collective, uint64_t mask, void* operand, Site si
   thread.site = site;
   thread.waits_for = collective.name;
   thread.state = State::kCollective;
-  bool complete = false;
-  Participants group = gather(thread, complete);
-  if (!complete) {
+  if (!everybody_is_there(thread)) {
     give_way(State::kCollective, collective.name, site);
     if (!thread.leads) return;  // somebody did it for us
     thread.leads = false;
     thread.state = State::kCollective;
-    group = gather(thread, complete);
   }
+  Participants group = gather(thread);
   perform(collective, group);
 }
 
 bool wake_a_leader(Block& block) {
   for (Thread& thread : block.threads) {
     if (thread.state != State::kCollective) continue;
-    bool complete = false;
-    gather(thread, complete);
-    if (!complete && thread.collective->scope != Scope::kActive) continue;
+    if (thread.collective->scope != Scope::kActive && !everybody_is_there(thread)) continue;
     thread.leads = true;
     thread.state = State::kReady;
     return true;

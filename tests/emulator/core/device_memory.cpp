@@ -28,7 +28,9 @@ struct Arena {
   size_t total = size_t{1} << 30;
   size_t in_use = 0;
   int open = 0;
-  std::vector<Allocation> allocations;  // ascending addresses
+  std::vector<Allocation> allocations;
+  std::vector<size_t> placed;  // those of them that lie in the arena, at ascending addresses
+  size_t last_found = 0;
 };
 Arena arena;
 
@@ -75,6 +77,7 @@ char* allocate_memory(size_t bytes, Home home) {
     std::memset(allocation.begin, 0xff, bytes);
     ASAN_POISON_MEMORY_REGION(allocation.begin + bytes, span - bytes);
   }
+  if (home == Home::kDevice) arena.placed.push_back(arena.allocations.size());
   arena.allocations.push_back(allocation);
   return allocation.begin;
 }
@@ -102,11 +105,16 @@ bool in_device_arena(const void* address) {
 
 const Allocation* find_allocation(const void* address) {
   const char* p = static_cast<const char*>(address);
+  if (arena.last_found < arena.allocations.size()) {
+    const Allocation& last = arena.allocations[arena.last_found];
+    if (p >= last.begin && p < last.begin + last.bytes && !(last.freed && last.home == Home::kPinnedHost)) return &last;
+  }
   if (in_device_arena(p)) {
-    const Allocation* best = nullptr;  // the last one that begins before the address
-    for (const Allocation& allocation : arena.allocations)
-      if (allocation.home == Home::kDevice && allocation.begin <= p) best = &allocation;
-    return best;
+    const auto after = std::upper_bound(arena.placed.begin(), arena.placed.end(), p,
+                                        [](const char* p, size_t i) { return p < arena.allocations[i].begin; });
+    if (after == arena.placed.begin()) return nullptr;
+    arena.last_found = after[-1];
+    return &arena.allocations[arena.last_found];
   }
   for (const Allocation& allocation : arena.allocations)
     if (allocation.home == Home::kPinnedHost && !allocation.freed && p >= allocation.begin &&

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -59,7 +60,7 @@ struct Thread {
 
   State state = State::kReady;
   const char* waits_for = "";    // the operation's name, and the line, for reports
-  std::string detail;            // what a polling thread found
+  std::function<std::string()> detail;  // says what a polling thread finds
   bool overtaken = false;        // gave way without having got on
   const void* polled = nullptr;  // the address that it looked at last
   uint64_t looked = 0;  // the machine's progress when it last looked there in vain

@@ -35,7 +35,7 @@ std::string where_it_stands(const Thread& thread) {
     text += mask;
   }
   return text + " (" + Where::of(thread.site).text() + ")" +
-         (thread.detail.empty() ? "" : ": " + thread.detail);
+         (thread.detail ? ": " + thread.detail() : "");
 }
 
 // Somebody waits where all the lanes of his warp, or the whole block, would have to come, and others are

@@ -129,11 +129,11 @@ bool mbarrier_try_wait_parity(uint64_t* address, uint32_t parity, Site site) {
   const auto is_complete = [&](const MBarrier& barrier) { return (barrier.phase & 1) != (parity & 1); };
   MBarrier& barrier = find_mbarrier(address, "mbarrier.try_wait", site);
   if (!is_complete(barrier)) {
-    thread.detail = state_of(barrier, parity);
+    thread.detail = [&barrier, parity] { return state_of(barrier, parity); };
     poll(address, "mbarrier.try_wait", site);
     if (!is_complete(barrier)) return false;
   }
-  thread.detail.clear();
+  thread.detail = nullptr;
   thread.polled = nullptr;
   thread.clock.join(barrier.completed);
   return true;
