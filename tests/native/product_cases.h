@@ -367,7 +367,7 @@ inline void integer_extremes(const Kernels& kernels, Format format) {
   const auto value = [&](int t, int i) -> float {
     switch (t) {
       case 0: return 0x1.fep0f;  // the largest bf16 of its power of two
-      case 1: return -0x1.fep0f;
+      case 1: return -0x1.fcp0f;  // the low byte is -128
       case 2: return i % 2 ? -0x1.fep100f : 0x1.fep100f;
       case 3: return 0;
       case 4: return i % 3 ? tiny : -tiny;
