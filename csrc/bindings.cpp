@@ -393,7 +393,7 @@ double measure_fma_rate(int threads, double seconds) {
 
 std::optional<double> measure_matrix_rate(int threads, double seconds, bool exact) {
   const auto& kernels = cpu::choose_isa("");
-  if (!kernels.matrix_multiply_add || !kernels.packs_terms(!exact)) return std::nullopt;
+  if (!kernels.matrix_multiply_add || !(kernels.packs_terms(!exact) || (kernels.integers && !exact))) return std::nullopt;
   cpu::Pool pool(threads > 0 ? threads : cpu::usable_cores());
   return cpu::matrix_rate(kernels, pool, seconds);
 }

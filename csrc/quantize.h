@@ -25,7 +25,7 @@ inline constexpr int kInt8Group = 32;  // weights that share one scale
 //
 // The scale is the smallest power of two with which the group's largest weight is at most 127 steps; values round to
 // nearest, ties to even. A value has 7 bits and the scale none, so what stands for a weight is a bf16 too: products
-// give the very bits that they give with those bf16. A group is stored as packed activations are: the 16 at even
+// give the very bits that they give with those bf16, where they are not of integers (cpu/integers.inl). A group is stored as packed activations are: the 16 at even
 // places, then the 16 at odd places; the last one is padded with zeros.
 QuantizationError quantize_int8(const uint16_t* weight, int64_t rows, int64_t k, int8_t* values, uint8_t* scales);
 

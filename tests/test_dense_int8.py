@@ -13,7 +13,7 @@ import pytest
 
 import gptoss_native as gptoss
 from conftest import Case, CaseMaker
-from engines import ISAS, all_logits, open_engine
+from engines import INTEGER_ISAS, ISAS, all_logits, open_engine
 from gptoss_native.cli import main
 from make_checkpoint import bf16_round, bf16_to_f32
 from shapes import DEFAULT, shape_named
@@ -42,6 +42,10 @@ def rounded(tensors: dict[str, npt.NDArray[Any]]) -> None:
         tensors[name][...] = bf16_round(in_8_bits(tensors[name]).astype(np.float32))
 
 
+def relative_rms(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean((got - want) ** 2) / np.mean(want**2)))
+
+
 @pytest.fixture(params=["default", "head_dim_24_three_kv_heads"])
 def both(request: pytest.FixtureRequest, case_of: CaseMaker) -> tuple[Case, Case]:
     """A checkpoint, and the same with its weights so rounded, in bf16."""
@@ -57,6 +61,10 @@ def test_the_answer_is_that_of_a_bf16_checkpoint_with_the_rounded_weights(
     plain, same = both
     engine = open_engine(plain.folder, precision=precision, kv_dtype=kv_dtype, dense="int8", isa=isa)
     want = all_logits(open_engine(same.folder, precision=precision, kv_dtype=kv_dtype, isa=isa), plain.tokens)
+    if precision == "fast" and isa in INTEGER_ISAS:  # other sums of, nearly, the same products
+        got = all_logits(engine, plain.tokens)
+        assert relative_rms(got, want) < 0.1
+        want = got
     for sizes in ([512], [1], [7, 1, 30]):
         assert np.array_equal(all_logits(engine, plain.tokens, sizes), want), f"steps of {sizes} tokens"
     assert not np.array_equal(all_logits(open_engine(plain.folder, precision=precision, kv_dtype=kv_dtype, isa=isa),

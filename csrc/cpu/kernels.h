@@ -33,7 +33,7 @@ struct DotArgs {
   int rows;
   int k;
   const float* const* x;  // (tokens) packed
-  const void* panel;      // of Kernels::panel_from tokens and more: the same, as Kernels::panel arranged it
+  const void* panel;      // the same, as Kernels::panel arranged it for many tokens, or Kernels::integers for any
   bool exact;             // where x is bf16 terms: three, else one
   int tokens;
   float* y;
@@ -134,7 +134,11 @@ struct Kernels {
   int panel_from;
   int most_tokens;  // of one product; half of them where activations are not rounded
   void (*panel)(const float* const* x, int tokens, int k, bool exact, void* to);
-  float (*matrix_multiply_add)(long iterations, long* flops);  // where products multiply bf16, else null
+  // Where products of weights with scales are of integers unless exact, else null: these read their activations, of any
+  // number of tokens, as integers; for MXFP4, or else for 8 bits. `of`: tokens of the whole product. A token takes as many
+  // bytes as it does in a panel.
+  void (*integers)(const float* const* x, int tokens, int of, int k, bool mxfp4, void* to);
+  float (*matrix_multiply_add)(long iterations, long* flops);  // where products are of bf16 or integers, else null
   void (*attn_columns)(const float* q, int queries, int head_dim, void* to);  // else null, as attn_split
   void (*attn_split)(const AttnSplitArgs&);
 
@@ -152,7 +156,7 @@ struct Kernels {
 #define GPTOSS_KERNELS(isa)                                                                                   \
   {#isa,            isa::kLanes,      isa::dot_bf16,  isa::dot_mxfp4,   isa::dot_int8, isa::dot_bf16_transposed, \
    isa::attn_page,  isa::attn_merge,  isa::attn_finish, isa::sum_squares, kPackGroup, kPackGroup, isa::pack,   \
-   isa::swiglu_pack, isa::read_sum,   isa::multiply_add, isa::kPanelFrom, 1 << 30, isa::columns,       \
+   isa::swiglu_pack, isa::read_sum,   isa::multiply_add, isa::kPanelFrom, 1 << 30, isa::columns, nullptr,       \
    nullptr, nullptr, nullptr}
 
 // The tables of the ISA files; null where not compiled for this architecture.

@@ -35,6 +35,7 @@ static const Kernels table = {.name = "amx",
                               .panel_from = 2,
                               .most_tokens = kPanelTokens,
                               .panel = amx::tile_panel,
+                              .integers = nullptr,
                               .matrix_multiply_add = amx::tile_multiply_add,
                               .attn_columns = amx::attn_columns,
                               .attn_split = amx::attn_split};

@@ -35,6 +35,7 @@ static const Kernels table = {.name = "avx512_bf16",
                               .panel_from = avx512_bf16::kPanelFrom,
                               .most_tokens = 1 << 30,
                               .panel = avx512_bf16::dp_columns,
+                              .integers = nullptr,
                               .matrix_multiply_add = avx512_bf16::dp_multiply_add,
                               .attn_columns = nullptr,
                               .attn_split = nullptr};

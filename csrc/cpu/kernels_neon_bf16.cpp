@@ -31,6 +31,7 @@ static const Kernels table = {.name = "neon_bf16",
                               .panel_from = 1 << 30,
                               .most_tokens = 1 << 30,
                               .panel = nullptr,
+                              .integers = nullptr,
                               .matrix_multiply_add = nullptr,
                               .attn_columns = nullptr,
                               .attn_split = nullptr};

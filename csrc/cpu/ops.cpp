@@ -296,7 +296,10 @@ class CpuOps : public Ops {
     return cpu::read_bandwidth(device_.kernels_, device_.pool_, bytes, seconds);
   }
   double fma_rate(double seconds) override { return cpu::fma_rate(device_.kernels_, device_.pool_, seconds); }
-  double matrix_rate(double seconds) override { return cpu::matrix_rate(device_.kernels_, device_.pool_, seconds); }
+  double matrix_rate(double seconds) override {
+    if (device_.kernels_.integers && !rounds()) return 0;
+    return cpu::matrix_rate(device_.kernels_, device_.pool_, seconds);
+  }
 
  private:
   Made make(const Config& c, const Limits& limits) {

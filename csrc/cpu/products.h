@@ -13,17 +13,15 @@ constexpr int kTaskRows = 64;  // rows of one task; its y stays in L1 or L2
 
 inline int tasks_of(const Weight& weight) { return (weight.rows + kTaskRows - 1) / kTaskRows; }
 
-// The activations of products of many tokens are arranged for them first, each once.
+// The activations of products of many tokens, and of integers, are arranged for them first, each once.
 inline void arrange_panels(Pool& pool, const Kernels& kernels, bool exact, uint8_t* panels, Product* products, int count) {
-  const auto direct = [&](const Product& product) { return product.tokens < kernels.panel_from; };
-  struct Group {  // of columns of one product
-    const Product* product;
-    int first;
-  };
+  const auto of_integers = [&](const Product& product) { return kernels.integers && !exact && product.weight->scales; };
+  const auto direct = [&](const Product& product) { return !of_integers(product) && product.tokens < kernels.panel_from; };
   const auto same_as_before = [&](int i) {
-    return i > 0 && products[i].x == products[i - 1].x && products[i].tokens == products[i - 1].tokens;
+    return i > 0 && products[i].x == products[i - 1].x && products[i].tokens == products[i - 1].tokens &&
+           products[i].weight->dot == products[i - 1].weight->dot;
   };
-  int groups = 0;
+  int groups = 0;  // of columns
   for (int i = 0; i < count; ++i) {
     Product& product = products[i];
     if (direct(product)) continue;
@@ -44,9 +42,13 @@ inline void arrange_panels(Pool& pool, const Kernels& kernels, bool exact, uint8
       task -= own;
     }
     const Product& product = products[index];
-    const int first = task * kTileColumns;
-    kernels.panel(product.x + first, std::min(kTileColumns, product.tokens - first), product.weight->k, exact,
-                  const_cast<uint8_t*>(product.panel) + kernels.panel_bytes(first, product.weight->k, !exact));
+    const Weight& w = *product.weight;
+    const int first = task * kTileColumns, tokens = std::min(kTileColumns, product.tokens - first);
+    void* to = const_cast<uint8_t*>(product.panel) + kernels.panel_bytes(first, w.k, !exact);
+    if (of_integers(product))
+      kernels.integers(product.x + first, tokens, product.tokens, w.k, w.dot == kernels.dot_mxfp4, to);
+    else
+      kernels.panel(product.x + first, tokens, w.k, exact, to);
   });
 }
 

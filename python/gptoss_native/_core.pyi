@@ -298,7 +298,8 @@ class Lab:
     def fma_rate(self, seconds: float) -> float:
         """float32 FLOP per second of multiply-adds on registers."""
     def matrix_rate(self, seconds: float) -> float:
-        """bf16 FLOP per second of the matrix units that the kernels use; 0 where they use none."""
+        """FLOP per second of the matrix units, or products of bf16 or integers, that the kernels use; 0 where they use
+        none."""
 
 def rope_table(
     head_dim: int, *, theta: float, yarn: bool, factor: float, beta_fast: float, beta_slow: float,
@@ -313,5 +314,5 @@ def measure_fma_rate(threads: int, seconds: float) -> float:
     """float32 FLOP per second of the ISA in use, registers only: the ceiling of prefill."""
 
 def measure_matrix_rate(threads: int, seconds: float, exact: bool = False) -> float | None:
-    """bf16 FLOP per second, registers only: the ceiling of prefill where the ISA in use multiplies bf16, in `fast` or
-    in `exact`; else None."""
+    """FLOP per second of products of bf16 or integers, registers only: the ceiling of prefill where the ISA in use
+    multiplies those, in `fast` or in `exact`; else None."""

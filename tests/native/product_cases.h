@@ -40,6 +40,11 @@ inline double used(const Kernels& kernels, bool rounded, double weight) {
   return kernels.packs_terms(rounded) && std::fabs(weight) < 0x1p-126 ? 0 : weight;
 }
 
+// Whether such a product is one of integers where it is not exact.
+inline bool of_integers(const Kernels& kernels, Format format) {
+  return kernels.integers && (format == Format::mxfp4 || format == Format::int8);
+}
+
 struct Matrix {
   Format format;
   int rows, k;
@@ -104,11 +109,17 @@ inline std::vector<float> multiply(const Kernels& kernels, const Matrix& m, int 
   Output y(x.size(), rows, stride);
   Scratch scratch(gptoss::cpu::dot_scratch_floats(m.k));
   const int tokens = static_cast<int>(x.size());
-  Fenced<uint8_t> panel(tokens >= kernels.panel_from ? kernels.panel_bytes(tokens, m.k, !exact) : 0);
+  const bool integers = !exact && of_integers(kernels, m.format);
+  Fenced<uint8_t> panel(integers || tokens >= kernels.panel_from ? kernels.panel_bytes(tokens, m.k, !exact) : 0);
   if (panel.size() > 0)
-    for (int t = 0; t < tokens; t += gptoss::cpu::kTileColumns)
-      kernels.panel(x.data() + t, std::min(tokens - t, gptoss::cpu::kTileColumns), m.k, exact,
-                    panel.data() + kernels.panel_bytes(t, m.k, !exact));
+    for (int t = 0; t < tokens; t += gptoss::cpu::kTileColumns) {
+      const int count = std::min(tokens - t, gptoss::cpu::kTileColumns);
+      uint8_t* to = panel.data() + kernels.panel_bytes(t, m.k, !exact);
+      if (integers)
+        kernels.integers(x.data() + t, count, tokens, m.k, m.format == Format::mxfp4, to);
+      else
+        kernels.panel(x.data() + t, count, m.k, exact, to);
+    }
   const auto dot = m.format == Format::bf16    ? kernels.dot_bf16
                    : m.format == Format::mxfp4 ? kernels.dot_mxfp4
                    : m.format == Format::int8  ? kernels.dot_int8
@@ -134,6 +145,14 @@ inline std::vector<float> multiply(const Kernels& kernels, const Matrix& m, int 
   return values;
 }
 
+// What products of integers make of a group of activations: multiples of 2^-13 of the largest's power of two, or 2^-126.
+inline void as_integers(double* group, int count) {
+  int exponent = -113;
+  for (int i = 0; i < count; ++i)
+    if (group[i] != 0) exponent = std::max(exponent, std::ilogb(group[i]));
+  for (int i = 0; i < count; ++i) group[i] = std::ldexp(std::nearbyint(std::ldexp(group[i], 13 - exponent)), exponent - 13);
+}
+
 // rounded: activations that were rounded to bf16 when they were packed.
 inline void products_of(const Kernels& kernels, Format format, int k, size_t misalign, bool rounded = false) {
   const bool transposed = format == Format::transposed;
@@ -149,15 +168,18 @@ inline void products_of(const Kernels& kernels, Format format, int k, size_t mis
     for (float& value : values) value = random.below(8) ? random.normal() : 0;
     for (int i = 0; i < k; ++i)
       plain[static_cast<size_t>(t) * k + i] = rounded ? gptoss::round_to_bf16(values[i]) : values[i];
+    if (rounded && of_integers(kernels, format))
+      for (int i = 0; i < k; i += 32) as_integers(&plain[static_cast<size_t>(t) * k + i], std::min(32, k - i));
     activations.push_back(packed(kernels, values.data(), k, rounded));
     x.push_back(activations.back()->data());
   }
 
   // Token by token, against float64.
   std::vector<std::vector<float>> alone;
-  // Additions in a row: tiles, four chains of two additions for two products, or a chain in every lane.
+  // Additions in a row: tiles, four chains of two additions for two products, or a chain in every lane. Integers: of groups.
   const int terms = rounded ? 1 : 3;
-  const double chain = kernels.attn_split                      ? 16 + terms * (k + 31) / 32 + 8
+  const double chain = rounded && of_integers(kernels, format) ? (k + 31) / 32 + 1
+                       : kernels.attn_split                      ? 16 + terms * (k + 31) / 32 + 8
                        : kernels.packs_terms(rounded) && !transposed ? 4 * terms * ((k + 31) / 32) + 8
                                                               : (transposed ? k : k / kernels.lanes) + 8;
   for (int t = 0; t < tokens; ++t) {
@@ -254,8 +276,9 @@ inline void every_bf16_value(const Kernels& kernels, Format format, bool rounded
   }
 }
 
-// Weights in 8 bits give the bits that bf16 weights of the same values give, whatever the scale.
+// Weights in 8 bits give the bits that bf16 weights of the same values give, whatever the scale; not as integers.
 inline void int8_is_bf16(const Kernels& kernels, int k, bool rounded) {
+  if (rounded && kernels.integers) return;
   const int rows = 19, tokens = 13;
   Random random(static_cast<uint64_t>(k));
   Matrix m(Format::int8, rows, k, 1), same(Format::bf16, rows, k, 2);
@@ -327,6 +350,65 @@ inline void quantised_to_int8(int k) {
   }
 }
 
+// Products of integers where they are largest, and of what is no integer: zeros, numbers that are all tiny, infinities.
+inline void integer_extremes(const Kernels& kernels, Format format) {
+  const int rows = 18, k = 96, tokens = 9;
+  Matrix m(format, rows, k, 1);
+  std::fill_n(m.scales.data(), m.scales.size(), 127);
+  for (int r = 0; r < rows; ++r)
+    for (int i = 0; i < k; ++i) {
+      const bool negative = r % 3 == 1 || (r % 3 == 2 && i % 2);
+      if (format == Format::mxfp4)
+        m.set_code(r, i, negative ? 15 : 7);
+      else
+        m.int8_at(r, i) = static_cast<uint8_t>(negative ? -127 : 127);
+    }
+  const float tiny = 0x1.fep-120f;
+  const auto value = [&](int t, int i) -> float {
+    switch (t) {
+      case 0: return 0x1.fep0f;  // the largest bf16 of its power of two
+      case 1: return -0x1.fcp0f;  // the low byte is -128
+      case 2: return i % 2 ? -0x1.fep100f : 0x1.fep100f;
+      case 3: return 0;
+      case 4: return i % 3 ? tiny : -tiny;
+      case 5: return i == 40 ? INFINITY : 1;
+      case 6: return i == 70 ? -NAN : 1;
+      case 7: return i % 32 ? -0x1.fep-7f : 0x1.fep0f;  // less than 1/64 of the largest, to an odd number of steps
+      default: return i < 32 ? 0x1p-100f : i < 64 ? 1 : 0x1p10f;
+    }
+  };
+  std::vector<std::unique_ptr<Fenced<float>>> activations;
+  std::vector<const float*> x;
+  for (int t = 0; t < tokens; ++t) {
+    std::vector<float> values(k);
+    for (int i = 0; i < k; ++i) values[i] = value(t, i);
+    activations.push_back(packed(kernels, values.data(), k, true));
+    x.push_back(activations.back()->data());
+  }
+  for (int count : {1, 4, tokens})
+    for (int first = 0; first + count <= tokens; ++first) {
+      const auto y = multiply(kernels, m, 0, rows, {x.begin() + first, x.begin() + first + count}, false);
+      for (int t = 0; t < count; ++t)
+        for (int r = 0; r < rows; ++r) {
+          double sum = 0, size = 0;
+          for (int g = 0; g < k; g += 32) {
+            double group[32];
+            for (int i = 0; i < 32; ++i) group[i] = value(first + t, g + i);
+            if (kernels.integers && std::isfinite(group[8]) && std::isfinite(group[6])) as_integers(group, 32);
+            for (int i = 0; i < 32; ++i) {
+              sum += m.value(r, g + i) * group[i];
+              size += std::fabs(m.value(r, g + i) * group[i]);
+            }
+          }
+          const float got = y[static_cast<size_t>(t) * rows + r];
+          const bool spoiled = first + t == 5 || first + t == 6;
+          CHECK(spoiled ? !std::isfinite(got) : std::fabs(got - sum) <= (kernels.integers ? 4 : k) * 0x1p-23 * size,
+                "%s %s row %d token %d beside %d: %.9g, wanted %.9g", kernels.name, name_of(format), r, first + t, count - 1,
+                got, sum);
+        }
+    }
+}
+
 // A weight that is no number spoils its row and nothing else.
 inline void one_bad_weight(const Kernels& kernels, Format format) {
   Random random(5);
@@ -373,6 +455,7 @@ inline void product_cases(const Kernels& kernels) {
     every_bf16_value(kernels, Format::bf16, rounded);
     every_bf16_value(kernels, Format::transposed, rounded);
   }
+  for (Format format : {Format::mxfp4, Format::int8}) integer_extremes(kernels, format);
   one_bad_weight(kernels, Format::bf16);
   one_bad_weight(kernels, Format::transposed);
 }

@@ -33,7 +33,7 @@ class Spread:
 @dataclass(frozen=True)
 class Ceilings:
     """What the machine does at best: bytes per second of a plain read, float32 FLOP per second of its FMA, and bf16
-    FLOP per second of bf16 products, where the instruction set in use has them."""
+    FLOP per second of products of bf16 or integers, where the instruction set in use multiplies them."""
 
     read: float
     fma: float

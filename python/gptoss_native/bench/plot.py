@@ -54,7 +54,7 @@ def _roofline(axes: Axes, rows: Sequence[Row]) -> None:
     rates = {"f32 multiply-add": median(c.fma for c in ceilings)}
     matrix = [c.matrix for c in ceilings if c.matrix is not None]
     if matrix:
-        rates["bf16 products"] = median(matrix)
+        rates["bf16 or integer products"] = median(matrix)
     points = [(row, row.cost.flops / row.cost.bytes, row.cost.flops / row.seconds.median) for row in rows
               if row.cost.flops]
     lowest = min([intensity for _, intensity, _ in points], default=1) / 2

@@ -118,7 +118,7 @@ def _ceilings(rows: Sequence[Row]) -> str:
     matrix = [c.matrix for c in found if c.matrix is not None]
     return (f"Ceilings measured in between: read {_range(c.read for c in found)} GB/s, "
             f"f32 multiply-add {_range(c.fma for c in found)} GFLOP/s"
-            + (f", bf16 products {_range(matrix)} GFLOP/s." if matrix else "."))
+            + (f", bf16 or integer products {_range(matrix)} GFLOP/s." if matrix else "."))
 
 
 def _range(values: Iterable[float]) -> str:

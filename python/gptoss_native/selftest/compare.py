@@ -27,7 +27,7 @@ class Error:
 def near(what: str, got: npt.NDArray[Any], want: npt.NDArray[Any], tolerance: Tolerance, *, absolute: bool = False,
          slack: float = 0) -> Error:
     """absolute: errors are not taken relative to the RMS of `want`. slack: the part of each value that may be missing
-    from its largest error."""
+    from its largest error, and of the largest value from the RMS, where one that is a unit off may count for all."""
     if got.shape != want.shape:
         return Error(what, f"shape {got.shape}", f"{want.shape}", np.inf)
     difference = np.abs(got.astype(np.float64) - want)
@@ -35,8 +35,9 @@ def near(what: str, got: npt.NDArray[Any], want: npt.NDArray[Any], tolerance: To
     scale = 1.0 if absolute else float(np.sqrt(np.mean(np.square(want))))
     rms = float(np.sqrt(np.mean(np.square(difference)))) / scale
     largest = max(0.0, float((difference - slack * np.abs(want)).max())) / scale
-    used = max(rms / tolerance.rms, largest / tolerance.largest)
-    return Error(what, f"{rms:.1e}, {largest:.1e}", f"{tolerance.rms:.1e}, {tolerance.largest:.1e}", used)
+    limit = float(np.hypot(tolerance.rms, slack * np.abs(want).max() / scale / np.sqrt(want.size)))
+    used = max(rms / limit, largest / tolerance.largest)
+    return Error(what, f"{rms:.1e}, {largest:.1e}", f"{limit:.1e}, {tolerance.largest:.1e}", used)
 
 
 def equal(what: str, got: npt.NDArray[Any], want: npt.NDArray[Any]) -> Error:
