@@ -114,6 +114,20 @@ def test_mxfp4_linear(lab: Lab, precision: str) -> None:
             compare(got, oracle.mxfp4_linear(x, blocks, scales, b, rounded=precision == "fast"), precision, PRODUCT)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("tokens", [1, 3, 9])
+def test_what_is_not_a_number_stays_with_its_token(lab: Lab, precision: str, tokens: int) -> None:
+    """Nor does it get lost where the weights are 0."""
+    blocks, scales = np.full((9, 2, 16), 0x22, np.uint8), np.full((9, 2), 127, np.uint8)
+    blocks[0] = 0
+    for bad in (np.nan, np.inf, -np.inf):
+        x = np.ones((tokens, 64), np.float32)
+        x[-1, 40] = bad
+        got = np.asarray(lab.mxfp4_linear(x, blocks, scales, precision=precision))
+        assert np.isnan(got[-1, 0]) and not np.isfinite(got[-1]).any()
+        assert (got[:-1, 0] == 0).all() and (got[:-1, 1:] == 64).all()
+
+
 def test_every_code_under_every_scale(lab: Lab) -> None:
     """One weight at a time, through the product itself: 16 codes times the scales whose products are float32."""
     codes = np.arange(32, dtype=np.uint8) % 16

@@ -58,8 +58,9 @@ inline int __all(int vote, EmulatorSite site = EmulatorSite::current()) {
 #undef GPU
 
 constexpr hipError_t hipErrorOutOfMemory = hipErrorMemoryAllocation;
+constexpr unsigned hipHostMallocDefault = 0;
 template <class T>
-hipError_t hipHostMalloc(T** pointer, size_t bytes, unsigned = 0) {
+hipError_t hipHostMalloc(T** pointer, size_t bytes, unsigned = hipHostMallocDefault) {
   return hipMallocHost(pointer, bytes);
 }
 inline hipError_t hipHostFree(void* pointer) { return hipFreeHost(pointer); }
