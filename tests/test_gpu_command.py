@@ -141,7 +141,7 @@ def test_its_selections_select_something(tmp_path: Path) -> None:
     selecting = [part for part in gpu_command().parts(tmp_path) if "-k" in part.command]
     files = {part.name: [word for word in part.command if word.startswith("tests/")] for part in selecting}
     result = subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q", *{file for each in files.values() for file in each}],
-                            cwd=ROOT, env=os.environ | {"GPTOSS_BACKEND": "cuda"}, capture_output=True, text=True)
+                            cwd=ROOT, env=os.environ | {"GPTOSS_BACKEND": "cuda", "PYTEST_ADDOPTS": ""}, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     tests = result.stdout.splitlines()
     for part in selecting:

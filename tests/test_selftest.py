@@ -277,7 +277,9 @@ def test_what_counts_as_near() -> None:
     assert near("", want * 1.0015, want, limits).used > 1, "all of them"
     assert near("", 10 * want * (1 + 9e-4), 10 * want, limits).used == pytest.approx(0.9), "relative"
     assert near("", 10 * want * (1 + 9e-4), 10 * want, limits, absolute=True).used > 1
-    assert near("", want + [0, 1.5e-3, 0, 0], want, limits, slack=1e-3).used == pytest.approx(0.75)
+    assert near("", want + [0, 1.5e-3, 0, 0], want, limits, slack=1e-3).used == pytest.approx(0.25), "one on the other side"
+    assert near("", want + [0, 2.5e-3, 2.5e-3, 0], want, limits, slack=1e-3).used == pytest.approx(1.25), "two"
+    assert near("", want + [0, 3.5e-3, 0, 0], want, limits, slack=1e-3).used == pytest.approx(1.25), "too far for that"
     for bad in (np.nan, np.inf):
         assert near("", np.where([True, False, False, False], bad, want), want, limits).used > 1
     assert near("", want[:3], want, limits).used > 1 and equal("", want[:3], want).used > 1
