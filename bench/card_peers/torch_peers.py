@@ -47,11 +47,10 @@ class TorchPeer:
         return str(torch.__version__)
 
 
-class TorchLoop(TorchPeer):
-    """A product for each expert that was chosen: how one writes it down."""
+class TorchExperts(TorchPeer):
+    """Experts with weights in bf16, one turn for each routing."""
 
-    name, group = "torch, expert by expert", "experts"
-    timed = "bf16 weights; gather, products, SwiGLU, weighted sum; pairs were grouped before, on the host"
+    group = "experts"
 
     def __init__(self) -> None:
         self.weights = Converted(in_bf16)
@@ -61,6 +60,24 @@ class TorchLoop(TorchPeer):
         return TorchTurns(
             [self.turn(problem, experts, weights, *route) for route in problem.routes], problem.x.device
         )
+
+    def turn(
+        self,
+        problem: ExpertProblem,
+        experts: Experts,
+        weights: tuple[Tensor, Tensor],
+        choice: Tensor,
+        weight: Tensor,
+    ) -> Callable[[], Tensor]:
+        """What computes this routing; called again and again."""
+        raise NotImplementedError
+
+
+class TorchLoop(TorchExperts):
+    """A product for each expert that was chosen: how one writes it down."""
+
+    name = "torch, expert by expert"
+    timed = "bf16 weights; gather, products, SwiGLU, weighted sum; pairs were grouped before, on the host"
 
     def turn(
         self,
@@ -84,23 +101,14 @@ class TorchLoop(TorchPeer):
         return run
 
 
-class TorchGrouped(TorchPeer):
+class TorchGrouped(TorchExperts):
     """torch's grouped product, which transformers uses for this model."""
 
-    name, group = "torch grouped_mm", "experts"
+    name = "torch grouped_mm"
     timed = "bf16 weights; gather, grouped products, biases, SwiGLU, weighted sum; pairs were sorted before"
-
-    def __init__(self) -> None:
-        self.weights = Converted(in_bf16)
 
     def absent(self, device: torch.device) -> str:
         return "" if grouped_mm() else f"torch {torch.__version__} has no grouped_mm"
-
-    def prepare(self, problem: ExpertProblem) -> Turns:
-        experts, weights = problem.experts, self.weights(problem.experts)
-        return TorchTurns(
-            [self.turn(problem, experts, weights, *route) for route in problem.routes], problem.x.device
-        )
 
     def turn(
         self,
