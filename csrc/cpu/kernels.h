@@ -39,7 +39,8 @@ struct DotArgs {
   float* y;
   size_t y_stride;
   float* scratch;         // dot_scratch_floats(k)
-  const void* next;       // tile products: the weights this thread will want after these, to be fetched ahead; may be null
+  const void* next;       // the weights this thread will want after these, as many rows, to be fetched ahead; may be null
+  const uint8_t* next_scales;  // theirs; may be null
 };
 // Tile products: a tile is 16 rows of 64 bytes, 32 bf16 of a weight row or 16 columns of pairs of activations.
 constexpr int kTileBytes = 1024;
