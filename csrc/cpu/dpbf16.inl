@@ -96,6 +96,31 @@ static void dp_dot_bf16_transposed(const DotArgs& a) {
   }
 }
 
+// ---- attention ---------------------------------------------------------------------------------------------
+// Of each row one chain over the pairs of its bf16, in every column.
+
+struct ColumnUnit {
+  ColumnUnit() {}
+};
+
+static inline void multiply_columns(const uint8_t* a, size_t row_bytes, int rows, const uint8_t* columns, int steps, float* out,
+                                    const uint8_t* later) {
+  constexpr int kRows = 16;
+  for (int row = 0; row < rows; row += kRows, a += kRows * row_bytes, out += kRows * kLanes) {
+    V acc[kRows];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) acc[r] = zero();
+    for (int pair = 0; pair < steps * kPackGroup / 2; ++pair, later += 64) {
+      __builtin_prefetch(later);
+      const Words x = WordFormat::load_w((const float*)columns + pair * kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) acc[r] = fma(WordFormat::broadcast_w((const float*)(a + r * row_bytes) + pair), x, acc[r]);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) store(out + r * kLanes, acc[r]);
+  }
+}
+
 // ---- activations, ceiling ----------------------------------------------------------------------------------
 
 static void dp_pack(const float* x, const float* gain, float scale, int n, bool round, float* packed) {

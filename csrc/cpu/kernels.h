@@ -81,7 +81,7 @@ static constexpr size_t attn_scratch_floats(int padded_dim) {
   return page > tiles ? page : tiles;
 }
 
-// Attention on tiles, of bf16 keys and values: one KV head and the pages of one split, from nothing. A page holds keys
+// Attention by products of bf16, of bf16 keys and values: one KV head and the pages of one split, from nothing. A page holds keys
 // (64, head_dim in whole 32s), the padding 0, and values (padded_dim, 64).
 struct AttnSplitArgs {
   const void* q;               // Kernels::attn_columns of the queries
@@ -90,6 +90,7 @@ struct AttnSplitArgs {
   int padded_dim;
   const uint8_t* const* page;  // (pages)
   int pages;
+  const uint8_t* next;         // the page that this thread wants after these, to be fetched ahead; may be null
   float scale;
   const int* first;            // (queries) visible slots [first, last), counted from the first page's on
   const int* last;
