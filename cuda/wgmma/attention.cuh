@@ -1,4 +1,4 @@
-// attn (tokens, heads, 64) = softmax(q k / 8, sink) v over the visible keys; lse: of a prefill, by wgmma, for a cache in bf16
+// attn (tokens, heads, 64) = softmax(q k / 8, sink) v over the visible keys; lse: of a prefill, by wgmma, over bf16
 //
 // A block takes 192 queries of one KV head: with groups of 8 heads, 24 tokens. A warp of producers fills a ring with pages
 // of 64 keys and their values, each by one tensor copy; three warpgroups, the attendants, take 64 queries each, in registers
@@ -13,8 +13,8 @@
 // 16 KB feeds 192 queries: 21 bytes from the second-level cache in a cycle; for 128 queries it would be 32, which is more
 // than it is believed to have.
 // Sums of a token depend on its own position only: pages are absolute and come in ascending order. They are those of
-// cuda/mma's attn_prefill, in its order; so, if a card's wgmma and mma.sync add the 16 products of a step alike, results are the
-// same to the bit.
+// cuda/mma's attn_prefill, in its order; so, if a card's wgmma and mma.sync add the 16 products of a step alike, results
+// are the same to the bit.
 // Tested by wgmma_attention_test.cpp (faults, and the bits of attn_prefill) and test_matrix_kernels.py (in the engine).
 #pragma once
 
@@ -31,7 +31,7 @@ namespace gptoss::cuda::wgmma {
 
 constexpr int kWarpgroup = 128, kWarpgroups = 3, kGroupQueries = 64, kQueries = kWarpgroups * kGroupQueries;
 constexpr int kAttendants = kWarpgroups * kWarpgroup;
-constexpr int kAttnThreads = kAttendants + kWarpgroup;  // of the producers one warp works, and the others give their registers
+constexpr int kAttnThreads = kAttendants + kWarpgroup;  // of the producers one warp works, the others give their registers
 // Registers of a thread; the block has 128 for each when it starts, with which an attendant spills.
 constexpr int kAttendantRegisters = 160, kBringerRegisters = 32;
 static_assert(kAttendants * kAttendantRegisters + kWarpgroup * kBringerRegisters <= 64 * 1024);
@@ -90,7 +90,8 @@ GPTOSS_DEVICE int lowest(int value) {
   return value;
 }
 
-// Which keys tokens [from, to) of a tile see, all of one sequence: some of them [first, end), each of them [all_first, all_end).
+// Which keys tokens [from, to) of a tile see, all of one sequence: some of them [first, end), each of them
+// [all_first, all_end).
 struct Seen {
   int first = INT_MAX, end = 0, all_first = 0, all_end = INT_MAX;
   GPTOSS_DEVICE Seen(const AttentionArgs& a, const Tile& tile, int from, int to) {  // by all lanes of a warp
@@ -135,7 +136,8 @@ GPTOSS_DEVICE void bring_pages(const PrefillArgs& args, const Tile& tile, const 
       uint64_t* const arrived = live < cuda::kPage ? ring.landed : &ring.full[turn.stage];
       if (simt::lane() == 0) {
         ptx::mbarrier_arrive_expect_tx(arrived, cuda::kPageBytes);
-        ptx::tensor_load_2d(ring.page(turn.stage), &args.pages, 0, static_cast<int>(table[p] * page_rows + head_row), arrived);
+        const int row = static_cast<int>(table[p] * page_rows + head_row);
+        ptx::tensor_load_2d(ring.page(turn.stage), &args.pages, 0, row, arrived);
       }
       if (live < cuda::kPage) {
         // Slots behind were perhaps never written, and a weight of 0 times what is no number is none.
@@ -331,7 +333,8 @@ struct Attendant {
   }
 };
 
-__global__ void __launch_bounds__(kAttnThreads, 1) wgmma_attn_prefill([[maybe_unused]] const __grid_constant__ PrefillArgs args) {
+__global__ void __launch_bounds__(kAttnThreads, 1)
+    wgmma_attn_prefill([[maybe_unused]] const __grid_constant__ PrefillArgs args) {
 #if GPTOSS_HAS_WGMMA
   GPTOSS_DYNAMIC_SHARED(uint8_t, shared);
   const PageRing ring(shared);
