@@ -22,6 +22,9 @@ file(GLOB binding_sources CONFIGURE_DEPENDS csrc/bindings*.cpp)
 # NO_EXTRAS: no link-time optimisation; it would multiply the time of this one file.
 pybind11_add_module(_core MODULE NO_EXTRAS ${binding_sources})
 target_link_libraries(_core PRIVATE gptoss_engine)
+if(GPTOSS_SANITIZE)  # minutes, else, for checks around templates that are not ours
+  target_compile_options(_core PRIVATE -O1)
+endif()
 install(TARGETS _core LIBRARY DESTINATION gptoss_native COMPONENT python)
 
 if(NOT SKBUILD)  # the developer's build: beside the Python sources, for PYTHONPATH=python

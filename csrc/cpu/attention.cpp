@@ -35,8 +35,8 @@ void append(const CpuState& s, uint8_t* page_head, int slot, const float* key, c
   for (int d = 0; d < dim; ++d) values[d] = convert(value[d]);
 }
 
-// On tiles keys are stored (64, key_dim), values (padded_dim, 64).
-void append_tiles(const CpuState& s, uint8_t* page_head, int slot, const float* key, const float* value) {
+// As attn_split reads them, keys are stored (64, key_dim), values (padded_dim, 64).
+void append_columns(const CpuState& s, uint8_t* page_head, int slot, const float* key, const float* value) {
   uint16_t* keys = reinterpret_cast<uint16_t*>(page_head);
   uint16_t* values = keys + kPageTokens * s.key_dim + slot;
   for (int d = 0; d < s.config.head_dim; ++d) keys[slot * s.key_dim + d] = float_to_bf16(key[d]);
@@ -61,7 +61,8 @@ struct TileAttention {
   const Scratch& scratch;
   bool bf16_kv, round;
   QueryTile tile;
-  int head;  // key/value head
+  int head;       // key/value head
+  int next_head;  // of this thread, more or less
 
   int group() const { return s.config.group_size(); }
   int queries() const { return tile.count * group(); }
@@ -80,13 +81,13 @@ struct TileAttention {
 
   void gather_queries() const {
     const size_t n = static_cast<size_t>(group()) * s.config.head_dim;
-    float* q = s.tile_attention ? scratch.q + attn_columns_bytes(s.tile_queries, s.config.head_dim) / sizeof(float) : scratch.q;
+    float* q = s.column_attention ? scratch.q + attn_columns_bytes(s.tile_queries, s.config.head_dim) / sizeof(float) : scratch.q;
     for (int i = 0; i < tile.count; ++i)
       std::memcpy(q + i * n, s.qkv + static_cast<size_t>(tile.first + i) * qkv_stride() + head * n, n * sizeof(float));
-    if (s.tile_attention) kernels.attn_columns(q, queries(), s.config.head_dim, scratch.q);
+    if (s.column_attention) kernels.attn_columns(q, queries(), s.config.head_dim, scratch.q);
   }
 
-  void run_split_on_tiles(int first, int last, const Softmax& sums) const {
+  void run_split_by_columns(int first, int last, const Softmax& sums) const {
     const int32_t* pages = s.page_table(layer, s.sequence[tile.first]);
     const uint8_t* page[kSplitPages];
     for (int i = first; i < last; ++i) page[i - first] = s.keys(pages[i], layer, head);
@@ -103,6 +104,9 @@ struct TileAttention {
                         .padded_dim = s.padded_dim,
                         .page = page,
                         .pages = last - first,
+                        .next = last <= last_page()                            ? s.keys(pages[last], layer, head)
+                                : next_head < s.config.num_key_value_heads ? s.keys(pages[first_page()], layer, next_head)
+                                                                           : nullptr,
                         .scale = 1.0f / std::sqrt(static_cast<float>(s.config.head_dim)),
                         .first = visible_first,
                         .last = visible_last,
@@ -114,7 +118,7 @@ struct TileAttention {
 
   // Sums of the pages [first, last) of one split.
   void run_split(int first, int last, const Softmax& sums) const {
-    if (s.tile_attention) return run_split_on_tiles(first, last, sums);
+    if (s.column_attention) return run_split_by_columns(first, last, sums);
     sums.clear(queries(), s.padded_dim);
     const int32_t* pages = s.page_table(layer, s.sequence[tile.first]);
     int* visible_first = scratch.visible;
@@ -224,8 +228,8 @@ void CpuBackend::rotate_append(CpuState& s, const CpuLayer& layer, int tokens) {
       const float* key = q + q_size + h * c.head_dim;
       const float* value = key + kv_size;
       uint8_t* to = s.keys(page, layer, h);
-      if (s.tile_attention)
-        append_tiles(s, to, slot, key, value);
+      if (s.column_attention)
+        append_columns(s, to, slot, key, value);
       else if (options_.kv_dtype == KvDType::bf16)
         append<uint16_t>(s, to, slot, key, value, float_to_bf16);
       else
@@ -243,7 +247,7 @@ void CpuBackend::attn(State& state, const Layer& base, const Batch& batch) {
   const int tile_count = s.narrows(layer) ? s.wanted_count : s.tile_count;
   const auto attention = [&](int tile, int head, int worker) {
     return TileAttention{kernels_, s, layer, s.scratch[worker], options_.kv_dtype == KvDType::bf16,
-                         options_.precision == Precision::fast, tiles[tile], head};
+                         options_.precision == Precision::fast, tiles[tile], head, head + pool_.threads()};
   };
   const int pairs = tile_count * heads;
 

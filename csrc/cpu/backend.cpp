@@ -167,7 +167,7 @@ void arrange(CpuState& s, Arena& arena) {
     arena.take(scratch.y, product_rows * kTaskRows);
     arena.take(scratch.dot, dot_scratch_floats(longest));
     arena.take(scratch.q, static_cast<size_t>(s.tile_queries) * c.head_dim +
-                              (s.tile_attention ? attn_columns_bytes(s.tile_queries, c.head_dim) / sizeof(float) : 0));
+                              (s.column_attention ? attn_columns_bytes(s.tile_queries, c.head_dim) / sizeof(float) : 0));
     arena.take(scratch.ml, 4 * static_cast<size_t>(s.tile_queries));
     arena.take(scratch.acc, 2 * static_cast<size_t>(s.tile_queries) * s.padded_dim);
     arena.take(scratch.attn, attn_scratch_floats(s.padded_dim));
@@ -272,14 +272,14 @@ Weight CpuBackend::dense(const Tensor& matrix, const std::string& name, std::vec
 size_t CpuBackend::page_bytes(const Config& c) const {
   const size_t element = options_.kv_dtype == KvDType::f32 ? sizeof(float) : sizeof(uint16_t);
   const size_t layers = std::max(c.layers_of(LayerType::full_attention), c.layers_of(LayerType::sliding_attention));
-  const size_t key_dim = tile_attention() ? round_up(c.head_dim, kPackGroup) : c.head_dim;
+  const size_t key_dim = column_attention() ? round_up(c.head_dim, kPackGroup) : c.head_dim;
   const size_t padded_dim = round_up(c.head_dim, kMaxLanes);
   return layers * c.num_key_value_heads * kPageTokens * (key_dim + padded_dim) * element;
 }
 
 StateBytes CpuBackend::plan(const Config& c, const Limits& limits) const {
   CpuState shape;
-  shape.tile_attention = tile_attention();
+  shape.column_attention = column_attention();
   set_shape(shape, c, limits, kernels_, options_.precision, pool_.threads());
   Arena activations(nullptr), logits(nullptr);
   arrange(shape, activations);
@@ -292,7 +292,7 @@ StateBytes CpuBackend::plan(const Config& c, const Limits& limits) const {
 std::unique_ptr<State> CpuBackend::state(const Config& c, const Limits& limits) {
   const StateBytes bytes = plan(c, limits);
   auto s = std::make_unique<CpuState>();
-  s->tile_attention = tile_attention();
+  s->column_attention = column_attention();
   set_shape(*s, c, limits, kernels_, options_.precision, pool_.threads());
   s->rope = make_rope(c);
   s->products.resize(static_cast<size_t>(c.num_local_experts));

@@ -62,8 +62,9 @@ class CpuBackend : public Backend {
   // A matrix of attention or the unembedding, in the form that was asked for.
   Weight dense(const Tensor& matrix, const std::string& name, std::vector<Memory>& copies);
 
-  // Where queries and cache are bf16 and there are tiles, attention is on tiles, and pages are laid out for it.
-  bool tile_attention() const {
+  // Where queries and cache are bf16 and this instruction set multiplies them, queries are the columns of products, and
+  // pages are laid out for it.
+  bool column_attention() const {
     return kernels_.attn_split && options_.precision == Precision::fast && options_.kv_dtype == KvDType::bf16;
   }
 

@@ -90,3 +90,14 @@ static void terms_swiglu_pack(const float* u, const uint16_t* bias, int n, float
                swiglu(u + 2 * (i + kLanes), bias + 2 * (i + kLanes), set1(limit), set1(alpha)), round,
                (uint8_t*)packed + i / kPackGroup * (round ? 64 : 192));
 }
+
+// ---- sums --------------------------------------------------------------------------------------------------
+
+// C (16 rows, 16 columns, of which `tokens` matter) -> y[t * y_stride + r].
+static inline void store_columns(const uint8_t* c, int rows, int tokens, float* y, size_t y_stride) {
+  V r[16];
+  for (int i = 0; i < 16; ++i) r[i] = load((const float*)(c + 64 * i));
+  transpose(r);
+  for (int t = 0; t < 16; ++t)
+    if (t < tokens) store_some(y + t * y_stride, rows, r[t]);
+}

@@ -14,7 +14,7 @@ static inline V fma(Words w, Words x, V acc) { return _mm512_dpbf16_ps(acc, (__m
 // Formats of which a register holds a whole group, and meets one of activations packed as one bf16 term.
 struct WordFormat : Rows {
   using W = Words;
-  static constexpr int kFetched = 1, kGroupChunks = 1, kDirectTokens = 8;
+  static constexpr int kFetched = 1, kGroupChunks = 1, kAheadBytes = 4096;
   static constexpr int place(int group, int, int) { return group * (kPackGroup / 2); }
   static Words load_w(const float* p) { return {_mm512_loadu_si512(p)}; }
   static Words broadcast_w(const float* p) { return {_mm512_castps_si512(set1(*p))}; }
@@ -27,17 +27,20 @@ struct WordFormat : Rows {
 
 struct Bf16Words : WordFormat {
   static constexpr int kGroupBytes = 2 * kPackGroup, kMostRows = 4;
-  static constexpr int kDirectTokens = 24;  // nothing to unpack
-  void fetch(int row, int group, int, Group, Words (&w)[1]) const { w[0] = {_mm512_loadu_si512(at(row, group * kGroupBytes))}; }
+  static constexpr int kDirectTokens = 24, kAheadBytes = 2048;
+  void fetch(int row, int group, int, Group, Words (&w)[1]) const {
+    w[0] = {_mm512_loadu_si512(at(row, group * kGroupBytes))};
+    asm("" : "+v"(w[0].bits));  // or GCC reads it again for every token, and in the file each read takes two lines
+  }
 };
 struct Mxfp4Words : WordFormat {
-  static constexpr int kGroupBytes = kPackGroup / 2, kMostRows = 4;
+  static constexpr int kGroupBytes = kPackGroup / 2, kMostRows = 4, kDirectTokens = 48;
   void fetch(int row, int group, int, Group, Words (&w)[1]) const {
     w[0] = {mxfp4_bf16(at(row, group * kGroupBytes), scale(row, group))};
   }
 };
 struct Int8Words : WordFormat {
-  static constexpr int kGroupBytes = kPackGroup, kMostRows = 4;
+  static constexpr int kGroupBytes = kPackGroup, kMostRows = 4, kDirectTokens = 24;
   void fetch(int row, int group, int, Group, Words (&w)[1]) const {
     w[0] = {int8_bf16((const int8_t*)at(row, group * kGroupBytes), scale(row, group))};
   }
@@ -93,6 +96,31 @@ static void dp_dot_bf16_transposed(const DotArgs& a) {
   }
 }
 
+// ---- attention ---------------------------------------------------------------------------------------------
+// Of each row one chain over the pairs of its bf16, in every column.
+
+struct ColumnUnit {
+  ColumnUnit() {}
+};
+
+static inline void multiply_columns(const uint8_t* a, size_t row_bytes, int rows, const uint8_t* columns, int steps, float* out,
+                                    const uint8_t* later) {
+  constexpr int kRows = 16;
+  for (int row = 0; row < rows; row += kRows, a += kRows * row_bytes, out += kRows * kLanes) {
+    V acc[kRows];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) acc[r] = zero();
+    for (int pair = 0; pair < steps * kPackGroup / 2; ++pair, later += 64) {
+      __builtin_prefetch(later);
+      const Words x = WordFormat::load_w((const float*)columns + pair * kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) acc[r] = fma(WordFormat::broadcast_w((const float*)(a + r * row_bytes) + pair), x, acc[r]);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) store(out + r * kLanes, acc[r]);
+  }
+}
+
 // ---- activations, ceiling ----------------------------------------------------------------------------------
 
 static void dp_pack(const float* x, const float* gain, float scale, int n, bool round, float* packed) {
@@ -108,6 +136,7 @@ static float dp_multiply_add(long iterations, long* flops) {
   for (int i = 0; i < kChains; ++i) acc[i] = zero();
   const Words ones = {_mm512_set1_epi16(0x3f80)};
   for (long n = 0; n < iterations; ++n)
+#pragma GCC unroll 32  // or GCC keeps the chains in memory, and measures its stores
     for (int i = 0; i < kChains; ++i) acc[i] = fma(ones, ones, acc[i]);
   *flops = iterations * kChains * 2 * kLanes * 2;
   V total = zero();

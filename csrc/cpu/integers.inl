@@ -53,7 +53,7 @@ struct Int8Group;
 
 struct Mxfp4Integers : Rows {
   using EightRows = Mxfp4Group;
-  static constexpr int kGroupBytes = kPackGroup / 2;
+  static constexpr int kGroupBytes = kPackGroup / 2, kAheadBytes = 2048;
   void fetch(int row, int group, Ints (&w)[2]) const {
     const Ints twice = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12));
     const __m128i* const p = (const __m128i*)(weight + row * row_bytes + (size_t)group * kGroupBytes);
@@ -67,7 +67,7 @@ struct Mxfp4Integers : Rows {
 
 struct Int8Integers : Rows {
   using EightRows = Int8Group;
-  static constexpr int kGroupBytes = kPackGroup;
+  static constexpr int kGroupBytes = kPackGroup, kAheadBytes = 2048;
   void fetch(int row, int group, Ints (&w)[2]) const {
     const __m128i* const p = (const __m128i*)(weight + row * row_bytes + (size_t)group * kGroupBytes);
     w[0] = _mm256_cvtepi8_epi16(_mm_loadu_si128(p));
@@ -271,7 +271,8 @@ struct Mxfp4Group {
 
 // Eight rows meet T tokens; y[t * y_stride + r * y_rows].
 template <int T, class Format>
-__attribute__((noinline)) static void integer_rows(const Format rows, const Integers& x, float* y, size_t y_stride, size_t y_rows) {
+__attribute__((noinline)) static void integer_rows(const Format rows, const Integers& x, float* y, size_t y_stride, size_t y_rows,
+                                                   const uint8_t* later) {
   V acc[T];
   for (int t = 0; t < T; ++t) acc[t] = zero();
   for (int first = 0; first < x.groups; first += 8) {
@@ -279,8 +280,7 @@ __attribute__((noinline)) static void integer_rows(const Format rows, const Inte
     const int last = first + 8 < x.groups ? first + 8 : x.groups;
     for (int g = first; g < last; ++g) {
       if (g % (64 / Format::kGroupBytes) == 0)
-        for (int r = 0; r < kRowsTogether; ++r)
-          __builtin_prefetch(rows.weight + r * rows.row_bytes + (size_t)g * Format::kGroupBytes + kAheadBytes);
+        ask<kRowsTogether>(later + (size_t)g * Format::kGroupBytes, rows.row_bytes);
       const V row_scales = scales.of(g);
       const typename Format::EightRows group(rows, g);
       for (int t = 0; t < T; ++t) acc[t] = add_group(acc[t], group.dot(x, t, g), x.units(t)[g], row_scales);
@@ -297,8 +297,12 @@ __attribute__((noinline)) static void integer_rows(const Format rows, const Inte
 // what is missing.
 template <int T, class Format>
 static inline void integer_strips(const Format& all, const Integers& x, const DotArgs& a) {
-  const int strip = a.rows / kRowsTogether, rest = a.rows - strip * kRowsTogether;
-  for (int i = 0; i < strip; ++i) integer_rows<T>(every(all, i, strip), x, a.y + i, a.y_stride, strip);
+  const Strips strips(a, kRowsTogether);
+  for (int i = 0; i < strips.rows; ++i) {
+    strips.ask_scales(i);
+    integer_rows<T>(every(all, i, strips.rows), x, a.y + i, a.y_stride, strips.rows, strips.later<Format>(i));
+  }
+  const int rest = a.rows - strips.rows * kRowsTogether;
   if (rest == 0) return;
   const size_t row_bytes = (size_t)x.groups * Format::kGroupBytes;
   uint8_t* const weight = (uint8_t*)a.scratch;
@@ -309,7 +313,7 @@ static inline void integer_strips(const Format& all, const Integers& x, const Do
     __builtin_memcpy(scales + r * x.groups, all.scales + row * all.scale_bytes, x.groups);
   }
   float y[T * kRowsTogether];
-  integer_rows<T>(Format{{weight, scales, row_bytes, (size_t)x.groups}}, x, y, kRowsTogether, 1);
+  integer_rows<T>(Format{{weight, scales, row_bytes, (size_t)x.groups}}, x, y, kRowsTogether, 1, weight);
   for (int t = 0; t < T; ++t)
     for (int r = 0; r < rest; ++r) a.y[t * a.y_stride + a.rows - rest + r] = y[t * kRowsTogether + r];
 }
@@ -335,7 +339,7 @@ static inline void fill_integer_panel(const Format& all, int rows, int groups, I
       for (int r = 0; r < kRowsTogether; ++r) {
         const int row = row_of(r);
         if (g % (64 / Format::kGroupBytes) == 0)
-          __builtin_prefetch(all.weight + row * all.row_bytes + (size_t)g * Format::kGroupBytes + kAheadBytes);
+          __builtin_prefetch(all.weight + row * all.row_bytes + (size_t)g * Format::kGroupBytes + Format::kAheadBytes);
         Ints w[2];
         all.fetch(row, g, w);
         for (int i = 0; i < 2; ++i) turned[i][r] = _mm256_castsi256_ps(w[i]);

@@ -39,7 +39,8 @@ struct DotArgs {
   float* y;
   size_t y_stride;
   float* scratch;         // dot_scratch_floats(k)
-  const void* next;       // tile products: the weights this thread will want after these, to be fetched ahead; may be null
+  const void* next;       // the weights this thread will want after these, as many rows, to be fetched ahead; may be null
+  const uint8_t* next_scales;  // theirs; may be null
 };
 // Tile products: a tile is 16 rows of 64 bytes, 32 bf16 of a weight row or 16 columns of pairs of activations.
 constexpr int kTileBytes = 1024;
@@ -80,7 +81,7 @@ static constexpr size_t attn_scratch_floats(int padded_dim) {
   return page > tiles ? page : tiles;
 }
 
-// Attention on tiles, of bf16 keys and values: one KV head and the pages of one split, from nothing. A page holds keys
+// Attention by products of bf16, of bf16 keys and values: one KV head and the pages of one split, from nothing. A page holds keys
 // (64, head_dim in whole 32s), the padding 0, and values (padded_dim, 64).
 struct AttnSplitArgs {
   const void* q;               // Kernels::attn_columns of the queries
@@ -89,6 +90,7 @@ struct AttnSplitArgs {
   int padded_dim;
   const uint8_t* const* page;  // (pages)
   int pages;
+  const uint8_t* next;         // the page that this thread wants after these, to be fetched ahead; may be null
   float scale;
   const int* first;            // (queries) visible slots [first, last), counted from the first page's on
   const int* last;

@@ -12,7 +12,7 @@ namespace {  // or a member function that is not inlined could be the copy that 
 #include "kernels.inl"
 #include "bf16_terms.inl"
 #include "tiles.inl"
-#include "tiles_attention.inl"
+#include "column_attention.inl"
 }  // namespace
 }  // namespace amx
 

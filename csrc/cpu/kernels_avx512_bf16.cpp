@@ -1,5 +1,5 @@
-// x86-64 with AVX-512 (F, BW, DQ, VL, VBMI, BF16): products of what is rounded to bf16 by VDPBF16PS, everything else as
-// AVX-512.
+// x86-64 with AVX-512 (F, BW, DQ, VL, VBMI, BF16): products of what is rounded to bf16, and attention over it, by VDPBF16PS,
+// everything else as AVX-512.
 #include "kernels.h"
 
 #if defined(__AVX512BF16__)
@@ -13,6 +13,7 @@ namespace {  // or a member function that is not inlined could be the copy that 
 #include "kernels.inl"
 #include "bf16_terms.inl"
 #include "dpbf16.inl"
+#include "column_attention.inl"
 }  // namespace
 }  // namespace avx512_bf16
 
@@ -37,8 +38,8 @@ static const Kernels table = {.name = "avx512_bf16",
                               .panel = avx512_bf16::dp_columns,
                               .integers = nullptr,
                               .matrix_multiply_add = avx512_bf16::dp_multiply_add,
-                              .attn_columns = nullptr,
-                              .attn_split = nullptr};
+                              .attn_columns = avx512_bf16::attn_columns,
+                              .attn_split = avx512_bf16::attn_split};
 const Kernels* const kAvx512Bf16 = &table;
 
 }  // namespace gptoss::cpu

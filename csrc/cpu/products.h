@@ -84,6 +84,10 @@ void run_products(Pool& pool, const Kernels& kernels, const CpuState& s, bool ex
     const Weight& w = *products[at.index].weight;
     return static_cast<const uint8_t*>(w.data) + at.row * (w.transposed ? sizeof(uint16_t) : w.row_bytes);
   };
+  const auto scales = [&](const Place& at) {
+    const Weight& w = *products[at.index].weight;
+    return w.scales ? w.scales + at.row * w.scale_bytes : nullptr;
+  };
   pool.run(total, [&](int task, int worker) {
     const auto [index, row, piece] = place(task);
     const Product& product = products[index];
@@ -95,7 +99,7 @@ void run_products(Pool& pool, const Kernels& kernels, const CpuState& s, bool ex
     // Threads take turns, more or less: this one will be back after as many tasks as there are threads.
     const int later = task + pool.threads();
     w.dot({.weight = weights({index, row, piece}),
-           .scales = w.scales ? w.scales + row * w.scale_bytes : nullptr,
+           .scales = scales({index, row, piece}),
            .row_bytes = w.row_bytes,
            .scale_bytes = w.scale_bytes,
            .rows = rows,
@@ -107,7 +111,8 @@ void run_products(Pool& pool, const Kernels& kernels, const CpuState& s, bool ex
            .y = y,
            .y_stride = kTaskRows,
            .scratch = s.scratch[worker].dot,
-           .next = later < total ? weights(place(later)) : nullptr});
+           .next = later < total ? weights(place(later)) : nullptr,
+           .next_scales = later < total ? scales(place(later)) : nullptr});
     use(Block{index, row, rows, token, tokens, y});
   });
 }

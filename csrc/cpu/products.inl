@@ -14,8 +14,7 @@ constexpr int kTileSums = 24, kPanelRegisters = 4, kPanelTile = 4;
 #else
 constexpr int kTileSums = 12, kPanelRegisters = 2, kPanelTile = 4;
 #endif
-constexpr int kTileTokens = 6;
-constexpr int kPanelFrom = 9;  // tokens for which panels are made; see Format::kDirectTokens
+constexpr int kPanelFrom = 13;  // tokens for which panels are made; see Format::kDirectTokens
 
 // ---- formats -----------------------------------------------------------------------------------------------
 // A format is rows in memory, the scale of a group, and `fetch`, which makes registers of a chunk of it.
@@ -58,7 +57,7 @@ static inline Format every(Format rows, int i, int n) {
 // Formats whose registers are floats: of each chunk those at even places, then those at odd ones.
 struct FloatFormat : Rows {
   using W = V;
-  static constexpr int kFetched = 2, kGroupChunks = kChunks;
+  static constexpr int kFetched = 2, kGroupChunks = kChunks, kAheadBytes = 2048;
   static constexpr int kDirectTokens = 12;  // as many meet the weights as they come, more by way of a panel
   // Where in a packed row the activations are that a register meets.
   static constexpr int place(int group, int chunk, int i) { return group * kPackGroup + i * kHalf + chunk * kLanes; }
@@ -105,12 +104,17 @@ struct Int8Rows : FloatFormat {
 
 // ---- tiles -------------------------------------------------------------------------------------------------
 
-// How far before their turn weights are asked for, in every row of a tile.
-constexpr int kAheadBytes = 2048;
+template <int R>
+static inline void ask(const uint8_t* weight, size_t row_bytes) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) __builtin_prefetch(weight + r * row_bytes);
+}
 
-// y[t * y_stride + r * y_rows] for R rows and T tokens. `ahead`: the weights come from memory, not from L1.
+// y[t * y_stride + r * y_rows] for R rows and T tokens. `ahead`: the weights come from memory, not from L1, and those of
+// which `later` is the first row are wanted soon.
 template <int R, int T, bool ahead, class Format>
-static inline void dot_tile(const Format rows, int groups, const float* const* x, float* y, size_t y_stride, size_t y_rows) {
+static inline void dot_tile(const Format rows, int groups, const float* const* x, float* y, size_t y_stride, size_t y_rows,
+                            const uint8_t* later) {
   using W = typename Format::W;
   V acc[R][T];
 #pragma GCC unroll 8
@@ -119,8 +123,7 @@ static inline void dot_tile(const Format rows, int groups, const float* const* x
     for (int t = 0; t < T; ++t) acc[r][t] = zero();
   for (int g = 0; g < groups; ++g) {
     if (ahead && (Format::kGroupBytes >= 64 || g % (64 / Format::kGroupBytes) == 0))
-      for (int r = 0; r < R; ++r)
-        __builtin_prefetch(rows.weight + r * rows.row_bytes + (size_t)g * Format::kGroupBytes + kAheadBytes);
+      ask<R>(later + (size_t)g * Format::kGroupBytes, rows.row_bytes);
     if constexpr (Format::kFetched > 2) {  // row by row: the registers do not hold the weights of all
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -150,41 +153,70 @@ static inline void dot_tile(const Format rows, int groups, const float* const* x
     for (int t = 0; t < T; ++t) y[t * y_stride + r * y_rows] = sum(acc[r][t]);
 }
 
-// The rows of a tile of T tokens: as many as there are registers for their sums.
-template <class Format, int T>
-constexpr int tile_rows() {
-  int rows = Format::kMostRows;
-  while (rows > 1 && rows * T > kTileSums) rows /= 2;
-  return rows;
+template <int R, int T, int most, class Format>
+static inline void some_tokens(const Format rows, int groups, const float* const* x, float* y, size_t y_stride, size_t y_rows,
+                               const uint8_t* later) {
+  if constexpr (T <= most)
+    later ? dot_tile<R, T, true>(rows, groups, x, y, y_stride, y_rows, later)
+          : dot_tile<R, T, false>(rows, groups, x, y, y_stride, y_rows, later);
 }
 
-// R rows meet all tokens tile by tile; from the second tile on their weights are in L1.
-template <int R, bool ahead, class Format>
-static inline void dot_tokens(const Format rows, int groups, const float* const* x, int tokens, float* y, size_t y_stride,
-                              size_t y_rows) {
-  if (tokens > kTileTokens) {
-    dot_tile<R, kTileTokens, ahead>(rows, groups, x, y, y_stride, y_rows);
-    return dot_tokens<R, false>(rows, groups, x + kTileTokens, tokens - kTileTokens, y + kTileTokens * y_stride, y_stride, y_rows);
-  }
-  switch (tokens) {
-    case 6: return dot_tile<R, 6, ahead>(rows, groups, x, y, y_stride, y_rows);
-    case 5: return dot_tile<R, 5, ahead>(rows, groups, x, y, y_stride, y_rows);
-    case 4: return dot_tile<R, 4, ahead>(rows, groups, x, y, y_stride, y_rows);
-    case 3: return dot_tile<R, 3, ahead>(rows, groups, x, y, y_stride, y_rows);
-    case 2: return dot_tile<R, 2, ahead>(rows, groups, x, y, y_stride, y_rows);
-    case 1: return dot_tile<R, 1, ahead>(rows, groups, x, y, y_stride, y_rows);
-  }
-}
-
-// R rows at a time, each of them out of another strip of consecutive rows: so the memory sees R long streams, which
-// its own prefetch follows, instead of R new ones with every tile.
+// R rows meet all tokens, in as few tiles as the registers allow, of about the same size; from the second one on their
+// weights are in L1.
 template <int R, class Format>
-static inline void dot_strips(const Format all, int rows, int groups, const float* const* x, int tokens, float* y,
-                              size_t y_stride) {
-  const int strip = rows / R;
-  for (int i = 0; i < strip; ++i)
-    dot_tokens<R, true>(every(all, i, strip), groups, x, tokens, y + i, y_stride, strip);
-  for (int r = strip * R; r < rows; ++r) dot_tokens<1, true>(advance(all, r), groups, x, tokens, y + r, y_stride, 1);
+static inline void dot_tokens(const Format rows, int groups, const float* const* x, int tokens, float* y, size_t y_stride,
+                              size_t y_rows, const uint8_t* later) {
+  constexpr int kMost = kTileSums / R < 8 ? kTileSums / R : 8;
+  for (int tiles = (tokens + kMost - 1) / kMost; tiles > 0; --tiles, later = nullptr) {
+    const int own = (tokens + tiles - 1) / tiles;
+    switch (own) {
+      case 8: some_tokens<R, 8, kMost>(rows, groups, x, y, y_stride, y_rows, later); break;
+      case 7: some_tokens<R, 7, kMost>(rows, groups, x, y, y_stride, y_rows, later); break;
+      case 6: some_tokens<R, 6, kMost>(rows, groups, x, y, y_stride, y_rows, later); break;
+      case 5: some_tokens<R, 5, kMost>(rows, groups, x, y, y_stride, y_rows, later); break;
+      case 4: some_tokens<R, 4, kMost>(rows, groups, x, y, y_stride, y_rows, later); break;
+      case 3: some_tokens<R, 3, kMost>(rows, groups, x, y, y_stride, y_rows, later); break;
+      case 2: some_tokens<R, 2, kMost>(rows, groups, x, y, y_stride, y_rows, later); break;
+      case 1: some_tokens<R, 1, kMost>(rows, groups, x, y, y_stride, y_rows, later); break;
+    }
+    tokens -= own;
+    x += own;
+    y += own * y_stride;
+  }
+}
+
+// Rows that are computed together come out of as many strips of consecutive rows: so the memory sees a few long streams,
+// which its own prefetch follows, instead of new ones with every tile. Where they end, the next task's go on.
+struct Strips {
+  const DotArgs& a;
+  int rows;  // of a strip
+  size_t scale_lines;
+  Strips(const DotArgs& args, int count)
+      : a(args), rows(args.rows / count), scale_lines(args.next_scales ? args.rows * args.scale_bytes / 64 : 0) {}
+  // The first row that is wanted kAheadBytes after row i of the first strip.
+  template <class Format>
+  const uint8_t* later(int i) const {
+    const uint8_t* const weight = (const uint8_t*)a.weight;
+    const size_t end = rows * a.row_bytes, to = i * a.row_bytes + Format::kAheadBytes;
+    return a.next && to + a.row_bytes / 2 >= end ? (const uint8_t*)a.next + (ptrdiff_t)(to - end) : weight + to;
+  }
+  // Part i of the next task's scales, streams too slow for the memory's own prefetch.
+  void ask_scales(int i) const {
+    for (size_t line = i * scale_lines / rows; line < (i + 1) * scale_lines / rows; ++line)
+      __builtin_prefetch(a.next_scales + line * 64, 0, 2);
+  }
+};
+
+template <int R, class Format>
+static inline void dot_strips(const Format all, const DotArgs& a, int groups) {
+  const Strips strips(a, R);
+  for (int i = 0; i < strips.rows; ++i) {
+    strips.ask_scales(i);
+    dot_tokens<R>(every(all, i, strips.rows), groups, a.x, a.tokens, a.y + i, a.y_stride, strips.rows,
+                  strips.later<Format>(i));
+  }
+  for (int r = strips.rows * R; r < a.rows; ++r)
+    dot_tokens<1>(advance(all, r), groups, a.x, a.tokens, a.y + r, a.y_stride, 1, nullptr);
 }
 
 // ---- panels: many tokens -----------------------------------------------------------------------------------
@@ -213,7 +245,7 @@ static inline void fill_panel(const Format& all, int rows, int groups, float* pa
       const int row = r < rows ? r : rows - 1;
       scale[r] = all.group(row, g);
       if (Format::kGroupBytes >= 64 || g % (64 / Format::kGroupBytes) == 0)
-        __builtin_prefetch(all.weight + row * all.row_bytes + (size_t)g * Format::kGroupBytes + kAheadBytes);
+        __builtin_prefetch(all.weight + row * all.row_bytes + (size_t)g * Format::kGroupBytes + Format::kAheadBytes);
     }
     for (int c = 0; c < Format::kGroupChunks; ++c) {
       V turned[Format::kFetched][kLanes];
@@ -321,13 +353,11 @@ template <class Format>
 static inline void dot(const Format all, const DotArgs& a) {
   static_assert(Format::kDirectTokens + 1 >= kPanelFrom);
   const int groups = (int)round_up(a.k, kPackGroup) / kPackGroup;
-  switch (a.tokens) {
-    case 1: return dot_strips<tile_rows<Format, 1>()>(all, a.rows, groups, a.x, 1, a.y, a.y_stride);
-    case 2: return dot_strips<tile_rows<Format, 2>()>(all, a.rows, groups, a.x, 2, a.y, a.y_stride);
-    case 3: return dot_strips<tile_rows<Format, 3>()>(all, a.rows, groups, a.x, 3, a.y, a.y_stride);
-  }
+  if (a.tokens == 1) return dot_strips<Format::kMostRows>(all, a, groups);
+  if (a.tokens <= kTileSums / 4) return dot_strips<4>(all, a, groups);
+  if (Format::kFetched == 1 && a.tokens <= kTileSums / 3) return dot_strips<3>(all, a, groups);
   if (a.tokens > Format::kDirectTokens) return dot_panels(all, a, groups);
-  dot_strips<tile_rows<Format, kTileTokens>()>(all, a.rows, groups, a.x, a.tokens, a.y, a.y_stride);
+  dot_strips<kTileSums / 6>(all, a, groups);
 }
 
 // K that is no multiple of 32 (small models only): rows go through a zero-padded copy, one by one.
@@ -338,7 +368,7 @@ static void dot_bf16_ragged(const DotArgs& a) {
   for (int i = a.k; i < groups * kPackGroup; ++i) padded[i] = 0;
   for (int r = 0; r < a.rows; ++r) {
     __builtin_memcpy(padded, (const uint8_t*)a.weight + r * a.row_bytes, a.k * sizeof(uint16_t));
-    dot_tokens<1, false>(Format{{(const uint8_t*)padded, nullptr, 0, 0}}, groups, a.x, a.tokens, a.y + r, a.y_stride, 1);
+    dot_tokens<1>(Format{{(const uint8_t*)padded, nullptr, 0, 0}}, groups, a.x, a.tokens, a.y + r, a.y_stride, 1, nullptr);
   }
 }
 
@@ -383,7 +413,7 @@ static void dot_bf16_transposed(const DotArgs& a) {
   const float* const* x = a.x;
   float* y = a.y;
   int tokens = a.tokens;
-  for (; tokens >= kTileTokens; tokens -= kTileTokens, x += kTileTokens, y += kTileTokens * a.y_stride)
-    dot_all_columns<kTileTokens>(a, x, y);
+  constexpr int kTokens = 6;
+  for (; tokens >= kTokens; tokens -= kTokens, x += kTokens, y += kTokens * a.y_stride) dot_all_columns<kTokens>(a, x, y);
   for (; tokens > 0; --tokens, ++x, y += a.y_stride) dot_all_columns<1>(a, x, y);
 }

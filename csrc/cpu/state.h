@@ -80,7 +80,7 @@ struct CpuState : State {
   Rope rope;
   int padded_dim = 0;
   int key_dim = 0;              // row length of keys, where attention is on tiles
-  bool tile_attention = false;
+  bool column_attention = false;
   int tile_tokens = 0;
   int tile_queries = 0;
   int split_tasks = 0;  // (tile, key/value head) pairs that may be cut into splits

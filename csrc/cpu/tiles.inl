@@ -139,15 +139,6 @@ struct Columns {
   size_t step;    // from tile to tile
 };
 
-// C (16 rows, `tokens` columns) in memory -> y.
-static inline void store_tile(const uint8_t* c, int rows, int tokens, float* y, size_t y_stride) {
-  V r[16];
-  for (int i = 0; i < 16; ++i) r[i] = load((const float*)(c + 64 * i));
-  transpose(r);
-  for (int t = 0; t < 16; ++t)
-    if (t < tokens) store_some(y + t * y_stride, rows, r[t]);
-}
-
 // The first n tiles of C, from and to memory.
 template <int n>
 static inline void load_sums(const uint8_t* c) {
@@ -267,7 +258,7 @@ static inline void narrow(const Tiles tiles, const DotArgs& a) {
       __builtin_memcpy(a.y + first, out, rows * sizeof(float));
     else
       for (int r = 0; r < rows; r += 16)
-        store_tile(out + r * 64, rows - r, a.tokens, a.y + first + r, a.y_stride);
+        store_columns(out + r * 64, rows - r, a.tokens, a.y + first + r, a.y_stride);
   }
   _tile_release();
 }
@@ -381,7 +372,7 @@ static inline void wide(const Tiles tiles, const DotArgs& a) {
       for (int r = 0; r < kWideRows && row + 16 * r < a.rows; ++r)
         for (int g = 0; g < some; ++g) {
           const int t = (group + g) * kTileColumns;
-          store_tile(sums + (4 * r + g) * kTileBytes, a.rows - row - 16 * r, a.tokens - t,
+          store_columns(sums + (4 * r + g) * kTileBytes, a.rows - row - 16 * r, a.tokens - t,
                      a.y + t * a.y_stride + row + 16 * r, a.y_stride);
         }
     }
@@ -445,4 +436,46 @@ static float tile_multiply_add(long iterations, long* flops) {
   _tile_release();
   *flops = iterations * 4 * 16 * 16 * 32 * 2;
   return c[0];
+}
+
+// ---- attention ---------------------------------------------------------------------------------------------
+
+struct ColumnUnit {
+  ColumnUnit() { configure_tiles(kTileColumns); }
+  ~ColumnUnit() { _tile_release(); }
+};
+
+// Four tiles of 16 rows at a time.
+static inline void multiply_columns(const uint8_t* a, size_t row_bytes, int rows, const uint8_t* columns, int steps, float* out,
+                                    const uint8_t* later) {
+  for (int line = 0; line < rows * steps; ++line) __builtin_prefetch(later + line * 64, 0, 2);
+  for (int row = 0; row < rows; row += 64, a += 64 * row_bytes, out += 64 * 16) {
+    const int tiles = (rows - row) / 16;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int step = 0; step < steps; ++step) {
+      const uint8_t* p = a + step * 64;
+      _tile_loadd(6, columns + step * kTileBytes, 64);
+      _tile_loadd(4, p, row_bytes);
+      _tile_dpbf16ps(0, 4, 6);
+      if (tiles > 1) {
+        _tile_loadd(5, p + 16 * row_bytes, row_bytes);
+        _tile_dpbf16ps(1, 5, 6);
+      }
+      if (tiles > 2) {
+        _tile_loadd(4, p + 32 * row_bytes, row_bytes);
+        _tile_dpbf16ps(2, 4, 6);
+      }
+      if (tiles > 3) {
+        _tile_loadd(5, p + 48 * row_bytes, row_bytes);
+        _tile_dpbf16ps(3, 5, 6);
+      }
+    }
+    _tile_stored(0, out, 64);
+    if (tiles > 1) _tile_stored(1, out + 16 * 16, 64);
+    if (tiles > 2) _tile_stored(2, out + 32 * 16, 64);
+    if (tiles > 3) _tile_stored(3, out + 48 * 16, 64);
+  }
 }

@@ -40,7 +40,7 @@ struct AttentionCase {
         scale(2 / std::sqrt(static_cast<float>(dim))) {
     Random random(seed);
     const auto stored = [&](float x) { return bf16 ? gptoss::round_to_bf16(x) : x; };
-    // On tiles queries are bf16 where the cache is and weights are.
+    // For products of bf16 queries are rounded where the cache is and weights are.
     for (int i = 0; i < queries * dim; ++i) q.push_back(bf16 && round ? gptoss::round_to_bf16(random.normal()) : random.normal());
     for (int i = 0; i < kPages * kSlots * dim; ++i) keys.push_back(stored(random.normal()));
     for (int i = 0; i < kPages * kSlots * dim; ++i) values.push_back(stored(random.normal()));
@@ -99,11 +99,11 @@ struct Page {
   }
 };
 
-// The same as attention on tiles reads it: keys (64, dim in whole 32s), values (padded dim, 64); keys' padding is 0.
-struct TilePage {
+// The same as attn_split reads it: keys (64, dim in whole 32s), values (padded dim, 64); keys' padding is 0.
+struct ColumnPage {
   Fenced<uint8_t> bytes;
 
-  TilePage(const AttentionCase& c, int page, const std::vector<int>& of, int padded)
+  ColumnPage(const AttentionCase& c, int page, const std::vector<int>& of, int padded)
       : bytes(static_cast<size_t>(kSlots) * 2 * ((c.head_dim + 31) / 32 * 32 + padded)) {
     const int key_dim = (c.head_dim + 31) / 32 * 32;
     for (int slot = 0; slot < kSlots; ++slot) {
@@ -139,30 +139,31 @@ inline std::vector<Attended> attend(const Kernels& kernels, const AttentionCase&
   for (int i = 0; i < n; ++i) std::copy_n(&c.q[of[i] * c.head_dim], c.head_dim, &q[i * c.head_dim]);
 
   Sums total(n, padded);
-  const bool tiles = kernels.attn_split && c.bf16 && c.round;
-  Fenced<uint8_t> columns(gptoss::cpu::attn_columns_bytes(n, c.head_dim));
-  if (tiles) kernels.attn_columns(q.data(), n, c.head_dim, columns.data());
+  const bool columns = kernels.attn_split && c.bf16 && c.round;
+  Fenced<uint8_t> packed_q(gptoss::cpu::attn_columns_bytes(n, c.head_dim));
+  if (columns) kernels.attn_columns(q.data(), n, c.head_dim, packed_q.data());
 
   for (int start = 0; start < kPages; start += kPagesOfSplit) {
     Sums split(n, padded);
-    if (tiles) {
-      std::vector<std::unique_ptr<TilePage>> pages;
+    if (columns) {
+      std::vector<std::unique_ptr<ColumnPage>> pages;
       std::vector<const uint8_t*> page;
       std::vector<int> first, last;
       for (int i = 0; i < kPagesOfSplit; ++i) {
-        pages.push_back(std::make_unique<TilePage>(c, start + i, of, padded));
+        pages.push_back(std::make_unique<ColumnPage>(c, start + i, of, padded));
         page.push_back(pages.back()->bytes.data());
       }
       for (int query : of) {
         first.push_back(c.from(query) - start * kSlots);
         last.push_back(c.to(query) - start * kSlots);
       }
-      kernels.attn_split({.q = columns.data(),
+      kernels.attn_split({.q = packed_q.data(),
                           .queries = n,
                           .head_dim = c.head_dim,
                           .padded_dim = padded,
                           .page = page.data(),
                           .pages = kPagesOfSplit,
+                          .next = nullptr,
                           .scale = c.scale,
                           .first = first.data(),
                           .last = last.data(),
@@ -171,7 +172,7 @@ inline std::vector<Attended> attend(const Kernels& kernels, const AttentionCase&
                           .acc = split.acc.data(),
                           .scratch = scratch.data()});
     }
-    for (int page = start; page < start + kPagesOfSplit && !tiles; ++page) {
+    for (int page = start; page < start + kPagesOfSplit && !columns; ++page) {
       const Page cache(c, page, of, padded);
       std::vector<int> first, last;
       for (int query : of) {

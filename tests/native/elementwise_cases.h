@@ -143,7 +143,7 @@ inline void ceilings(const Kernels& kernels) {
   CHECK(std::isfinite(result) && flops >= 2000 * kernels.lanes, "%s multiply_add: %ld", kernels.name, flops);
   if (!kernels.matrix_multiply_add) return;
   const float sum = kernels.matrix_multiply_add(10, &flops);  // tiles: one of many sums; else all of them
-  CHECK(kernels.attn_split ? sum == 320 && flops == 10 * 4 * 2 * 16 * 16 * 32 : 2 * sum == static_cast<float>(flops) && flops > 0,
+  CHECK(kernels.most_tokens == gptoss::cpu::kPanelTokens ? sum == 320 && flops == 10 * 4 * 2 * 16 * 16 * 32 : 2 * sum == static_cast<float>(flops) && flops > 0,
         "%s matrix_multiply_add: %g, %ld", kernels.name, sum, flops);
 }
 

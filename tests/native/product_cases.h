@@ -137,7 +137,8 @@ inline std::vector<float> multiply(const Kernels& kernels, const Matrix& m, int 
        .y = y.data(),
        .y_stride = stride,
        .scratch = scratch.data(),
-       .next = nullptr});
+       .next = nullptr,
+       .next_scales = nullptr});
   CHECK(y.intact(), "%s %s: rows %d tokens %zu k %d: wrote elsewhere", kernels.name, name_of(m.format), rows,
         x.size(), m.k);
   std::vector<float> values;
@@ -179,7 +180,7 @@ inline void products_of(const Kernels& kernels, Format format, int k, size_t mis
   // Additions in a row: tiles, four chains of two additions for two products, or a chain in every lane. Integers: of groups.
   const int terms = rounded ? 1 : 3;
   const double chain = rounded && of_integers(kernels, format) ? (k + 31) / 32 + 1
-                       : kernels.attn_split                      ? 16 + terms * (k + 31) / 32 + 8
+                       : kernels.most_tokens == gptoss::cpu::kPanelTokens ? 16 + terms * (k + 31) / 32 + 8
                        : kernels.packs_terms(rounded) && !transposed ? 4 * terms * ((k + 31) / 32) + 8
                                                               : (transposed ? k : k / kernels.lanes) + 8;
   for (int t = 0; t < tokens; ++t) {
