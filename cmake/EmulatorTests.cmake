@@ -65,7 +65,8 @@ set(simt_sources gpu_backend gpu_state gpu_weights ops runtime stages)
 list(TRANSFORM simt_sources PREPEND ${PROJECT_SOURCE_DIR}/csrc/simt/)
 list(TRANSFORM simt_sources APPEND .cpp)
 gptoss_add_emulated_world(cuda cuda)
-gptoss_compile_for(cuda ${simt_sources} ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp ${PROJECT_SOURCE_DIR}/cuda/wgmma/kernels.cpp)
+gptoss_compile_for(cuda ${simt_sources} ${PROJECT_SOURCE_DIR}/cuda/mma/kernels.cpp ${PROJECT_SOURCE_DIR}/cuda/tcgen05/kernels.cpp
+  ${PROJECT_SOURCE_DIR}/cuda/wgmma/kernels.cpp)
 foreach(wave 64 32)
   gptoss_add_emulated_world(wave${wave} hip __HIP_PLATFORM_AMD__=1 GPTOSS_EMULATED_WAVE=${wave})
   gptoss_compile_for(wave${wave} ${simt_sources} ${PROJECT_SOURCE_DIR}/hip/matrix/kernels.cpp)
@@ -96,7 +97,7 @@ if(NOT GPTOSS_EMULATOR_TESTS)
   return()
 endif()
 
-foreach(name simt_test tensor_core_test hopper_test host_test instruction_test)
+foreach(name simt_test tensor_core_test hopper_test blackwell_test host_test instruction_test)
   gptoss_add_emulator_test(${name} cuda ${emulator}/${name}.cpp)
 endforeach()
 
@@ -133,7 +134,7 @@ gptoss_plant_faults(cuda/mma block_scaled gptoss::cuda scaled.cuh
   quantize.cuh quantize_large_scale "kLargestExponent = 8" "kLargestExponent = 7"
   quantize.cuh quantize_half_block "shuffle_xor(largest, 2)" "shuffle_xor(largest, 1)"
   quantize.cuh quantize_wrong_block "row[k + piece / 4]" "row[k + (piece / 4 ^ 1)]"
-  quantize.cuh quantize_wrong_order "{even[0] | even[1] << 16, odd[0] | odd[1] << 16}" "{even[0] | odd[0] << 16, even[1] | odd[1] << 16}"
+  quantize.cuh quantize_wrong_order "e4m3x4(v[0], v[2], v[4], v[6])" "e4m3x4(v[0], v[1], v[4], v[5])"
   quantize.cuh quantize_no_wait "  simt::wait_for_predecessors();" "")
 gptoss_plant_faults(cuda/mma mma_few gptoss::cuda product.cuh
   team.cuh few_no_fence "__threadfence();  // what this" "// what this"
@@ -246,6 +247,65 @@ gptoss_plant_faults(cuda/wgmma wgmma_attention gptoss::cuda::wgmma attention.cuh
   attention.cuh attend_other_sink "total(a, head, m" "total(a, head ^ 1, m")
 gptoss_add_emulator_test(wgmma_attention_test cuda ${emulator}/wgmma_attention_test.cpp)
 target_include_directories(wgmma_attention_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
+gptoss_plant_faults(cuda/tcgen05 tcgen05 gptoss::cuda::tcgen05 product.cuh
+  product.cuh tcgen05_scale_byte "tcgen05_e2m1_e4m3<kColumns>(step)" "tcgen05_e2m1_e4m3<kColumns>(step ^ 1)"
+  product.cuh tcgen05_first_scale "tcgen05_e2m1_e4m3<kColumns>(step)" "tcgen05_e2m1_e4m3<kColumns>(0)"
+  product.cuh tcgen05_scales_changed "(step), a_scales, b_scales," "(step), b_scales, a_scales,"
+  product.cuh tcgen05_no_swizzle "weights = ptx::tcgen05_descriptor_128b(ring.weights)" "weights = ptx::tcgen05_descriptor_plain(ring.weights)"
+  product.cuh tcgen05_stride "weights = ptx::tcgen05_descriptor_128b(ring.weights)" "weights = ptx::tcgen05_descriptor(ring.weights, 512, 2)"
+  product.cuh tcgen05_swizzled_scales "scales = ptx::tcgen05_descriptor_plain(ring.scales)" "scales = ptx::tcgen05_descriptor_128b(ring.scales)"
+  product.cuh tcgen05_wgmma_descriptor "tiles = ptx::tcgen05_descriptor_128b(ring.tiles)" "tiles = ptx::tcgen05_descriptor_128b(ring.tiles) & ~(uint64_t{1} << 46)"
+  product.cuh tcgen05_step "a + step * kStepDepth / 16" "a + step"
+  product.cuh tcgen05_never_anew "b + step > 0" "true"
+  product.cuh tcgen05_always_anew "b + step > 0" "b > 0"
+  product.cuh tcgen05_too_deep "if (b * kSteps + step < steps)" "if (b * kSteps + step < steps + 1)"
+  product.cuh tcgen05_no_full_wait "wait_for(&ring.full[turn.stage], turn.parity);" ""
+  product.cuh tcgen05_no_done_wait "wait_for(&sets.done[set.stage], set.parity);" ""
+  product.cuh tcgen05_no_taken_wait "wait_for(&sets.taken[set.stage], set.parity ^ 1);" ""
+  product.cuh tcgen05_no_fence_behind_full "ptx::tcgen05_fence_after();  // what used" "// what used"
+  product.cuh tcgen05_no_fence_behind_done "ptx::tcgen05_fence_after();  // the products" "// the products"
+  product.cuh tcgen05_no_fence_before_taken "ptx::tcgen05_fence_before();  // the loads" "// the loads"
+  product.cuh tcgen05_no_warp_barrier "simt::sync_warp();            // by all" "// by all"
+  product.cuh tcgen05_no_reuse_barrier "simt::sync_warp();  // the next" "// the next"
+  product.cuh tcgen05_no_load_wait "      ptx::tensor_wait_load();\n" ""
+  product.cuh tcgen05_quarter "tensor_address(memory, warp * simt::kWarp," "tensor_address(memory, (warp ^ 1) * simt::kWarp,"
+  product.cuh tcgen05_other_set "set.stage * kColumns + first)" "(set.stage ^ 1) * kColumns + first)"
+  product.cuh tcgen05_next_column "sums[sum_at(first + j, lane)] = values[j]" "sums[sum_at(first + (j ^ 1), lane)] = values[j]"
+  product.cuh tcgen05_first_strip "sum_at(column, s * cuda::kStripRows + row)" "sum_at(column, row)"
+  product.cuh tcgen05_one_scale_place "kScalesAt + turn.stage * 2 * Shape::kScaleColumns" "kScalesAt"
+  product.cuh tcgen05_no_dealloc "    ptx::tensor_dealloc(memory, Shape::kAllocated);\n" ""
+  product.cuh tcgen05_other_dealloc "tensor_dealloc(memory, Shape::kAllocated)" "tensor_dealloc(memory, 32)"
+  product.cuh tcgen05_early_dealloc "__syncthreads();              // nobody" "// nobody"
+  product.cuh tcgen05_no_last_fence "    ptx::tcgen05_fence_after();\n    ptx::tensor_dealloc" "    ptx::tensor_dealloc"
+  product.cuh tcgen05_no_first_barrier "__syncthreads();  // the barriers" "// the barriers"
+  product.cuh tcgen05_few_columns "tensor_alloc(sets.address, Shape::kAllocated)" "tensor_alloc(sets.address, Shape::kAllocated / 2)"
+  product.cuh tcgen05_odd_columns "tensor_alloc(sets.address, Shape::kAllocated)" "tensor_alloc(sets.address, Shape::kUsed - 16)"
+  product.cuh tcgen05_no_permit "    ptx::tensor_alloc(sets.address, Shape::kAllocated);\n    ptx::tensor_relinquish();" "    ptx::tensor_relinquish();\n    ptx::tensor_alloc(sets.address, Shape::kAllocated);"
+  product.cuh tcgen05_column_0 "const uint32_t memory = *sets.address;" "const uint32_t memory = 0 * *sets.address;"
+  product.cuh tcgen05_no_commit "      ptx::tcgen05_commit(&ring.empty[turn.stage]);\n" ""
+  product.cuh tcgen05_early_commit "      ptx::tensor_copy_32x128b(b_scales," "      ptx::tcgen05_commit(&ring.empty[turn.stage]);\n      ptx::tensor_copy_32x128b(b_scales,"
+  product.cuh tcgen05_no_done "    ptx::tcgen05_commit(&sets.done[set.stage]);\n" ""
+  ring.cuh tcgen05_no_proxy_fence "    ptx::fence_proxy_async(); " "    "
+  ring.cuh tcgen05_few_bytes "kBlockBytes + Shape::kTileBytes)" "kBlockBytes)"
+  ring.cuh tcgen05_padding_counted "kBlockBytes + Shape::kTileBytes)" "kBlockBytes + kCodeBytes + Shape::kTileBytes)"
+  ring.cuh tcgen05_few_arrivals "kArrivals = simt::kWarp + 1" "kArrivals = simt::kWarp"
+  ring.cuh tcgen05_no_empty_wait "wait_for(&empty[turn.stage], turn.parity ^ 1);" "(void)turn;"
+  ring.cuh tcgen05_late_scales "cp_async_wait_group<Shape::kLag>" "cp_async_wait_group<Shape::kLag + 1>"
+  ring.cuh tcgen05_next_pair "min(32 * j + lane, tile.count - 1)" "min(32 * j + (lane ^ 1), tile.count - 1)"
+  ring.cuh tcgen05_wrong_block "block * (kBlockBytes / kRowBytes)" "block * kBlockRows"
+  ring.cuh tcgen05_wrong_scales "+ block * kBlockBytes + kCodeBytes" "+ first_block * kBlockBytes + kCodeBytes"
+  ring.cuh tcgen05_wrong_box "b * kBlockDepth, tile.first" "b * kBlockDepth + 1, tile.first"
+  ring.cuh tcgen05_wrong_tile "b * kBlockDepth, tile.first" "b * kBlockDepth, tile.first + 1"
+  ring.cuh tcgen05_other_expert "tile.expert * expert_blocks" "(2 - tile.expert) * expert_blocks"
+  ring.cuh tcgen05_no_drain "stage < Shape::kStages; ++stage) {\n    ring.wait_until" "stage < 0; ++stage) {\n    ring.wait_until"
+  ring.cuh tcgen05_all_announce "if (ptx::elect_one()) {" "if (ptx::elect_one() || lane == 1) {"
+  weights.cuh tcgen05_scale_rows "row % 32 * 16 + row / 32 * 4 + step" "row * 4 + step")
+gptoss_plant_faults(cuda/mma tcgen05_quantize gptoss::cuda quantize.cuh
+  quantize.cuh tcgen05_quantize_order "e4m3x4(v[0], v[1], v[2], v[3])" "e4m3x4(v[0], v[2], v[1], v[3])"
+  quantize.cuh tcgen05_quantize_fragments "Order::store(row" "FragmentOrder::store(row")
+gptoss_add_emulator_test(tcgen05_product_test cuda ${emulator}/tcgen05_product_test.cpp)
+target_link_libraries(tcgen05_product_test PRIVATE emulated_cuda_device)
+target_include_directories(tcgen05_product_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
 
 # HIP, once for each size of a wave.
 foreach(wave 64 32)

@@ -171,7 +171,7 @@ struct ExpertArgs {
   GPTOSS_MEMORY const uint16_t* dense;
   GPTOSS_MEMORY const uint8_t* arranged;
   GPTOSS_MEMORY const float* bias;       // (experts, rows)
-  int rows, k;
+  int rows, k, experts;
 };
 
 struct MoeArgs {

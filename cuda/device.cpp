@@ -9,6 +9,7 @@
 #include "build_info.h"
 #include "mma/kernels.h"
 #include "simt/plugin.h"
+#include "tcgen05/kernels.h"
 #include "wgmma/kernels.h"
 
 namespace gptoss::cuda {
@@ -93,7 +94,9 @@ class Nvidia : public simt::Vendor {
   std::unique_ptr<simt::MatrixKernels> matrix_kernels(const BackendOptions& options) const override {
     const Without without;
     if (without.matrix) return nullptr;
-    return make_mma_kernels(options, !without.fusion, without.wgmma ? nullptr : make_wgmma_products(options, !without.wgmma_attention));
+    return make_mma_kernels(options, !without.fusion,
+                            without.wgmma ? nullptr : make_wgmma_products(options, !without.wgmma_attention),
+                            make_tcgen05_products(options));
   }
   void set_up(simt::GpuBackend& backend, int card) const override {
     const Without without;

@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LISTED = Path(__file__).parent / "kernel_resources.txt"
-SOURCES = ("csrc/simt/stages.cpp", "cuda/mma/kernels.cpp", "cuda/wgmma/kernels.cpp")
+SOURCES = ("csrc/simt/stages.cpp", "cuda/mma/kernels.cpp", "cuda/tcgen05/kernels.cpp", "cuda/wgmma/kernels.cpp")
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
 REGISTER_DRIFT = 8
 """What another release of the compiler may change: registers are allotted in eights."""
@@ -79,7 +79,7 @@ def read(text: str) -> Table:
 def plain_name(mangled: str) -> str:
     """attn<float> for _ZN6gptoss4simt4attnIfEEvNS_13AttentionArgsE"""
     text = subprocess.run(["c++filt", mangled], check=True, capture_output=True, text=True).stdout
-    return re.sub(r"^void |gptoss::(simt|cuda::wgmma|cuda|hip)::|\(.*\n", "", text).strip()
+    return re.sub(r"^void |gptoss::(simt|cuda::tcgen05|cuda::wgmma|cuda|hip)::|\(.*\n", "", text).strip()
 
 
 def write(table: Table, version: str, compiler: str = "nvcc", architectures: Sequence[str] = ARCHITECTURES) -> str:

@@ -1,4 +1,5 @@
-"""The kernels of cuda/mma, cuda/wgmma and hip/matrix as the matrix kernels of the GPU device: over the emulator, in whole engines.
+"""The kernels of cuda/mma, cuda/wgmma, cuda/tcgen05 and hip/matrix as the matrix kernels of the GPU device: over the emulator, in
+whole engines.
 
 Steps are as right as SIMT's, and as independent of the batch, the chunks and the schedule. What the kernels do not take
 is SIMT's, and the device says what they take.
@@ -235,12 +236,12 @@ def test_attention_alone_of_a_token_whose_keys_are_split(device: str, queries: l
         assert error.used <= 1, error
 
 
-# --- Block-scaled products of experts, cuda/mma/scaled.cuh
+# --- Block-scaled products of experts, cuda/mma/scaled.cuh and cuda/tcgen05
 
 
-@pytest.fixture
-def block_scaled(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("GPTOSS_EMULATED_MATRIX", "mma")
+@pytest.fixture(params=["mma", "tcgen05"])
+def block_scaled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("GPTOSS_EMULATED_MATRIX", request.param)
     monkeypatch.setenv("GPTOSS_CUDA_BLOCK_SCALED", "1")
     return register_emulated(tmp_path_factory, "emulated")
 
@@ -281,7 +282,8 @@ def test_block_scaled_experts_in_an_engine(case_of: CaseMaker, block_scaled: str
     assert "experts in MXFP4 (not block-scaled: for that, precision=" in exact.device["isa"]
     exact.close()
     engine = open_on(block_scaled, case.folder, **EXACT | {"precision": "fast"})
-    assert "by block-scaled mma.sync with activations in MXFP8, whose layout is not verified" in engine.device["isa"]
+    instruction = {"mma": "mma.sync", "tcgen05": "tcgen05"}[os.environ["GPTOSS_EMULATED_MATRIX"]]
+    assert f"by block-scaled {instruction} with activations in MXFP8, whose layout is not verified" in engine.device["isa"]
     whole = all_logits(engine, case.tokens)
     assert np.array_equal(all_logits(engine, case.tokens, [20, 1, 5]), whole)
     assert np.array_equal(all_logits(engine, case.tokens[:8], [1]), whole[:8])

@@ -89,6 +89,7 @@ class Loader {
     arena.take(to.bias, host.bias.count());
     to.rows = shape.rows;
     to.k = shape.k;
+    to.experts = shape.experts;
   }
 
   void copy(const ExpertWeights& host, const MatrixShape& shape, const ExpertArgs& to) {

@@ -448,7 +448,8 @@ class GpuOps : public Ops {
                                                         .blocks = blocks, .scales = e.scales}),
                       .bias = op->floats(e.bias, static_cast<size_t>(e.experts) * e.rows, "bias"),
                       .rows = e.rows,
-                      .k = e.k};
+                      .k = e.k,
+                      .experts = e.experts};
     op->layer.gate_up = op->layer.down;
     s.router_choice = const_cast<int32_t*>(choice);
     if (choice == nullptr) {

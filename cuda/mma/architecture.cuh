@@ -17,3 +17,12 @@
 #else
 #define GPTOSS_HAS_BLOCK_SCALED_MMA 0
 #endif
+
+// tcgen05 is of sm_100a and its family.
+#if defined(GPTOSS_EMULATOR) || !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM100_ALL)
+#define GPTOSS_HAS_TCGEN05 1
+#elif defined(__CUDA_ARCH_FAMILY_SPECIFIC__)
+#define GPTOSS_HAS_TCGEN05 (__CUDA_ARCH_FAMILY_SPECIFIC__ / 100 == 10)
+#else
+#define GPTOSS_HAS_TCGEN05 0
+#endif

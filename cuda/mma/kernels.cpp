@@ -36,16 +36,18 @@ int width_for(int sources, int terms) {
   return kWidths[3];
 }
 
-// Only where it is asked for: no card has confirmed how the instruction lays out its operands, and MXFP8 costs accuracy.
-bool wants_block_scaled() {
+bool asked_for_block_scaled() {
   const char* wanted = std::getenv("GPTOSS_CUDA_BLOCK_SCALED");
   return wanted != nullptr && std::string(wanted) == "1";
 }
 
 class MmaKernels : public simt::MatrixKernels {
  public:
-  MmaKernels(const BackendOptions& options, const cudaDeviceProp& card, bool fusion, std::unique_ptr<WideProducts> wide, bool scaled)
-      : wide_(std::move(wide)), scaled_(scaled), terms_(simt::operand_terms(options.precision)), bf16_kv_(options.kv_dtype == KvDType::bf16),
+  // block_scaled: the experts' products are so, by mma.sync unless there is something better.
+  MmaKernels(const BackendOptions& options, const cudaDeviceProp& card, bool fusion, std::unique_ptr<WideProducts> wide,
+             bool block_scaled, std::unique_ptr<ScaledProducts> scaled)
+      : wide_(std::move(wide)), block_scaled_(block_scaled), scaled_(std::move(scaled)),
+        terms_(simt::operand_terms(options.precision)), bf16_kv_(options.kv_dtype == KvDType::bf16),
         bf16_attention_(terms_ == 1 && bf16_kv_), fusion_(fusion),
         processors_(card.multiProcessorCount),
         shared_(card.sharedMemPerMultiprocessor) {
@@ -58,7 +60,7 @@ class MmaKernels : public simt::MatrixKernels {
     allow<Mxfp4Units, UpJob>();
     allow<Mxfp4Units, DownJob>();
     allow<Mxfp4Units, DownSumJob>();
-    if (scaled_) {
+    if (block_scaled_ && !scaled_) {
       allow<ScaledMxfp4Units, ScaledJob<UpJob>>();
       allow<ScaledMxfp4Units, ScaledJob<DownJob>>();
     }
@@ -69,10 +71,11 @@ class MmaKernels : public simt::MatrixKernels {
 
   std::string name() const override {
     std::string text = "mma.sync for products whose k is a multiple of 64 and whose rows are one of 16, experts in MXFP4";
-    if (scaled_)
-      text += " by block-scaled mma.sync with activations in MXFP8, whose layout is not verified";
-    else if (wants_block_scaled())
-      text += " (not block-scaled: for that, precision=\"fast\", a card of sm_120 and a build for 120a)";
+    if (block_scaled_)
+      text += " by block-scaled " + (scaled_ ? scaled_->name() : "mma.sync") +
+              " with activations in MXFP8, whose layout is not verified";
+    else if (asked_for_block_scaled())
+      text += " (not block-scaled: for that, precision=\"fast\", and a card of sm_120 with a build for 120a, or of sm_100 for 100a)";
     if (bf16_attention_) text += ", and for attention with a head_dim of 64 and up to 8 heads for each KV head";
     if (wide_) text += "; " + wide_->name();
     return text;
@@ -81,14 +84,16 @@ class MmaKernels : public simt::MatrixKernels {
   size_t bytes(const MatrixShape& s) const override {
     if (s.use == MatrixShape::Use::qkv && s.head_dim % kStripRows != 0) return 0;
     if (s.k % kUnitDepth != 0 || s.rows % kStripRows != 0 || s.mxfp4 != is_expert(s.use)) return 0;
+    if (scaled_ && s.mxfp4) return s.experts * scaled_->expert_bytes(s.rows, s.k);
     return static_cast<size_t>(s.experts) * expert_bytes(s);
   }
 
   void arrange(const MatrixShape& shape, const MatrixRows& from, uint8_t* to, cudaStream_t stream) const override {
+    if (scaled_ && shape.mxfp4) return scaled_->arrange(shape, from, to, stream);
     const ArrangeArgs args{from, to + from.expert * expert_bytes(shape), shape.k, shape.head_dim};
     const size_t words = static_cast<size_t>(from.count) * shape.k / (shape.mxfp4 ? 8 : 2);
     const dim3 grid(static_cast<unsigned>((words + kArrangeThreads - 1) / kArrangeThreads));
-    check(simt::launch(!shape.mxfp4 ? arrange_bf16 : scaled_ ? arrange_mxfp4<false> : arrange_mxfp4<true>,
+    check(simt::launch(!shape.mxfp4 ? arrange_bf16 : block_scaled_ ? arrange_mxfp4<false> : arrange_mxfp4<true>,
                        {.grid = grid, .block = dim3(kArrangeThreads), .stream = stream}, args),
           "launching kernel arrange");
   }
@@ -98,6 +103,7 @@ class MmaKernels : public simt::MatrixKernels {
   }
   int tile(const Config& config, int tokens) const override {
     if (stepped(MatrixShape::Use::gate_up, config, tokens)) return wide_->tile();
+    if (scaled_) return scaled_->tile(tokens);
     return 8 * width_for(tokens, terms_) / terms_;
   }
 
@@ -147,7 +153,8 @@ class MmaKernels : public simt::MatrixKernels {
   }
   void moe_up(const MoeArgs& args, const Launch& launch) const override {
     if (args.x.stepped) return wide_->moe_up(args, launch);
-    if (scaled_) return scaled_experts<UpJob>("moe_up", quantize_mxfp8<true>, args, launch);
+    if (scaled_) return scaled_->moe_up(args, quantized(launch), launch);
+    if (block_scaled_) return scaled_experts<UpJob>("moe_up", quantize_mxfp8<true>, args, launch);
     experts<Mxfp4Units>("moe_up", UpJob{{args}}, launch);
   }
   bool moe_down(const MoeArgs& args, const CombineArgs& sum, const Launch& launch) const override {
@@ -156,6 +163,10 @@ class MmaKernels : public simt::MatrixKernels {
       return false;
     }
     if (scaled_) {
+      scaled_->moe_down(args, quantized(launch), launch);
+      return false;
+    }
+    if (block_scaled_) {
       scaled_experts<DownJob>("moe_down", quantize_mxfp8<false>, args, launch);
       return false;
     }
@@ -173,7 +184,7 @@ class MmaKernels : public simt::MatrixKernels {
     const size_t tokens = std::min(limits.max_tokens, simt::kDecodeTokens);
     size_t bytes = 0;  // of one or of the other: what is in it is read by the next kernel and by no later one
     if (bf16_attention_) bytes = tokens * c.num_attention_heads * kMostSplits * kStateFloats * sizeof(float);
-    if (scaled_)
+    if (block_scaled_)
       bytes = std::max(bytes, static_cast<size_t>(limits.max_tokens) * c.num_experts_per_tok *
                                   Mxfp8Rows::pitch(std::max(c.hidden_size, c.intermediate_size)));
     return kCounterBytes + bytes;
@@ -252,6 +263,8 @@ class MmaKernels : public simt::MatrixKernels {
   }
   // Of blocks that have arrived: the first two are the router's and attn_out's, the others attention's.
   static unsigned* counters(const Launch& launch) { return reinterpret_cast<unsigned*>(launch.scratch); }
+  // Activations in MXFP8, behind them.
+  static uint8_t* quantized(const Launch& launch) { return launch.scratch + kCounterBytes; }
 
   template <class Format, class Job>
   void experts(const char* name, const Job& job, const Launch& launch) const {
@@ -261,13 +274,8 @@ class MmaKernels : public simt::MatrixKernels {
 
   template <class Job>
   void scaled_experts(const char* name, void (*quantize)(QuantizeArgs), const MoeArgs& args, const Launch& launch) const {
-    const Mxfp8Rows rows{launch.scratch + kCounterBytes};
-    const size_t pieces = static_cast<size_t>(launch.tokens) * args.chosen * args.experts.k / 8;
-    if (pieces == 0) return;
-    const dim3 grid(static_cast<unsigned>((pieces + kQuantizeThreads - 1) / kQuantizeThreads));
-    check(simt::launch(quantize, {.grid = grid, .block = dim3(kQuantizeThreads), .stream = launch.stream,
-                                  .programmatic = launch.dependent}, QuantizeArgs{args, rows}),
-          std::string("launching kernel quantize_mxfp8 of ") + name);
+    const Mxfp8Rows rows{quantized(launch)};
+    start_quantize(name, quantize, {args, rows}, launch);
     experts<ScaledMxfp4Units>(name, ScaledJob<Job>{{{args}}, rows}, launch);
   }
 
@@ -292,26 +300,29 @@ class MmaKernels : public simt::MatrixKernels {
   }
 
   std::unique_ptr<WideProducts> wide_;  // or null
-  bool scaled_;
+  bool block_scaled_;
+  std::unique_ptr<ScaledProducts> scaled_;  // or null
   int terms_;
   bool bf16_kv_, bf16_attention_, fusion_;
   int processors_;
   size_t shared_;
 };
 
-bool block_scaled_works(const BackendOptions& options) {
-  if (options.precision != Precision::fast) return false;
-  const simt::DeviceMemory answer(sizeof(int), "asking for block-scaled products");
+}  // namespace
+
+bool wants_block_scaled(const BackendOptions& options) { return options.precision == Precision::fast && asked_for_block_scaled(); }
+
+bool kernel_says(void (*kernel)(int*), const char* of_what) {
+  const std::string asking = std::string("asking for ") + of_what;
+  const simt::DeviceMemory answer(sizeof(int), asking.c_str());
   int has = 0;
-  check(simt::launch(has_block_scaled_mma, {.grid = 1, .block = 1}, reinterpret_cast<int*>(answer.data())),
-        "launching kernel has_block_scaled_mma");
-  check(cudaMemcpy(&has, answer.data(), sizeof has, cudaMemcpyDeviceToHost), "asking for block-scaled products");
+  check(simt::launch(kernel, {.grid = 1, .block = 1}, reinterpret_cast<int*>(answer.data())), asking);
+  check(cudaMemcpy(&has, answer.data(), sizeof has, cudaMemcpyDeviceToHost), asking);
   return has != 0;
 }
 
-}  // namespace
-
-std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options, bool fusion, std::unique_ptr<WideProducts> wide) {
+std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options, bool fusion, std::unique_ptr<WideProducts> wide,
+                                                      std::unique_ptr<ScaledProducts> scaled) {
   int index = 0;
   check(cudaGetDevice(&index), "asking for the current card");
   cudaDeviceProp card;
@@ -323,8 +334,8 @@ std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& opti
   check(cudaFuncGetAttributes(&attributes, mma_product<Bf16Units, 1, LinearJob>), "asking for a kernel's architecture");
   if (attributes.ptxVersion < 80) return nullptr;
 #endif
-  const bool scaled = wants_block_scaled() && block_scaled_works(options);
-  return std::make_unique<MmaKernels>(options, card, fusion, scaled ? nullptr : std::move(wide), scaled);
+  const bool block_scaled = scaled || (wants_block_scaled(options) && kernel_says(has_block_scaled_mma, "block-scaled mma.sync"));
+  return std::make_unique<MmaKernels>(options, card, fusion, block_scaled ? nullptr : std::move(wide), block_scaled, std::move(scaled));
 }
 
 }  // namespace gptoss::cuda

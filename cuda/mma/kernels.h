@@ -26,9 +26,31 @@ class WideProducts {
   virtual bool attn(const AttentionArgs&, const Launch&) const { return false; }
 };
 
+// The experts' products, all of them, by something better than mma.sync for MXFP4 as it is; with activations in MXFP8, which
+// `rows` holds on the way (see quantize.cuh), and with weights in an order of its own.
+class ScaledProducts {
+ public:
+  using Launch = simt::MatrixKernels::Launch;
+  virtual ~ScaledProducts() = default;
+
+  virtual std::string name() const = 0;
+  virtual size_t expert_bytes(int rows, int k) const = 0;  // of one
+  virtual void arrange(const simt::MatrixShape& shape, const simt::MatrixRows& from, uint8_t* to, GPU(Stream_t) stream) const = 0;
+  virtual int tile(int tokens) const = 0;  // pairs of a tile of one expert
+  virtual void moe_up(const MoeArgs& args, uint8_t* rows, const Launch& launch) const = 0;
+  virtual void moe_down(const MoeArgs& args, uint8_t* rows, const Launch& launch) const = 0;
+};
+
+// Whether block-scaled products are asked for, of this precision: GPTOSS_CUDA_BLOCK_SCALED=1. No card has confirmed how their
+// operands lie, and MXFP8 costs accuracy.
+bool wants_block_scaled(const BackendOptions& options);
+// What a kernel that only the loaded machine code can answer for writes.
+bool kernel_says(void (*kernel)(int*), const char* of_what);
+
 // Of the current card. Null where it has no bf16 mma.sync, or where this build has none for it. `fusion`: stages of few
 // tokens are one kernel, where there is one; the bits are the same.
 std::unique_ptr<simt::MatrixKernels> make_mma_kernels(const BackendOptions& options, bool fusion = true,
-                                                      std::unique_ptr<WideProducts> wide = nullptr);
+                                                      std::unique_ptr<WideProducts> wide = nullptr,
+                                                      std::unique_ptr<ScaledProducts> scaled = nullptr);
 
 }  // namespace gptoss::cuda

@@ -10,6 +10,8 @@
 
 #include "architecture.cuh"
 #include "ptx/bits.cuh"
+#include "simt/gpu_state.h"
+#include "simt/matrix_kernels.h"
 #include "simt/operand.cuh"
 #include "weights.cuh"
 
@@ -17,12 +19,32 @@ namespace gptoss::cuda {
 
 constexpr int kQuantizeThreads = 256;
 
-// Rows of MXFP8: k codes, then their scales, at a multiple of 16 bytes. In a unit of 64 columns lane t of a fragment has
-// its 16 codes side by side: of columns 8 t + 0, 2, 4, 6, then 1, 3, 5, 7, as MXFP4 is taken apart; then of 32 + 8 t.
+// Rows of MXFP8: k codes, then their scales, at a multiple of 16 bytes.
 struct Mxfp8Rows {
   static constexpr int count = 1;  // terms
   uint8_t* rows;
   static constexpr __host__ __device__ size_t pitch(int k) { return static_cast<size_t>(k) + (k / 32 + 15) / 16 * 16; }
+};
+
+// Four codes in a word.
+GPTOSS_DEVICE uint32_t e4m3x4(float a, float b, float c, float d) {
+  return ptx::cvt_e4m3x2(a, b) | static_cast<uint32_t>(ptx::cvt_e4m3x2(c, d)) << 16;
+}
+
+// In which order a row's codes lie: those of columns 8 piece to 8 piece + 7. For fragments of mma.sync: in a unit of 64 columns
+// lane t has its 16 codes side by side: of columns 8 t + 0, 2, 4, 6, then 1, 3, 5, 7, as MXFP4 is taken apart; then of 32 + 8 t.
+struct FragmentOrder {
+  static GPTOSS_DEVICE void store(uint8_t* row, int piece, const float (&v)[8]) {
+    const int t = piece % 4, half = piece / 4 % 2;
+    *reinterpret_cast<uint2*>(row + piece / 8 * kUnitDepth + t * 16 + half * 8) = {e4m3x4(v[0], v[2], v[4], v[6]),
+                                                                                   e4m3x4(v[1], v[3], v[5], v[7])};
+  }
+};
+// For tcgen05: that of the columns.
+struct AscendingOrder {
+  static GPTOSS_DEVICE void store(uint8_t* row, int piece, const float (&v)[8]) {
+    *reinterpret_cast<uint2*>(row + piece * 8) = {e4m3x4(v[0], v[1], v[2], v[3]), e4m3x4(v[4], v[5], v[6], v[7])};
+  }
 };
 
 struct QuantizeArgs {
@@ -39,9 +61,9 @@ GPTOSS_DEVICE uint32_t mxfp8_scale(uint32_t largest_bf16) {
 }
 
 // kByToken: x has a row for each token, not for each pair.
-template <bool kByToken>
+template <bool kByToken, class Order = FragmentOrder>
 __global__ void __launch_bounds__(kQuantizeThreads) quantize_mxfp8(QuantizeArgs a) {
-#if GPTOSS_HAS_BLOCK_SCALED_MMA
+#if GPTOSS_HAS_BLOCK_SCALED_MMA || GPTOSS_HAS_TCGEN05
   simt::wait_for_predecessors();
   const int k = a.moe.experts.k, pieces = k / 8, tiles = *a.moe.tile_count;
   const ExpertTile last = tiles > 0 ? a.moe.tiles[tiles - 1] : ExpertTile{};
@@ -65,18 +87,26 @@ __global__ void __launch_bounds__(kQuantizeThreads) quantize_mxfp8(QuantizeArgs 
 
   const uint32_t scale = mxfp8_scale(largest);
   const float down = __uint_as_float((254 - min(scale, 253u)) << 23);  // 2^(127 - scale)
-  uint32_t even[2], odd[2];
+  float values[8];
 #pragma unroll
-  for (int n = 0; n < 2; ++n) {
-    const uint32_t first = eight[2 * n], second = eight[2 * n + 1];
-    even[n] = ptx::cvt_e4m3x2(__uint_as_float(first << 16) * down, __uint_as_float(second << 16) * down);
-    odd[n] = ptx::cvt_e4m3x2(__uint_as_float(first & 0xffff0000u) * down, __uint_as_float(second & 0xffff0000u) * down);
+  for (int n = 0; n < 4; ++n) {
+    values[2 * n] = __uint_as_float(eight[n] << 16) * down;
+    values[2 * n + 1] = __uint_as_float(eight[n] & 0xffff0000u) * down;
   }
   uint8_t* const row = a.to.rows + place * Mxfp8Rows::pitch(k);
-  const int t = piece % 4, half = piece / 4 % 2;
-  *reinterpret_cast<uint2*>(row + piece / 8 * kUnitDepth + t * 16 + half * 8) = {even[0] | even[1] << 16, odd[0] | odd[1] << 16};
-  if (t == 0) row[k + piece / 4] = static_cast<uint8_t>(scale);
+  Order::store(row, piece, values);
+  if (piece % 4 == 0) row[k + piece / 4] = static_cast<uint8_t>(scale);
 #endif
+}
+
+inline void start_quantize(const char* name, void (*quantize)(QuantizeArgs), const QuantizeArgs& args,
+                           const simt::MatrixKernels::Launch& launch) {
+  const size_t pieces = static_cast<size_t>(launch.tokens) * args.moe.chosen * args.moe.experts.k / 8;
+  if (pieces == 0) return;
+  const dim3 grid(static_cast<unsigned>((pieces + kQuantizeThreads - 1) / kQuantizeThreads));
+  simt::check(simt::launch(quantize, {.grid = grid, .block = dim3(kQuantizeThreads), .stream = launch.stream,
+                                      .programmatic = launch.dependent}, args),
+              std::string("launching kernel quantize_mxfp8 of ") + name);
 }
 
 }  // namespace gptoss::cuda

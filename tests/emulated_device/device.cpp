@@ -2,8 +2,8 @@
 //
 // It is slow, runs on one thread, and only tests build it. GPTOSS_EMULATOR_SEED chooses the schedule of a device:
 // of threads, of copies, of streams. A kernel that is right gives the same results with every seed.
-// GPTOSS_EMULATED_MATRIX=mma gives it the matrix kernels of cuda/mma and launches that overlap, =wgmma those of cuda/wgmma,
-// too; or with HIP =amd those of hip/matrix; otherwise SIMT does all. GPTOSS_EMULATED_WITHOUT_FUSION=1: stages of few tokens are
+// GPTOSS_EMULATED_MATRIX=mma gives it the matrix kernels of cuda/mma and launches that overlap, =wgmma or =tcgen05 those of
+// cuda/wgmma or cuda/tcgen05, too; or with HIP =amd those of hip/matrix; otherwise SIMT does all. GPTOSS_EMULATED_WITHOUT_FUSION=1: stages of few tokens are
 // as many kernels as those of many.
 #include <cstdlib>
 #include <string>
@@ -13,6 +13,7 @@
 #include "simt/plugin.h"
 #if GPTOSS_CUDA_DEVICE
 #include "mma/kernels.h"
+#include "tcgen05/kernels.h"
 #include "wgmma/kernels.h"
 #else
 #include "matrix/kernels.h"
@@ -35,6 +36,8 @@ class Emulated : public gptoss::simt::Vendor {
     if (matrix != nullptr && std::string(matrix) == "mma") return gptoss::cuda::make_mma_kernels(options, fusion);
     if (matrix != nullptr && std::string(matrix) == "wgmma")
       return gptoss::cuda::make_mma_kernels(options, fusion, gptoss::cuda::make_wgmma_products(options));
+    if (matrix != nullptr && std::string(matrix) == "tcgen05")
+      return gptoss::cuda::make_mma_kernels(options, fusion, nullptr, gptoss::cuda::make_tcgen05_products(options));
 #else
     if (matrix != nullptr && std::string(matrix) == "amd") return gptoss::hip::make_matrix_kernels(options);
 #endif
@@ -42,7 +45,8 @@ class Emulated : public gptoss::simt::Vendor {
   }
   void set_up(gptoss::simt::GpuBackend& backend, int) const override {
     const char* matrix = std::getenv("GPTOSS_EMULATED_MATRIX");
-    backend.use_dependent_launches(matrix != nullptr && (std::string(matrix) == "mma" || std::string(matrix) == "wgmma"));
+    const std::string name = matrix != nullptr ? matrix : "";
+    backend.use_dependent_launches(name == "mma" || name == "wgmma" || name == "tcgen05");
   }
 };
 

@@ -179,22 +179,22 @@ double down(int tokens, int live, int terms, StartDown start = nullptr) {
   GpuVector<uint16_t> bits(h.bits);
   GpuVector<LiveCounts> counts(std::vector<LiveCounts>{{live, 0, 0}});
   const size_t pairs = size_t(tokens) * c.kChosen;
-  GpuVector<float> y[2] = {GpuVector<float>(zeros<float>(pairs * c.kRows)), GpuVector<float>(zeros<float>(pairs * c.kRows))};
-  const std::vector<float> before = normal_numbers(size_t(tokens) * c.kRows, 9);
+  GpuVector<float> y[2] = {GpuVector<float>(zeros<float>(pairs * c.rows)), GpuVector<float>(zeros<float>(pairs * c.rows))};
+  const std::vector<float> before = normal_numbers(size_t(tokens) * c.rows, 9);
   GpuVector<float> residual[2] = {GpuVector<float>(before), GpuVector<float>(before)};
   GpuVector<float> weight(normal_numbers(pairs, 10));
   for (int fused : {0, 1}) {
     const MoeArgs args = device.args(c, bits.data(), {}, y[fused].data());
     const CombineArgs sum{.live = counts.data(), .y = y[fused].data(), .weight = weight.data(), .residual = residual[fused].data(),
-                          .size = c.kRows, .chosen = c.kChosen};
+                          .size = c.rows, .chosen = c.kChosen};
     if (fused && start) {
       start(args, sum);
     } else if (fused) {
       if (!few->moe_down(args, sum, product::to(tokens))) return INFINITY;
     } else {
       (void)plain->moe_down(args, sum, product::to(tokens));
-      const int threads = simt::row_threads(c.kRows);
-      (void)simt::launch(simt::moe_combine, {.grid = simt::element_grid(tokens, c.kRows), .block = dim3(threads)}, sum);
+      const int threads = simt::row_threads(c.rows);
+      (void)simt::launch(simt::moe_combine, {.grid = simt::element_grid(tokens, c.rows), .block = dim3(threads)}, sum);
     }
   }
   return differ(residual[0], residual[1]);

@@ -169,12 +169,13 @@ inline double linear(Make make, int tokens, int live, int terms, int k = 576, in
 
 struct ExpertCase {
   static constexpr int kExperts = 3, kChosen = 2, kRows = 32, kDepth = 576;
-  Mxfp4Matrix w{kExperts, kRows, kDepth, 5};
-  std::vector<float> bias = harness::normal_numbers(kExperts * kRows, 6);
+  int rows;
+  Mxfp4Matrix w{kExperts, rows, kDepth, 5};
+  std::vector<float> bias = harness::normal_numbers(kExperts * rows, 6);
   std::vector<int32_t> pairs;
   std::vector<ExpertTile> tiles;
   int tokens, terms;
-  ExpertCase(int tokens, int terms, int tile) : tokens(tokens), terms(terms) {
+  ExpertCase(int tokens, int terms, int tile, int rows = kRows) : rows(rows), tokens(tokens), terms(terms) {
     // Each token's first choice is expert 2 for two thirds of them, 0 otherwise; the second is the other one.
     std::vector<int32_t> of[kExperts];
     for (int t = 0; t < tokens; ++t) {
@@ -194,7 +195,7 @@ struct ExpertCase {
     return c;
   }
   double dot(int e, int r, const Rows& x, int row) const {
-    double sum = bias[e * kRows + r];
+    double sum = bias[e * rows + r];
     for (int i = 0; i < kDepth; ++i) sum += w(e, r, i) * x(row, i);
     return sum;
   }
@@ -221,7 +222,7 @@ struct OnDevice {
   MoeArgs args(const ExpertCase& c, uint16_t* x, Operand h, float* y, bool stepped = false) {
     return {.tile_count = tile_count.data(), .tiles = tiles.data(), .pairs = pairs.data(),
             .experts = {.blocks = nullptr, .scales = nullptr, .dense = nullptr, .arranged = arranged.data(),
-                        .bias = bias.data(), .rows = c.w.rows, .k = c.w.k},
+                        .bias = bias.data(), .rows = c.w.rows, .k = c.w.k, .experts = c.w.experts},
             .x = {.values = nullptr, .terms = x, .size = c.w.k, .count = c.terms, .round = false, .stepped = stepped},
             .h = h, .y = y, .chosen = ExpertCase::kChosen, .limit = 7.0f, .alpha = 1.702f};
   }
@@ -243,25 +244,25 @@ using Start = std::function<void(const MoeArgs&)>;
 // What kernels multiply: activations as they come, or what MXFP8 leaves of them.
 enum class Seen { kAsGiven, kInMxfp8 };
 
-inline double up(Make make, int tokens, int terms, Seen seen = Seen::kAsGiven) {
+inline double up(Make make, int tokens, int terms, Seen seen = Seen::kAsGiven, int rows = ExpertCase::kRows) {
   const auto kernels = make(options(terms));
-  const ExpertCase c(tokens, terms, kernels->tile(ExpertCase::config(), tokens));
+  const ExpertCase c(tokens, terms, kernels->tile(ExpertCase::config(), tokens), rows);
   Rows x(tokens, c.kDepth, terms, 7);
   if (seen == Seen::kInMxfp8) x.become_mxfp8();
-  constexpr int kNeurons = ExpertCase::kRows / 2;
-  std::vector<double> expected(size_t(tokens) * c.kChosen * kNeurons, 0.0);
+  const int neurons = rows / 2;
+  std::vector<double> expected(size_t(tokens) * c.kChosen * neurons, 0.0);
   for (const ExpertTile& tile : c.tiles)
     for (int i = tile.first; i < tile.first + tile.count; ++i)
-      for (int n = 0; n < kNeurons; ++n) {
+      for (int n = 0; n < neurons; ++n) {
         const double gate = std::min(c.dot(tile.expert, 2 * n, x, c.pairs[i] / c.kChosen), 7.0);
         const double u = std::clamp(c.dot(tile.expert, 2 * n + 1, x, c.pairs[i] / c.kChosen), -7.0, 7.0);
-        expected[size_t(c.pairs[i]) * kNeurons + n] = gate / (1 + std::exp(-1.702 * gate)) * (u + 1);
+        expected[size_t(c.pairs[i]) * neurons + n] = gate / (1 + std::exp(-1.702 * gate)) * (u + 1);
       }
   OnDevice device(c, *kernels);
   const bool stepped = kernels->stepped(MatrixShape::Use::gate_up, ExpertCase::config(), tokens);
   GpuVector<uint16_t> bits(lie(x, stepped));
   GpuVector<float> h(std::vector<float>(expected.size(), 0.0f));
-  const Operand to_h{.values = h.data(), .terms = nullptr, .size = kNeurons, .count = 0, .round = false};
+  const Operand to_h{.values = h.data(), .terms = nullptr, .size = neurons, .count = 0, .round = false};
   GpuVector<uint8_t> scratch(scratch_bytes(*kernels, tokens));
   kernels->moe_up(device.args(c, bits.data(), to_h, nullptr, stepped), to(tokens, scratch.data()));
   return harness::worst(h.host(), expected, 8 * tolerance(expected));  // swiglu's slope reaches 1 + limit
@@ -273,14 +274,14 @@ struct DownResult {
   std::vector<double> expected;
 };
 inline DownResult down_result(const simt::MatrixKernels& kernels, int tokens, int terms, const Start& start = {},
-                              Seen seen = Seen::kAsGiven) {
-  const ExpertCase c(tokens, terms, kernels.tile(ExpertCase::config(), tokens));
+                              Seen seen = Seen::kAsGiven, int rows = ExpertCase::kRows) {
+  const ExpertCase c(tokens, terms, kernels.tile(ExpertCase::config(), tokens), rows);
   Rows h(tokens * c.kChosen, c.kDepth, terms, 8);
   if (seen == Seen::kInMxfp8) h.become_mxfp8();
-  std::vector<double> expected(size_t(tokens) * c.kChosen * c.kRows, 0.0);
+  std::vector<double> expected(size_t(tokens) * c.kChosen * rows, 0.0);
   for (const ExpertTile& tile : c.tiles)
     for (int i = tile.first; i < tile.first + tile.count; ++i)
-      for (int r = 0; r < c.kRows; ++r) expected[size_t(c.pairs[i]) * c.kRows + r] = c.dot(tile.expert, r, h, c.pairs[i]);
+      for (int r = 0; r < rows; ++r) expected[size_t(c.pairs[i]) * rows + r] = c.dot(tile.expert, r, h, c.pairs[i]);
   OnDevice device(c, kernels);
   const bool stepped = kernels.stepped(MatrixShape::Use::down, ExpertCase::config(), tokens);
   GpuVector<uint16_t> bits(lie(h, stepped));
@@ -293,8 +294,9 @@ inline DownResult down_result(const simt::MatrixKernels& kernels, int tokens, in
     (void)kernels.moe_down(args, {}, to(tokens, scratch.data()));
   return {y.host(), expected};
 }
-inline double down(Make make, int tokens, int terms, const Start& start = {}, Seen seen = Seen::kAsGiven) {
-  const DownResult result = down_result(*make(options(terms)), tokens, terms, start, seen);
+inline double down(Make make, int tokens, int terms, const Start& start = {}, Seen seen = Seen::kAsGiven,
+                   int rows = ExpertCase::kRows) {
+  const DownResult result = down_result(*make(options(terms)), tokens, terms, start, seen, rows);
   return harness::worst(result.y, result.expected, tolerance(result.expected));
 }
 

@@ -27,6 +27,7 @@ bool land_some(Block& block, double probability) {
   place_static_shared(block);  // it may be there that it writes
   flying.erase(flying.begin() + which);
   complete(*operation);
+  ++machine.progress;  // who has looked in vain may find it now
   return true;
 }
 

@@ -40,6 +40,7 @@ struct Thread;
 struct Block;
 struct Grid;
 struct Collective;
+struct TensorMemory;
 
 enum class State : uint8_t {
   kReady,
@@ -104,6 +105,8 @@ struct Block {
   std::vector<std::shared_ptr<AsyncOperation>> in_flight;
   int votes = 0;             // of __syncthreads_count()
   uint32_t agent_count = 0;  // the clock of the asynchronous engines: the entry behind the threads'
+  std::shared_ptr<TensorMemory> tensor_memory;  // of sm_100, where it was asked for
+  std::function<void()> last_check;             // by the last thread, before it leaves
   Block(Grid& grid, unsigned linear);
   ~Block();
 };

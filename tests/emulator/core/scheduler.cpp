@@ -52,7 +52,10 @@ void thread_main() {
   const Launch& launch = thread.block->grid->launch;
   launch.entry(launch.parameters.get());
   const Inside inside;
-  if (thread.block->alive == 1) expect_whole_phases(*thread.block);
+  if (thread.block->alive == 1) {
+    expect_whole_phases(*thread.block);
+    if (thread.block->last_check) thread.block->last_check();
+  }
   thread.state = State::kFinished;
   if (!thread.triggered) {
     thread.trigger_count = UINT32_MAX;

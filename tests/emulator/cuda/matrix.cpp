@@ -5,8 +5,8 @@
 
 #include "../core/access.h"
 #include "../core/collective.h"
-#include "../core/e4m3.h"
 #include "../core/fault.h"
+#include "block_scale.h"
 #include "cuda_runtime.h"
 #include "emulated/shared.cuh"
 
@@ -112,19 +112,11 @@ struct ScaledOperand {
   Site site;
 };
 
-// 2^(a - 127) 2^(b - 127) sum; 255 is not a number.
-float scaled(float sum, uint32_t a, uint32_t b) {
-  a &= 255, b &= 255;
-  return a == 255 || b == 255 ? NAN : std::ldexp(sum, static_cast<int>(a + b) - 254);
-}
-
 // Only bits 2 to 5 of a byte: what the others hold is nowhere said to be looked at or not, so they have to be 0.
 float e2m1_of(uint32_t byte, Site site) {
-  constexpr float kMagnitude[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
   if ((byte & ~0x3cu) != 0)
     fault(Kind::kInstruction, Where::of(site), "mma.sync with block scaling: a byte of e2m1 has bits outside of 2 to 5");
-  const uint32_t code = byte >> 2 & 15;
-  return code & 8 ? -kMagnitude[code & 7] : kMagnitude[code & 7];
+  return e2m1_value(byte >> 2 & 15);
 }
 
 void apply_scaled_product(Participants& warp) {

@@ -24,6 +24,12 @@ void complete_phase_if_done(Block& block, MBarrier& barrier) {
   barrier.clock = Clock(block.id, block.threads.size() + 1);
 }
 
+// Who waits for it knows what the asynchronous engines have done so far.
+void tell_of_agent(const Block& block, MBarrier& barrier) {
+  const size_t agent = block.threads.size();
+  barrier.clock.at(agent) = std::max(barrier.clock.at(agent), block.agent_count);
+}
+
 std::string state_of(const MBarrier& barrier, uint32_t parity) {
   char text[160];
   std::snprintf(text, sizeof text,
@@ -61,8 +67,13 @@ MBarrier& find_mbarrier_of_copy(uint64_t* address, const char* name, Site site) 
 
 void complete_bytes(Block& block, MBarrier& barrier, int64_t bytes) {
   barrier.bytes -= bytes;
-  const size_t agent = block.threads.size();
-  barrier.clock.at(agent) = std::max(barrier.clock.at(agent), block.agent_count);
+  tell_of_agent(block, barrier);
+  complete_phase_if_done(block, barrier);
+}
+
+void complete_arrival(Block& block, MBarrier& barrier) {
+  --barrier.pending;
+  tell_of_agent(block, barrier);
   complete_phase_if_done(block, barrier);
 }
 

@@ -11,5 +11,7 @@ MBarrier& find_mbarrier(uint64_t* address, const char* name, Site site);
 MBarrier& find_mbarrier_of_copy(uint64_t* address, const char* name, Site site);
 // A copy has brought `bytes`: part of what the barrier's phase waits for.
 void complete_bytes(Block& block, MBarrier& barrier, int64_t bytes);
+// The tensor cores arrive.
+void complete_arrival(Block& block, MBarrier& barrier);
 
 }  // namespace emulator

@@ -22,6 +22,10 @@ struct Matrix {
   uint64_t row_bytes;  // from one row to the next
   uint32_t element_bytes, box_columns, box_rows;
   uint32_t swizzle;  // bytes of a swizzled row: 0, 32, 64 or 128
+  // Elements of four bits: eight bytes hold 16 of them in memory, and the first half of 16 bytes in shared memory. A byte for
+  // each there, but only the first halves are copied, and count.
+  uint32_t padded;
+  uint32_t column_bytes(uint32_t columns) const { return padded ? columns / 2 : columns * element_bytes; }  // in memory
 };
 static_assert(sizeof(Matrix) <= sizeof(CUtensorMap));
 constexpr uint64_t kMagic = 0x74656e736f726d61;
@@ -29,6 +33,7 @@ constexpr uint64_t kMagic = 0x74656e736f726d61;
 uint32_t size_of(CUtensorMapDataType type) {
   switch (type) {
     case CU_TENSOR_MAP_DATA_TYPE_UINT8: return 1;
+    case CU_TENSOR_MAP_DATA_TYPE_16U4_ALIGN16B: return 1;  // in shared memory
     case CU_TENSOR_MAP_DATA_TYPE_UINT32:
     case CU_TENSOR_MAP_DATA_TYPE_FLOAT32: return 4;
     default: return 2;
@@ -53,8 +58,24 @@ uint32_t swizzled(uint32_t address, uint32_t swizzle) {
   return address ^ ((address >> 7 & (swizzle / 16 - 1)) << 4);
 }
 
-// Copies the box; returns its bytes.
+// What is not copied of a unit "is un-initialized".
+void copy_padded_box(Block& block, const Matrix& m, uint32_t to, int x, int y, Site site) {
+  constexpr uint32_t kUnit = 16, kHalf = kUnit / 2;
+  for (uint32_t r = 0; r < m.box_rows; ++r)
+    for (uint32_t u = 0; u < m.box_columns / kUnit; ++u) {
+      const int64_t row = int64_t{y} + r, column = int64_t{x} + u * kUnit;
+      char unit[kUnit];
+      std::memset(unit, 0, kHalf);
+      std::memset(unit + kHalf, 0xff, kHalf);
+      if (row >= 0 && column >= 0 && row < static_cast<int64_t>(m.rows) && column < static_cast<int64_t>(m.columns))
+        std::memcpy(unit, m.data + row * m.row_bytes + column / 2, kHalf);
+      const uint32_t address = swizzled(to + r * m.box_columns + u * kUnit, m.swizzle);
+      std::memcpy(shared_pointer(block, address, kUnit, "a tensor copy", site), unit, kUnit);
+    }
+}
+
 void copy_box(Block& block, const Matrix& m, uint32_t to, int x, int y, Site site) {
+  if (m.padded) return copy_padded_box(block, m, to, x, y, site);
   const uint32_t row_bytes = m.box_columns * m.element_bytes;
   for (uint32_t r = 0; r < m.box_rows; ++r) {
     for (uint32_t c = 0; c < m.box_columns; ++c) {
@@ -86,7 +107,14 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
     return refused("the emulator has neither interleaving nor element strides");
   if (reinterpret_cast<uintptr_t>(data) % 16 != 0) return refused("the address is not a multiple of 16");
   if (strides[0] % 16 != 0) return refused("the row stride is not a multiple of 16 bytes");
-  if (strides[0] < extents[0] * element) return refused("rows overlap");
+  const bool padded = type == CU_TENSOR_MAP_DATA_TYPE_16U4_ALIGN16B;
+  if (padded && (reinterpret_cast<uintptr_t>(data) % 32 != 0 || strides[0] % 32 != 0))
+    return refused("the address or the row stride of padded elements is not a multiple of 32");
+  if (padded && (extents[0] % 128 != 0 || box[0] != 128))
+    return refused("padded elements are copied in boxes of 128, of rows that are a multiple of that");
+  if (padded && swizzle != CU_TENSOR_MAP_SWIZZLE_NONE && swizzle != CU_TENSOR_MAP_SWIZZLE_128B)
+    return refused("padded elements are swizzled over 128 bytes or not at all");
+  if (strides[0] < (padded ? extents[0] / 2 : extents[0] * element)) return refused("rows overlap");
   if (box[0] == 0 || box[0] > 256 || box[1] == 0 || box[1] > 256)
     return refused("a box has 1 to 256 rows and columns");
   if (box[0] * element % 16 != 0) return refused("a box's row is not a multiple of 16 bytes");
@@ -94,7 +122,7 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
   if (bytes != 0 && box[0] * element > bytes) return refused("a box's row is longer than the swizzle");
   const Matrix matrix{
       kMagic, static_cast<const char*>(data), extents[0], extents[1], strides[0], element, box[0], box[1],
-      bytes};
+      bytes, padded};
   std::memset(map, 0, sizeof *map);
   std::memcpy(map, &matrix, sizeof matrix);
   return CUDA_SUCCESS;
@@ -116,7 +144,9 @@ void tensor_load_2d(void* shared, const CUtensorMap* map, int x, int y, uint64_t
   Block& block = *self().block;
   const Matrix m = decode(*map, site);
   const uint32_t row_bytes = m.box_columns * m.element_bytes;
-  const size_t bytes = size_t{row_bytes} * m.box_rows;
+  const size_t bytes = size_t{row_bytes} * m.box_rows, counted = size_t{m.column_bytes(m.box_columns)} * m.box_rows;
+  if (m.padded && x % 128 != 0)
+    fault(Kind::kInstruction, Where::of(site), "the emulator copies padded elements from a multiple of 128 on, not from column %d", x);
   const uint32_t to = ::emulator::shared_address(shared, bytes, "a tensor copy", site);
   if (to % 128 != 0)
     fault(Kind::kMisaligned, Where::of(site), "a tensor copy to shared address 0x%x, not a multiple of 128",
@@ -124,16 +154,16 @@ void tensor_load_2d(void* shared, const CUtensorMap* map, int x, int y, uint64_t
   if (m.swizzle != 0 && row_bytes != m.swizzle)
     fault(Kind::kInstruction, Where::of(site),
           "the emulator swizzles only boxes whose rows fill the swizzle");
-  check_bounds(m.data, (m.rows - 1) * m.row_bytes + m.columns * m.element_bytes, false, Where::of(site));
+  check_bounds(m.data, (m.rows - 1) * m.row_bytes + m.column_bytes(m.columns), false, Where::of(site));
   MBarrier& barrier = find_mbarrier_of_copy(barrier_address, "a tensor copy", site);
   auto operation = std::make_shared<AsyncOperation>();
   operation->name = "cp.async.bulk.tensor";
   operation->where = Where::of(site);
-  operation->land = [&block, &barrier, m, shared, to, bytes, x, y, site] {
+  operation->land = [&block, &barrier, m, shared, to, bytes, counted, x, y, site] {
     copy_box(block, m, to, x, y, site);
     ++block.agent_count;
     end_async_write(block, shared, bytes, Where::of(site));
-    complete_bytes(block, barrier, static_cast<int64_t>(bytes));
+    complete_bytes(block, barrier, static_cast<int64_t>(counted));
   };
   begin_async_write(shared, bytes, *operation);
   start(block, std::move(operation));

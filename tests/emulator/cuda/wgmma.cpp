@@ -12,6 +12,7 @@
 #include "../core/fault.h"
 #include "cuda_runtime.h"
 #include "emulated/shared.cuh"
+#include "shared_tile.h"
 
 namespace {
 
@@ -21,39 +22,25 @@ constexpr int kRows = 64, kDepth = 16;
 
 // --- Tiles in shared memory, as a descriptor says.
 
-struct Descriptor {
-  uint32_t start, leading, stride, swizzle;  // bytes
-};
-
-Descriptor decode(uint64_t bits, Site site) {
+SharedTile decode(uint64_t bits, Site site) {
   constexpr uint32_t kSwizzle[] = {0, 128, 64, 32};
   if ((bits >> 49 & 7) != 0)
     fault(Kind::kInstruction, Where::of(site), "wgmma: the emulator has no base offset in descriptors");
-  const uint32_t start = static_cast<uint32_t>(bits & 0x3fff) << 4, swizzle = kSwizzle[bits >> 62];
-  if (swizzle != 0 && (start >> 7 & (swizzle / 16 - 1)) != 0)
+  const SharedTile tile{static_cast<uint32_t>(bits & 0x3fff) << 4, static_cast<uint32_t>(bits >> 16 & 0x3fff) << 4,
+                        static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4, kSwizzle[bits >> 62]};
+  if (!begins_with_pattern(tile))
     fault(Kind::kInstruction, Where::of(site),
           "wgmma: a tile at shared address 0x%x, not a multiple of the %u bytes after "
           "which its swizzle repeats",
-          start, swizzle * 8);
-  return {start, static_cast<uint32_t>(bits >> 16 & 0x3fff) << 4,
-          static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4, swizzle};
+          tile.start, tile.swizzle * 8);
+  return tile;
 }
 
 struct Tile {
-  Descriptor descriptor;
+  SharedTile descriptor;
   int rows;                    // of n or m; or,
   bool rows_are_of_k = false;  // with the ISA's transposition, rows of k: `rows` is how long they are
 };
-
-// Eight elements that lie side by side, 16 bytes: where they are. Groups of eight rows are `stride` apart; a row that is
-// longer than the swizzle goes on `leading` behind.
-uint32_t unit_address(const Descriptor& d, int row, int unit) {
-  const uint32_t group = d.start + row / 8 * d.stride;
-  if (d.swizzle == 0) return group + unit * d.leading + row % 8 * 16;
-  const uint32_t units = d.swizzle / 16;
-  const uint32_t address = group + unit / units * d.leading + row % 8 * d.swizzle + unit % units * 16;
-  return address ^ ((address >> 7 & (units - 1)) << 4);
-}
 
 template <class F>
 void for_each_unit(Block& block, const Tile& tile, Site site, F&& f) {
