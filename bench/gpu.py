@@ -2,9 +2,9 @@
 
 Decode and prefill through the public stream, as `gptoss-native bench` measures them on the CPU, beside a plain read of
 that card's own memory in the same round. --without measures the same again for each of its words (one, or several with
-commas) without that part: the matrix kernels, those of wgmma among them, dependent launches, graphs, fusion of a
-stage's kernels into one, the next step's submission before the last one's end. --ablations is --without each of them,
-and all of them.
+commas) without that part: the matrix kernels, those of wgmma among them, attention among these, dependent launches,
+graphs, fusion of a stage's kernels into one, the next step's submission before the last one's end. --ablations is
+--without each of them, and all of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gptoss_native import ops
 from gptoss_native.bench.costs import Model
 from gptoss_native.bench.measure import Spread
 
-PARTS = ("matrix", "wgmma", "dependent", "graphs", "fusion", "ahead")
+PARTS = ("matrix", "wgmma", "wgmma_attention", "dependent", "graphs", "fusion", "ahead")
 """What GPTOSS_CUDA_WITHOUT knows."""
 READ_BYTES = 1 << 30
 """Of the plain read: far more than any card's L2."""

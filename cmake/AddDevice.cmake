@@ -11,6 +11,7 @@ endif()
 function(gptoss_add_device name)
   set(target gptoss_device_${name})
   add_library(${target} MODULE ${ARGN})
+  target_include_directories(${target} PRIVATE ${GPTOSS_GENERATED})
   target_link_libraries(${target} PRIVATE gptoss_engine)
   set_target_properties(${target} PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${GPTOSS_DEVICES_DIR})
   # Hidden visibility does not reach the templates of the standard library; the linker's list does.

@@ -159,7 +159,7 @@ gptoss_plant_faults(cuda/mma mma_attention gptoss::cuda attention.cuh
   attention.cuh attn_no_warp_barrier "__syncwarp();  // the other" "// the other"
   attention.cuh attn_no_state_barrier "__syncthreads();  // the states" "// the states"
   attention.cuh attn_no_rescale "acc[s][j][2 * half + c] *= keep;" ""
-  attention.cuh attn_no_transpose "ptx::movmatrix_trans(simt" "(simt"
+  attention.cuh attn_no_transpose "ptx::movmatrix_trans(ptx" "(ptx"
   attention.cuh attn_unwritten_values ": row < live;" ": true;"
   attention.cuh attn_wrong_wait_count "cp_async_wait_group<1>" "cp_async_wait_group<2>"
   attention.cuh attn_no_reuse_barrier "__syncthreads();  // all have read it" "// all have read it"
@@ -204,6 +204,48 @@ gptoss_plant_faults(cuda/wgmma wgmma gptoss::cuda::wgmma product.cuh
 gptoss_add_emulator_test(wgmma_product_test cuda ${emulator}/wgmma_product_test.cpp)
 target_link_libraries(wgmma_product_test PRIVATE emulated_cuda_device)
 target_include_directories(wgmma_product_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
+gptoss_plant_faults(cuda/wgmma wgmma_attention gptoss::cuda::wgmma attention.cuh
+  attention.cuh page_half_announced "expect_tx(arrived, cuda::kPageBytes)" "expect_tx(arrived, cuda::kPageBytes / 2)"
+  attention.cuh page_not_empty "wait_for(&ring.empty[turn.stage], turn.parity ^ 1);" ""
+  attention.cuh page_one_arrival_too_few "kAttendants / simt::kWarp)" "kAttendants / simt::kWarp - 1)"
+  attention.cuh page_no_first_barrier "__syncthreads();  // the barriers" "// the barriers"
+  attention.cuh page_not_waited_for "if (more) wait_for_page();   // here" "// here"
+  attention.cuh page_wrong_parity "wait_for(&ring.full[turn.stage], turn.parity)" "wait_for(&ring.full[turn.stage], turn.parity ^ 1)"
+  attention.cuh page_stale_stage "stage = weighed;" "stage = weighed ? weighed - 1 : weighed;"
+  attention.cuh page_early_release "        ptx::wgmma_wait_group<0>();  // the sums are there, and" "        ring.release(stage), ptx::wgmma_wait_group<0>(), stage = weighed, pack_weights();\n        if (true) continue;  //"
+  attention.cuh page_passed_early "wait_for_page();  // so that" "// so that"
+  attention.cuh page_not_passed "    for (; p < all.end_page(); ++p) pass_page();" ""
+  attention.cuh page_wrong_head "+ head_row)" "+ head_row + kPageRows / 2)"
+  attention.cuh page_wrong_sequence "a.sequence[tile.first_token + begin]) * a.kv" "a.sequence[tile.first_token]) * a.kv"
+  attention.cuh page_unwritten_values "values[i] = uint4{0, 0, 0, 0};" "(void)values;"
+  attention.cuh page_zeros_early "int i = live * 8 +" "int i = live * 8 - 8 +"
+  attention.cuh page_not_landed "        wait_for(ring.landed, landed_parity);\n" ""
+  attention.cuh page_no_proxy_fence "        ptx::fence_proxy_async();" "        "
+  attention.cuh page_no_warp_barrier "simt::sync_warp();         // and what" "// and what"
+  attention.cuh attend_wrong_step "rows_at(keys + s * 16 *" "rows_at(keys + s * 8 *"
+  attention.cuh attend_not_transposed "ptx::wgmma_m64k16_bf16_rows_first<64>" "ptx::wgmma_m64k16_bf16_first<64>"
+  attention.cuh attend_keys_as_values "cuda::kPageBytes + cuda::kMatrixBytes;" "cuda::kPageBytes;"
+  attention.cuh attend_wrong_half "j % 2 * 2 + r]" "r * 2 + j % 2]"
+  attention.cuh attend_scores_go_on "bf16_rows_first<64>" "bf16_rows<64>"
+  attention.cuh attend_no_wait_for_scores "        ptx::wgmma_wait_group<1>();" "        "
+  attention.cuh attend_no_wait_for_sums "        ptx::wgmma_wait_group<0>();  // the sums" "        // the sums"
+  attention.cuh attend_early_weights "weigh(p, masked(p));         // while" "weigh(p, masked(p)), weights[0][0] = ptx::cvt_bf16x2(score[0], score[1]);  // while"
+  attention.cuh attend_no_fence "        ptx::wgmma_fence();  // weights and scaled sums are in their registers, and" "        // and"
+  attention.cuh attend_no_rescale "acc[i] *= keep[i / 2 % 2];" ""
+  attention.cuh attend_other_row "keep[i / 2 % 2]" "keep[1 - i / 2 % 2]"
+  attention.cuh attend_one_lane "largest = fmaxf(largest, simt::shuffle_xor(largest, mask));" "(void)simt::shuffle_xor(largest, mask);"
+  attention.cuh attend_other_order "part[n % 2] += x" "part[n / 8] += x"
+  attention.cuh attend_sees_the_future "slot < to ?" "slot <= to ?"
+  attention.cuh attend_sees_behind_the_window "slot >= from &&" "slot >= from - 1 &&"
+  attention.cuh attend_all_sequences "i >= begin && i < end_token ? keys.end : 0" "keys.end"
+  attention.cuh attend_whole_for_some "<= mine.all_end)" "<= mine.end)"
+  attention.cuh attend_not_alone "bool alone = begin <= min(from, tile.live - 1) && end_token >= last" "bool alone = true"
+  attention.cuh attend_one_page_less "(end + cuda::kPage - 1) / cuda::kPage" "end / cuda::kPage"
+  attention.cuh attend_all_pages "return first / cuda::kPage;" "return 0;"
+  attention.cuh attend_sink_twice "total(a, head, m[r], l[r]);" "total(a, head, m[r], l[r] + exp2f(a.sinks[head] * cuda::kLog2E - m[r]));"
+  attention.cuh attend_other_sink "total(a, head, m" "total(a, head ^ 1, m")
+gptoss_add_emulator_test(wgmma_attention_test cuda ${emulator}/wgmma_attention_test.cpp)
+target_include_directories(wgmma_attention_test PRIVATE ${CMAKE_BINARY_DIR}/planted_faults)
 
 # HIP, once for each size of a wave.
 foreach(wave 64 32)

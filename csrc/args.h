@@ -95,6 +95,7 @@ struct KvArgs {
   size_t head_bytes;     // from head to head: keys (head_dim, 64), then values (64, head_dim)
   GPTOSS_MEMORY const int32_t* pages;  // (sequences, table_pages)
   int table_pages;
+  int pool_pages = 0;    // that there are, whosever: for who describes them all to the hardware
 };
 
 struct AppendArgs {

@@ -27,7 +27,7 @@ cudaDeviceProp properties(int card) {
 // What a run shall do without, to see what it is worth: names with commas in the environment.
 constexpr char kWithout[] = "GPTOSS_CUDA_WITHOUT";
 struct Without {
-  bool matrix = false, wgmma = false, dependent = false, graphs = false, fusion = false, ahead = false;
+  bool matrix = false, wgmma = false, wgmma_attention = false, dependent = false, graphs = false, fusion = false, ahead = false;
   Without() {
     const char* text = std::getenv(kWithout);
     std::string left = text != nullptr ? text : "";
@@ -37,11 +37,14 @@ struct Without {
       left = comma == std::string::npos ? "" : left.substr(comma + 1);
       if (name == "matrix") matrix = true;
       else if (name == "wgmma") wgmma = true;
+      else if (name == "wgmma_attention") wgmma_attention = true;
       else if (name == "dependent") dependent = true;
       else if (name == "graphs") graphs = true;
       else if (name == "fusion") fusion = true;
       else if (name == "ahead") ahead = true;
-      else throw std::runtime_error(std::string(kWithout) + ": expected matrix, wgmma, dependent, graphs, fusion or ahead, found " + name);
+      else
+        throw std::runtime_error(std::string(kWithout) +
+                                 ": expected matrix, wgmma, wgmma_attention, dependent, graphs, fusion or ahead, found " + name);
     }
   }
 };
@@ -90,7 +93,7 @@ class Nvidia : public simt::Vendor {
   std::unique_ptr<simt::MatrixKernels> matrix_kernels(const BackendOptions& options) const override {
     const Without without;
     if (without.matrix) return nullptr;
-    return make_mma_kernels(options, !without.fusion, without.wgmma ? nullptr : make_wgmma_products(options));
+    return make_mma_kernels(options, !without.fusion, without.wgmma ? nullptr : make_wgmma_products(options, !without.wgmma_attention));
   }
   void set_up(simt::GpuBackend& backend, int card) const override {
     const Without without;

@@ -38,6 +38,7 @@ SASS = {
     "cuda/wgmma/kernels.cpp": {
         "wgmma_product": ["HGMMA.64x128x16.F32.BF16", "HGMMA.64x64x16.F32.BF16", "UBLKCP", "UTMALDG.2D|LDGSTS.E.BYPASS.128", "USETMAXREG",
                           "HMUL2.BF16|HFMA2.BF16"],
+        "wgmma_attn_prefill": ["HGMMA.64x64x16.F32.BF16", ".tnspB", "UTMALDG.2D", "USETMAXREG", "F2FP.BF16.F32.PACK_AB", "MUFU.EX2"],
     },
 }
 BLOCK_SCALED = {
@@ -47,11 +48,8 @@ BLOCK_SCALED = {
 """What kernels are meant to be made of: their products, their copies, and what feeds them."""
 
 
-@needs_nvcc
-@pytest.mark.slow
-@pytest.mark.parametrize(("source", "architecture"), [("cuda/mma/kernels.cpp", "sm_80"), ("cuda/mma/kernels.cpp", "sm_90a"),
-                                                      ("cuda/mma/kernels.cpp", "sm_120a"), ("cuda/wgmma/kernels.cpp", "sm_90a")])
-def test_kernels_are_made_of_the_instructions_that_were_meant(source: str, architecture: str, tmp_path: Path) -> None:
+def disassembled(source: str, architecture: str, output: Path) -> dict[str, str]:
+    """Kernel, what it is made of."""
     assert NVCC is not None
     disassembler = Path(NVCC).resolve().parent / "cuobjdump"
     found = shutil.which("cuobjdump") or (str(disassembler) if disassembler.exists() else None)
@@ -59,11 +57,19 @@ def test_kernels_are_made_of_the_instructions_that_were_meant(source: str, archi
         pytest.skip("cuobjdump is not installed")
     if shutil.which("nvdisasm") is None and not (Path(found).parent / "nvdisasm").exists():
         pytest.skip("nvdisasm, which cuobjdump calls, is not installed")
-    said = kernel_resources.compile_kernels(NVCC, source, [architecture], tmp_path / "kernels.fatbin")
+    said = kernel_resources.compile_kernels(NVCC, source, [architecture], output)
     assert "serialized" not in said, said  # what ptxas says of a wgmma that it has to wait for
-    text = subprocess.run([found, "-sass", tmp_path / "kernels.fatbin"], check=True, capture_output=True, text=True).stdout
-    functions = {kernel_resources.plain_name(name): body for name, body in
-                 re.findall(r"Function : (\w+)\n(.*?)(?=Function :|\Z)", text, re.DOTALL)}
+    text = subprocess.run([found, "-sass", output], check=True, capture_output=True, text=True).stdout
+    return {kernel_resources.plain_name(name): body for name, body in
+            re.findall(r"Function : (\w+)\n(.*?)(?=Function :|\Z)", text, re.DOTALL)}
+
+
+@needs_nvcc
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "architecture"), [("cuda/mma/kernels.cpp", "sm_80"), ("cuda/mma/kernels.cpp", "sm_90a"),
+                                                      ("cuda/mma/kernels.cpp", "sm_120a"), ("cuda/wgmma/kernels.cpp", "sm_90a")])
+def test_kernels_are_made_of_the_instructions_that_were_meant(source: str, architecture: str, tmp_path: Path) -> None:
+    functions = disassembled(source, architecture, tmp_path / "kernels.fatbin")
     scaled = {name for name in functions if name.startswith(tuple(BLOCK_SCALED))}
     assert bool(scaled) == (source == "cuda/mma/kernels.cpp")
     for kernel, instructions in (SASS[source] | (BLOCK_SCALED if architecture == "sm_120a" else {})).items():
@@ -78,6 +84,22 @@ def test_kernels_are_made_of_the_instructions_that_were_meant(source: str, archi
                 if "HMUL2" in instruction and "Mxfp4" not in name:
                     continue
                 assert any(one in body for one in instruction.split("|")), f"{instruction} in {name}"
+
+
+@needs_nvcc
+@pytest.mark.slow
+def test_weights_are_made_while_tensor_cores_multiply(tmp_path: Path) -> None:
+    """All 32 exponentials of a thread lie between the wait for a page's scores and that for the products of the page before,
+    behind four products each: ptxas would put some behind the second wait."""
+    functions = disassembled("cuda/wgmma/kernels.cpp", "sm_90a", tmp_path / "kernels.fatbin")
+    [body] = [body for name, body in functions.items() if name.startswith("wgmma_attn_prefill")]
+    lines = [line.split("*/")[1] for line in body.splitlines() if re.match(r"\s+/\*[0-9a-f]{4,}\*/", line)]
+    [first] = [i for i, line in enumerate(lines) if "WARPGROUP.DEPBAR.LE gsb0, 0x1" in line]
+    start = max(i for i, line in enumerate(lines[:first]) if "WARPGROUP.ARRIVE" in line)
+    second = next(i for i, line in enumerate(lines[first:], first) if "WARPGROUP.DEPBAR.LE gsb0, 0x0" in line)
+    products = [line for line in lines[start:first] if "HGMMA" in line]
+    assert len(products) == 8 and all(".tnspB" in line and re.search(r"F32.BF16 R\d+, R\d+, gdesc", line) for line in products), products
+    assert sum("MUFU.EX2" in line for line in lines[first:second]) >= 32
 
 
 def test_the_list_is_whole() -> None:

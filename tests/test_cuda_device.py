@@ -17,10 +17,10 @@ import gptoss_native as gptoss
 import tolerances
 from conftest import CaseMaker
 from engines import all_logits, ids, skip_unless_present
-from gptoss_native import _core, demo
+from gptoss_native import _core, demo, ops
 from shapes import DEFAULT, shape_named
 from test_device_plugin import generate, open_on
-from test_matrix_kernels import FUSED, WIDE, assert_same_bits, decode_steps
+from test_matrix_kernels import FUSED, WIDE, assert_same_bits, attention_alone, decode_steps
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
@@ -156,6 +156,16 @@ def test_wgmma_adds_as_mma_sync_does(case_of: CaseMaker, monkeypatch: pytest.Mon
         logits.append(all_logits(engine, case.tokens))
         engine.close()
     assert np.array_equal(*logits)
+
+
+@pytest.mark.parametrize("window", [None, 128])
+def test_attention_by_wgmma_adds_as_that_of_mma_sync_does(monkeypatch: pytest.MonkeyPatch, window: int | None) -> None:
+    """Enough queries for every multiprocessor of a card of today."""
+    results = []
+    for without in ("wgmma_attention", ""):
+        monkeypatch.setenv("GPTOSS_CUDA_WITHOUT", without)
+        results.append(attention_alone(ops.Device("cuda"), [90, 333], [200, 700], 64, 8, window))
+    assert_same_bits(*results)
 
 
 def test_every_card_is_listed_and_can_be_chosen(case_of: CaseMaker) -> None:

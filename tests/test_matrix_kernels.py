@@ -372,3 +372,29 @@ def test_an_operation_by_wgmma(tmp_path_factory: pytest.TempPathFactory, monkeyp
     scales = rng.integers(117, 125, (144, 10), dtype=np.uint8)
     got = ops.mxfp4_linear(x, blocks, scales, bias, device=device, precision="fast")
     tolerances.check(np.asarray(got), oracle.mxfp4_linear(x, blocks, scales, bias), limits)
+
+
+def attention_alone(device: ops.Device, queries: list[int], keys: list[int], heads: int, kv_heads: int,
+                    window: int | None) -> dict[str, npt.NDArray[Any]]:
+    """attn and lse, as right as their roundings to bf16 allow."""
+    rng = np.random.default_rng(4)
+    q, sinks = rng.normal(0, 2, (sum(queries), heads, 64)).astype(np.float32), oracle.to_bf16(rng.normal(0, 1, heads).astype(np.float32))
+    k, v = (rng.normal(0, 1, (sum(keys), kv_heads, 64)).astype(np.float32) for _ in range(2))
+    lengths: dict[str, Any] = {"query_lengths": queries, "key_lengths": keys, "window": window}
+    attn, lse = map(np.asarray, ops.attention(q, k, v, sinks, device=device, precision="fast", kv_dtype="bf16", **lengths))
+    want, want_lse = oracle.attention(q, k, v, sinks, rounded=True, bf16_kv=True, **lengths)
+    tolerances.check(attn, want, tolerances.SAME_ROUNDINGS["attention"])
+    assert np.abs(lse - want_lse).max() <= tolerances.SAME_ROUNDINGS["lse"].largest
+    return {"attn": attn, "lse": lse}
+
+
+@pytest.mark.parametrize("window", [None, 100])
+def test_attention_by_wgmma_is_that_of_mma_sync(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
+                                                window: int | None) -> None:
+    """To the bit, of sequences that share a tile; the emulated card has four multiprocessors, which this fills."""
+    results = []
+    for matrix in ("mma", "wgmma"):
+        monkeypatch.setenv("GPTOSS_EMULATED_MATRIX", matrix)
+        device = ops.Device(register_emulated(tmp_path_factory, "emulated"))
+        results.append(attention_alone(device, [5, 40, 30], [70, 300, 30], 8, 1, window))
+    assert_same_bits(*results)

@@ -97,27 +97,57 @@ static void dp_dot_bf16_transposed(const DotArgs& a) {
 }
 
 // ---- attention ---------------------------------------------------------------------------------------------
-// Of each row one chain over the pairs of its bf16, in every column.
+// Of each row two chains in every column, over every other pair of its bf16; then both are added.
 
 struct ColumnUnit {
   ColumnUnit() {}
 };
+constexpr bool kPairedColumns = true;
 
+template <bool paired>
 static inline void multiply_columns(const uint8_t* a, size_t row_bytes, int rows, const uint8_t* columns, int steps, float* out,
                                     const uint8_t* later) {
-  constexpr int kRows = 16;
-  for (int row = 0; row < rows; row += kRows, a += kRows * row_bytes, out += kRows * kLanes) {
-    V acc[kRows];
+  constexpr int kRows = paired ? 16 : 8, kSums = 16, kPairBytes = 2 * sizeof(uint16_t);
+  for (int row = 0; row < rows; row += kRows, a += kRows * row_bytes) {
+    V sum[kSums];  // paired: of each row; else of each row the first chain, then the second of each
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) acc[r] = zero();
-    for (int pair = 0; pair < steps * kPackGroup / 2; ++pair, later += 64) {
+    for (int i = 0; i < kSums; ++i) sum[i] = zero();
+    const float* x = (const float*)columns;
+    for (size_t at = 0; at < (size_t)steps * 64; at += 2 * kPairBytes, later += kRows * 8) {
       __builtin_prefetch(later);
-      const Words x = WordFormat::load_w((const float*)columns + pair * kLanes);
+      if (paired) __builtin_prefetch(later + 64);
+      if constexpr (paired) {
+        const Words both = WordFormat::load_w(x);
+        x += kLanes;
 #pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) acc[r] = fma(WordFormat::broadcast_w((const float*)(a + r * row_bytes) + pair), x, acc[r]);
+        for (int r = 0; r < kRows; ++r) {
+          long long pairs;
+          __builtin_memcpy(&pairs, a + r * row_bytes + at, sizeof pairs);
+          sum[r] = fma(Words{_mm512_set1_epi64(pairs)}, both, sum[r]);
+        }
+      } else {
+#pragma GCC unroll 2
+        for (int chain = 0; chain < 2; ++chain, x += kLanes) {
+          const Words pair = WordFormat::load_w(x);
+#pragma GCC unroll 8
+          for (int r = 0; r < kRows; ++r)
+            sum[chain * kRows + r] =
+                fma(WordFormat::broadcast_w((const float*)(a + r * row_bytes + at + chain * kPairBytes)), pair, sum[chain * kRows + r]);
+        }
+      }
     }
+    if constexpr (paired) {
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) store(out + r * kLanes, acc[r]);
+      for (int r = 0; r < kRows; ++r) sum[r] = add(sum[r], _mm512_permute_ps(sum[r], 0b10110001));
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r, r += r % 4 == 2 ? 2 : 0) {
+        store(out, _mm512_mask_mov_ps(sum[r], 0xaaaa, sum[r + 2]));
+        out += kLanes;
+      }
+    } else {
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r, out += kLanes) store(out, add(sum[r], sum[kRows + r]));
+    }
   }
 }
 

@@ -77,8 +77,9 @@ struct AttnPageArgs {
 constexpr int kAttnTile = 6;  // queries that are computed together
 static constexpr size_t attn_scratch_floats(int padded_dim) {
   const size_t page = kAttnTile * (64 + static_cast<size_t>(padded_dim));
-  const size_t tiles = 6 * kTileBytes / sizeof(float) + (16 + 16 + 32) * static_cast<size_t>(padded_dim);
-  return page > tiles ? page : tiles;
+  const size_t columns = 6 * kTileBytes / sizeof(float) + (16 + 16 + 32) * static_cast<size_t>(padded_dim) +
+                         round_up(padded_dim, kPackGroup) / kPackGroup * kTileBytes / 2 / sizeof(float);
+  return page > columns ? page : columns;
 }
 
 // Attention by products of bf16, of bf16 keys and values: one KV head and the pages of one split, from nothing. A page holds keys

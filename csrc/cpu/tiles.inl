@@ -444,8 +444,10 @@ struct ColumnUnit {
   ColumnUnit() { configure_tiles(kTileColumns); }
   ~ColumnUnit() { _tile_release(); }
 };
+constexpr bool kPairedColumns = false;
 
 // Four tiles of 16 rows at a time.
+template <bool>
 static inline void multiply_columns(const uint8_t* a, size_t row_bytes, int rows, const uint8_t* columns, int steps, float* out,
                                     const uint8_t* later) {
   for (int line = 0; line < rows * steps; ++line) __builtin_prefetch(later + line * 64, 0, 2);

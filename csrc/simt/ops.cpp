@@ -205,10 +205,11 @@ class GpuOps : public Ops {
     op->layer.type = c.layer_types[0];
     op->layer.sinks = op->floats(a.sinks, a.heads, "sinks");
     s.limits.max_context = longest(a);
+    s.limits.pages = page_count(a);
     s.page_bytes = s.page_layer_bytes = device_.page_bytes(c);
     s.page_head_bytes = s.page_bytes / a.kv_heads;
     s.splits = (s.limits.table_pages() + kSplitPages - 1) / kSplitPages;
-    s.kv = DeviceMemory(s.page_bytes * page_count(a), "keys and values");
+    s.kv = DeviceMemory(s.page_bytes * s.limits.pages, "keys and values");
     const std::vector<int32_t> tables = page_tables(a, s.limits.table_pages());
     s.full_pages = s.window_pages = op->put(tables.data(), tables.size(), "page tables");
     s.position = op->take<int32_t>(rows, "positions");

@@ -259,7 +259,8 @@ KvArgs Launches::kv() const {
           .page_bytes = s_.page_bytes,
           .head_bytes = s_.page_head_bytes,
           .pages = call_.layer->type == LayerType::full_attention ? s_.full_pages : s_.window_pages,
-          .table_pages = s_.limits.table_pages()};
+          .table_pages = s_.limits.table_pages(),
+          .pool_pages = s_.limits.pages};
 }
 MoeArgs Launches::moe(const ExpertArgs& experts, const Operand& x) const {
   return {.tile_count = s_.tile_count,

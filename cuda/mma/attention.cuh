@@ -18,31 +18,18 @@
 #include "architecture.cuh"
 #include "ptx/copy_async.cuh"
 #include "ptx/matrix.cuh"
-#include "simt/kv.cuh"
-#include "simt/operand.cuh"
+#include "queries.cuh"
 #include "team.cuh"
 
 namespace gptoss::cuda {
 
-constexpr int kHeadDim = 64, kPage = kPageSlots;
 constexpr int kAttnWarps = 4, kAttnThreads = 32 * kAttnWarps;
 constexpr int kPrefillTiles = 2;  // of eight columns, of a warp; in a decode, one
 constexpr int kMostSplits = 32;
-constexpr int kMatrixBytes = kHeadDim * kPage * 2, kPageBytes = 2 * kMatrixBytes;  // of keys or values; of both
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr int kStateFloats = 2 + kHeadDim;  // of a column: maximum, sum, values
-static_assert(kHeadDim == kPage, "rows of keys and of values have eight units of 16 bytes");
 
 // Rows of 128 bytes: a unit of 16 lies where ldmatrix, which reads eight rows at a time, meets no bank twice.
 GPTOSS_DEVICE int swizzled(int row, int unit) { return row * 128 + (unit ^ row % 8) * 16; }
-
-// Which keys a token sees, [first, end), and the pages that they are in.
-struct Visible {
-  int first, end;
-  GPTOSS_DEVICE Visible(int position, int window) : first(window > 0 ? max(0, position - window + 1) : 0), end(position + 1) {}
-  GPTOSS_DEVICE int first_page() const { return first / kPage; }
-  GPTOSS_DEVICE int end_page() const { return (end - 1) / kPage + 1; }
-};
 
 // Enqueues the copy of a page by `threads` threads, of which this is the one of that number. Slots from `live` on were
 // perhaps never written: values there are zeros, and of keys at most what shares 16 bytes with a live one is read.
@@ -55,11 +42,6 @@ GPTOSS_DEVICE void copy_page(uint8_t* to, const uint16_t* keys, int live, int th
 }
 
 // Queries of 8 kTiles columns as rows of shared memory, in bf16 with the swizzle.
-// Column c is head c % group of token c / group; columns beyond `live` tokens repeat the last one.
-GPTOSS_DEVICE const float* query(const AttentionArgs& a, int first_token, int live, int kv_head, int column) {
-  const int group = a.heads / a.kv_heads, token = first_token + min(column / group, live - 1);
-  return a.qkv + (static_cast<size_t>(token) * (a.heads + 2 * a.kv_heads) + kv_head * group + column % group) * kHeadDim;
-}
 GPTOSS_DEVICE void store_queries(uint8_t* to, const AttentionArgs& a, int first_token, int live, int kv_head, int columns,
                                  int thread, int threads) {
   for (int i = thread; i < columns * 8; i += threads) {
@@ -69,8 +51,7 @@ GPTOSS_DEVICE void store_queries(uint8_t* to, const AttentionArgs& a, int first_
     uint4 words;
     uint32_t* word = &words.x;
 #pragma unroll
-    for (int n = 0; n < 4; ++n)
-      word[n] = simt::float_to_bf16(x[2 * n]) | static_cast<uint32_t>(simt::float_to_bf16(x[2 * n + 1])) << 16;
+    for (int n = 0; n < 4; ++n) word[n] = ptx::cvt_bf16x2(x[2 * n], x[2 * n + 1]);
     *reinterpret_cast<uint4*>(to + swizzled(column, unit)) = words;
   }
 }
@@ -117,27 +98,28 @@ struct ColumnSums {
     for (int j = 0; j < kTiles; ++j)
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        float highest = m[j][c];
+        float largest = -INFINITY;
 #pragma unroll
         for (int s = 0; s < 4; ++s)
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
             const int slot = 16 * s + 8 * half + g;
             float& x = score[s][j][2 * half + c];
-            x = slot >= first[j][c] && slot < end[j][c] ? x * scale : -INFINITY;
-            highest = fmaxf(highest, x);
+            x = slot >= first[j][c] && slot < end[j][c] ? x : -INFINITY;
+            largest = fmaxf(largest, x);
           }
 #pragma unroll
-        for (int mask = 4; mask < 32; mask *= 2) highest = fmaxf(highest, simt::shuffle_xor(highest, mask));
+        for (int mask = 4; mask < 32; mask *= 2) largest = fmaxf(largest, simt::shuffle_xor(largest, mask));
+        float highest = fmaxf(m[j][c], largest * scale);
         if (highest == -INFINITY) highest = 0;  // nothing is visible so far: every weight is 0
-        const float keep = exp2f(m[j][c] - highest);
+        const float keep = ptx::ex2(m[j][c] - highest);
         float sum = 0;
 #pragma unroll
         for (int s = 0; s < 4; ++s)
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
             float& x = score[s][j][2 * half + c];
-            x = exp2f(x - highest);
+            x = ptx::ex2(fmaf(x, scale, -highest));
             sum += x;
             acc[s][j][2 * half + c] *= keep;
           }
@@ -154,8 +136,7 @@ struct ColumnSums {
       for (int j = 0; j < kTiles; ++j)
 #pragma unroll
         for (int half = 0; half < 2; ++half)
-          b[j][half] = ptx::movmatrix_trans(simt::float_to_bf16(score[s][j][2 * half]) |
-                                            static_cast<uint32_t>(simt::float_to_bf16(score[s][j][2 * half + 1])) << 16);
+          b[j][half] = ptx::movmatrix_trans(ptx::cvt_bf16x2(score[s][j][2 * half], score[s][j][2 * half + 1]));
 #pragma unroll
       for (int d = 0; d < 4; ++d) {
         uint32_t a[4];  // values lie as (slot, dimension)
@@ -175,12 +156,6 @@ struct ColumnSums {
       for (int half = 0; half < 2; ++half) f(16 * d + 8 * half + simt::lane() / 4, acc[d][j][2 * half + c]);
   }
 };
-
-// The result, and what the next product multiplies.
-GPTOSS_DEVICE void store_attn(const AttentionArgs& a, size_t at, float value) {
-  a.attn[at] = value;
-  if (a.terms) a.terms[a.stepped ? simt::stepped_place(at) : at] = simt::float_to_bf16(value);
-}
 
 // A softmax over the states of parts, in ascending order; lane l has dimensions l and l + 32.
 struct HeadSums {
@@ -210,14 +185,12 @@ struct HeadSums {
 #pragma unroll
     for (int i = 0; i < 2; ++i) acc[i] = acc[i] * keep + values[i] * take;
   }
-  // The sink is one more logit without a value.
   GPTOSS_DEVICE void finish(const AttentionArgs& a, int token, int head) const {
-    const float sink = a.sinks[head] * kLog2E, highest = fmaxf(m, sink), keep = exp2f(m - highest);
-    const float total = l * keep + exp2f(sink - highest);
+    const Total total(a, head, m, l);
     const size_t at = static_cast<size_t>(token) * a.heads + head;
-    if (simt::lane() == 0) a.lse[at] = (highest + log2f(total)) * kLn2;
+    if (simt::lane() == 0) a.lse[at] = total.lse();
 #pragma unroll
-    for (int i = 0; i < 2; ++i) store_attn(a, at * kHeadDim + simt::lane() + 32 * i, acc[i] * keep / total);
+    for (int i = 0; i < 2; ++i) store_attn(a, at * kHeadDim + simt::lane() + 32 * i, total(acc[i]));
   }
 };
 
@@ -388,10 +361,9 @@ __global__ void __launch_bounds__(kAttnThreads, 2) attn_prefill(MmaAttentionArgs
       const int column = warp_column + 8 * j + 2 * t + c, head = kv_head * group + column % group;
       if (column / group >= live) continue;
       const size_t at = static_cast<size_t>(first_token + column / group) * a.heads + head;
-      const float sink = a.sinks[head] * kLog2E, highest = fmaxf(sums.m[j][c], sink);
-      const float keep = exp2f(sums.m[j][c] - highest), total = sums.l[j][c] * keep + exp2f(sink - highest);
-      if (simt::lane() < 4) a.lse[at] = (highest + log2f(total)) * kLn2;
-      sums.each_dimension(j, c, [&](int d, float value) { store_attn(a, at * kHeadDim + d, value * keep / total); });
+      const Total total(a, head, sums.m[j][c], sums.l[j][c]);
+      if (simt::lane() < 4) a.lse[at] = total.lse();
+      sums.each_dimension(j, c, [&](int d, float value) { store_attn(a, at * kHeadDim + d, total(value)); });
     }
 #endif
 }

@@ -181,6 +181,7 @@ class MmaKernels : public simt::MatrixKernels {
   bool attn(const AttentionArgs& a, const Launch& launch) const override {
     const int group = a.heads / a.kv_heads;
     if (!bf16_attention_ || a.head_dim != kHeadDim || 8 % group != 0) return false;
+    if (wide_ && wide_->attn(a, launch)) return true;
     const bool merged = fusion_ && launch.tokens * a.kv_heads <= kCounters - 2;
     const MmaAttentionArgs args{a, reinterpret_cast<float*>(launch.scratch + kCounterBytes),
                                 merged ? counters(launch) + 2 : nullptr};

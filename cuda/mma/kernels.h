@@ -22,6 +22,8 @@ class WideProducts {
   virtual void qkv(const LinearArgs& args, const AppendArgs& append, const Launch& launch) const = 0;
   virtual void moe_up(const MoeArgs& args, const Launch& launch) const = 0;
   virtual void moe_down(const MoeArgs& args, const Launch& launch) const = 0;
+  // Attention that mma.sync would take. False: not for so many tokens, and nothing was enqueued.
+  virtual bool attn(const AttentionArgs&, const Launch&) const { return false; }
 };
 
 // Of the current card. Null where it has no bf16 mma.sync, or where this build has none for it. `fusion`: stages of few

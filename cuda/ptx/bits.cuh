@@ -31,6 +31,20 @@ GPTOSS_PTX uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
   return result;
 }
 
+// The nearest numbers of bf16, ties to even, in the low and the high half (sm_80).
+GPTOSS_PTX uint32_t cvt_bf16x2(float low, float high) {
+  uint32_t result;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
+  return result;
+}
+
+// 2^x within 2^-22 of it; what would be less than 2^-126 is 0. One instruction, of exp2f()'s four.
+GPTOSS_PTX float ex2(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 // The nearest numbers of e4m3, ties to even, in the low and the high byte; what is larger than 448, the largest, becomes
 // 448 (sm_89).
 GPTOSS_PTX uint16_t cvt_e4m3x2(float low, float high) {

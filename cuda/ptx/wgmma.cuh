@@ -11,7 +11,7 @@ namespace gptoss::ptx {
 
 // A tile of bf16 in shared memory, rows of 64 elements (128 bytes) swizzled as tensor copies with
 // CU_TENSOR_MAP_SWIZZLE_128B leave them, the tile at a multiple of 1024 bytes. To step by 16 along k, advance
-// the pointer by 32 bytes.
+// the pointer by 32 bytes; where a row is one of k, by 16 rows.
 GPTOSS_PTX uint64_t wgmma_descriptor_128b(const void* tile) {
   constexpr uint64_t kSwizzle128B = uint64_t{1} << 62;
   constexpr uint64_t kLeading = uint64_t{1} << 16;         // not used with this swizzle
@@ -38,6 +38,8 @@ GPTOSS_PTX void wgmma_wait_group() {
 // wgmma_m64k16_bf16<N>: d[64, N] += a[64, 16] b[N, 16]^T, both tiles given by descriptors (or a by registers,
 // four for each lane as in mma_m16n8k16_bf16). Warp w holds rows 16 w to 16 w + 15; with g = lane / 4 and t =
 // lane % 4, d[4 j + i] is row g + 8 (i / 2), column 8 j + 2 t + i % 2. wgmma_m64k16_bf16_first<N>: d = a b^T.
+// wgmma_m64k16_bf16_rows<N>, .._rows_first<N>: the same of b[16, N], whose rows of the tile are those of k; N is 64, the
+// elements of a row.
 template <int kN>
 struct Wgmma;
 
@@ -64,15 +66,17 @@ struct Wgmma;
 #define GPTOSS_WGMMA_R64(i) GPTOSS_WGMMA_R32(i), GPTOSS_WGMMA_R32(i + 32)
 #define GPTOSS_WGMMA_R128(i) GPTOSS_WGMMA_R64(i), GPTOSS_WGMMA_R64(i + 64)
 
-// The operands behind the accumulators have the numbers that follow theirs.
-#define GPTOSS_WGMMA(n, registers, p0, p1, p2, p3, p4)                                            \
+// The operands behind the accumulators have the numbers that follow theirs. kRows: b is transposed on its way (as the ISA
+// counts, for which rows of n are the usual).
+#define GPTOSS_WGMMA(n, registers, p0, p1, p2, p3, p4, p5)                                        \
   template <>                                                                                     \
   struct Wgmma<n> {                                                                               \
+    template <int kRows>                                                                          \
     GPTOSS_PTX static void first(float (&d)[registers], const uint32_t (&a)[4], uint64_t b) {     \
       asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" GPTOSS_WGMMA_D##n \
-                   "}, {%" #p0 ", %" #p1 ", %" #p2 ", %" #p3 "}, %" #p4 ", 0, 1, 1, 0;"           \
+                   "}, {%" #p0 ", %" #p1 ", %" #p2 ", %" #p3 "}, %" #p4 ", 0, 1, 1, %" #p5 ";"    \
                    : GPTOSS_WGMMA_R##registers(0)                                                 \
-                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                           \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kRows)               \
                    : "memory");                                                                   \
     }                                                                                             \
     GPTOSS_PTX static void product(float (&d)[registers], uint64_t a, uint64_t b) {               \
@@ -82,20 +86,21 @@ struct Wgmma;
                    : "l"(a), "l"(b)                                                               \
                    : "memory");                                                                   \
     }                                                                                             \
+    template <int kRows>                                                                          \
     GPTOSS_PTX static void product(float (&d)[registers], const uint32_t (&a)[4], uint64_t b) {   \
       asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" GPTOSS_WGMMA_D##n \
-                   "}, {%" #p0 ", %" #p1 ", %" #p2 ", %" #p3 "}, %" #p4 ", 1, 1, 1, 0;"           \
+                   "}, {%" #p0 ", %" #p1 ", %" #p2 ", %" #p3 "}, %" #p4 ", 1, 1, 1, %" #p5 ";"    \
                    : GPTOSS_WGMMA_R##registers(0)                                                 \
-                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                           \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kRows)               \
                    : "memory");                                                                   \
     }                                                                                             \
   };
-GPTOSS_WGMMA(8, 4, 4, 5, 6, 7, 8)
-GPTOSS_WGMMA(16, 8, 8, 9, 10, 11, 12)
-GPTOSS_WGMMA(32, 16, 16, 17, 18, 19, 20)
-GPTOSS_WGMMA(64, 32, 32, 33, 34, 35, 36)
-GPTOSS_WGMMA(128, 64, 64, 65, 66, 67, 68)
-GPTOSS_WGMMA(256, 128, 128, 129, 130, 131, 132)
+GPTOSS_WGMMA(8, 4, 4, 5, 6, 7, 8, 9)
+GPTOSS_WGMMA(16, 8, 8, 9, 10, 11, 12, 13)
+GPTOSS_WGMMA(32, 16, 16, 17, 18, 19, 20, 21)
+GPTOSS_WGMMA(64, 32, 32, 33, 34, 35, 36, 37)
+GPTOSS_WGMMA(128, 64, 64, 65, 66, 67, 68, 69)
+GPTOSS_WGMMA(256, 128, 128, 129, 130, 131, 132, 133)
 #undef GPTOSS_WGMMA
 
 template <int kN>
@@ -104,12 +109,21 @@ GPTOSS_PTX void wgmma_m64k16_bf16(float (&d)[kN / 2], uint64_t a, uint64_t b) {
 }
 template <int kN>
 GPTOSS_PTX void wgmma_m64k16_bf16(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b) {
-  Wgmma<kN>::product(d, a, b);
+  Wgmma<kN>::template product<0>(d, a, b);
 }
-
 template <int kN>
 GPTOSS_PTX void wgmma_m64k16_bf16_first(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b) {
-  Wgmma<kN>::first(d, a, b);
+  Wgmma<kN>::template first<0>(d, a, b);
+}
+template <int kN>
+GPTOSS_PTX void wgmma_m64k16_bf16_rows(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b) {
+  static_assert(kN == 64, "a row of the tile has 64 elements");
+  Wgmma<kN>::template product<1>(d, a, b);
+}
+template <int kN>
+GPTOSS_PTX void wgmma_m64k16_bf16_rows_first(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b) {
+  static_assert(kN == 64, "a row of the tile has 64 elements");
+  Wgmma<kN>::template first<1>(d, a, b);
 }
 
 }  // namespace gptoss::ptx

@@ -1,9 +1,10 @@
-// When products are wgmma's, and over which grids they are launched.
+// When products and attention are wgmma's, and over which grids they are launched.
 #include "kernels.h"
 
 #include <algorithm>
 #include <stdexcept>
 
+#include "attention.cuh"
 #include "product.cuh"
 #include "simt/gpu_state.h"
 #include "tensor_map.h"
@@ -25,18 +26,22 @@ constexpr int kLeastTokens = simt::kDecodeTokens + 1;
 
 class WgmmaProducts : public WideProducts {
  public:
-  WgmmaProducts(const BackendOptions& options, int processors)
-      : bf16_kv_(options.kv_dtype == KvDType::bf16), processors_(processors) {
+  WgmmaProducts(const BackendOptions& options, bool attention, int processors)
+      : bf16_kv_(options.kv_dtype == KvDType::bf16), attention_(attention && bf16_kv_), processors_(processors) {
     allow<Bf16Units, Contiguous<LinearJob>>();
     allow<Bf16Units, Contiguous<QkvJob<float>>>();
     allow<Bf16Units, Contiguous<QkvJob<uint16_t>>>();
     allow<Mxfp4Units, UpJob>();
     allow<Mxfp4Units, DownJob>();
+    check(simt::allow_dynamic_shared(wgmma::wgmma_attn_prefill, wgmma::PageRing::kBytes), "allowing a kernel its shared memory");
   }
 
   std::string name() const override {
     return "wgmma for products of more than " + std::to_string(kLeastTokens - 1) + " tokens, and of experts that have more than " +
-           std::to_string(kLeastPairs - 1) + " each";
+           std::to_string(kLeastPairs - 1) + " each" +
+           (attention_ ? ", and for attention where there are " + std::to_string(wgmma::kQueries) +
+                             " queries of a KV head for each multiprocessor"
+                       : "");
   }
 
   // The router multiplies what the experts multiply.
@@ -63,6 +68,23 @@ class WgmmaProducts : public WideProducts {
   }
   void moe_down(const MoeArgs& args, const Launch& launch) const override {
     start<Mxfp4Units>("moe_down", DownJob{{args}}, most_pair_tiles(args, launch), args.experts.rows, launch);
+  }
+
+  // Where there are fewer blocks than multiprocessors, cuda/mma, whose tiles have 64 queries, has three times as many at work,
+  // and mma.sync has more than a third of wgmma's rate. From one block for each on, none is idle here either.
+  bool attn(const AttentionArgs& a, const Launch& launch) const override {
+    const int tokens = wgmma::kQueries / (a.heads / a.kv_heads), tiles = (launch.tokens + tokens - 1) / tokens;
+    if (!attention_ || launch.tokens < kLeastTokens || tiles * a.kv_heads < processors_) return false;
+    wgmma::PrefillArgs args{a, {}};
+    const size_t bytes = (a.kv.pool_pages - 1) * a.kv.page_bytes + a.kv_heads * a.kv.head_bytes;
+    if (!make_tensor_map(&args.pages, a.kv.layer, bytes / wgmma::kPageRowBytes, kHeadDim, kHeadDim, wgmma::kPageRows, kHeadDim))
+      throw std::runtime_error("the driver refuses a tensor map of a cache of " + std::to_string(a.kv.pool_pages) + " pages");
+    check(simt::launch(wgmma::wgmma_attn_prefill,
+                       {.grid = dim3(a.kv_heads, tiles), .block = dim3(wgmma::kAttnThreads),
+                        .dynamic_shared = wgmma::PageRing::kBytes, .stream = launch.stream, .programmatic = launch.dependent},
+                       args),
+          "launching kernel wgmma_attn_prefill");
+    return true;
   }
 
  private:
@@ -97,13 +119,13 @@ class WgmmaProducts : public WideProducts {
           std::string("launching kernel wgmma_product of ") + name);
   }
 
-  bool bf16_kv_;
+  bool bf16_kv_, attention_;
   int processors_;
 };
 
 }  // namespace
 
-std::unique_ptr<WideProducts> make_wgmma_products(const BackendOptions& options) {
+std::unique_ptr<WideProducts> make_wgmma_products(const BackendOptions& options, bool attention) {
   if (options.precision != Precision::fast) return nullptr;
   int index = 0;
   check(cudaGetDevice(&index), "asking for the current card");
@@ -117,7 +139,7 @@ std::unique_ptr<WideProducts> make_wgmma_products(const BackendOptions& options)
   check(cudaFuncGetAttributes(&attributes, wgmma::wgmma_product<Mxfp4Units, UpJob>), "asking for a kernel's registers");
   if (attributes.numRegs <= kRegistersOfEmptyKernels) return nullptr;
 #endif
-  return std::make_unique<WgmmaProducts>(options, card.multiProcessorCount);
+  return std::make_unique<WgmmaProducts>(options, attention, card.multiProcessorCount);
 }
 
 }  // namespace gptoss::cuda

@@ -11,6 +11,7 @@
 #include "ptx/bulk_copy.cuh"
 #include "ptx/copy_async.cuh"
 #include "ptx/tensor_copy.cuh"
+#include "turn.cuh"
 
 namespace gptoss::cuda::wgmma {
 
@@ -20,22 +21,6 @@ constexpr int kTileBytes = kColumns * cuda::kUnitDepth * 2, kRowBytes = cuda::kU
 constexpr int kLag = 2;  // stages that a producer has begun and not yet waited for
 static_assert(kConsumers == 32 * kStrips, "a warp for each strip: its 16 rows are those that wgmma gives a warp");
 static_assert(kRowBytes == 128, "a row of a tile is the width of the swizzle");
-
-// Where a side is in the ring: the stage, and the parity of its turn.
-struct Turn {
-  int stage = 0;
-  uint32_t parity = 0;
-  template <int kStages>
-  GPTOSS_DEVICE void advance() {
-    if (++stage < kStages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
-
-GPTOSS_DEVICE void wait_for(uint64_t* barrier, uint32_t parity) {
-  while (!ptx::mbarrier_try_wait_parity(barrier, parity)) continue;
-}
 
 template <class Format>
 struct Ring {

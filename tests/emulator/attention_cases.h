@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <climits>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -48,7 +49,17 @@ struct Case {
             page[d * kPageTokens + p % kPageTokens] = simt::float_to_bf16(keys[from]);
             page[kDim * kPageTokens + p % kPageTokens * kDim + d] = simt::float_to_bf16(values[from]);
           }
+    release_unseen();
     solve(longest, row);
+  }
+  // Pages that no token sees may be somebody else's by now: here one that was never written.
+  void release_unseen() {
+    for (int s = 0; window > 0 && s <= sequence.back(); ++s) {
+      int first = INT_MAX;
+      for (int t = 0; t < tokens(); ++t)
+        if (sequence[t] == s) first = std::min(first, std::max(0, position[t] - window + 1));
+      std::fill_n(pages.begin() + s * table_pages, first / kPageTokens, 0);
+    }
   }
   static std::vector<float> rounded(size_t count, uint64_t seed, float scale) {
     std::vector<float> x = harness::normal_numbers(count, seed);
@@ -102,7 +113,8 @@ struct Operands {
     const size_t head_bytes = size_t{2} * kDim * kPageTokens * 2;
     return {.live = live.data(), .position = position.data(), .sequence = sequence.data(), .qkv = qkv.data(), .sinks = sinks.data(),
             .kv = {.layer = reinterpret_cast<uint8_t*>(cache.data()), .page_bytes = head_bytes * c.kv_heads, .head_bytes = head_bytes,
-                   .pages = pages.data(), .table_pages = c.table_pages},
+                   .pages = pages.data(), .table_pages = c.table_pages,
+                   .pool_pages = static_cast<int>(c.cache.size() * 2 / (head_bytes * c.kv_heads))},
             .attn = attn.data(), .lse = lse.data(), .terms = terms.data(), .partial = partial.data(), .splits = splits, .heads = c.heads,
             .kv_heads = c.kv_heads, .head_dim = kDim, .window = c.window, .scale = 0.125f, .round_weights = true};
   }

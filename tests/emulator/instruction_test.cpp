@@ -410,6 +410,73 @@ double product() {
   return harness::worst(c.host(), problem.expected, problem.tolerance());
 }
 
+// --- wgmma whose b lies as (k, n): the same product, from the transposed tile; and a register of `a` that is overwritten too early.
+
+template <bool kOverwritten>
+__global__ void product_with_rows_of_k(const uint16_t* a, const uint16_t* b, float* c) {
+  GPTOSS_DYNAMIC_SHARED(unsigned char, shared);
+  const int thread = threadIdx.x, g = thread % 32 / 4, t = thread % 4;
+  for (int i = thread; i < 64 * 64; i += 128) {
+    const int k = i / 64, n = i % 64;
+    reinterpret_cast<uint16_t*>(shared + k * 128 + (n / 8 ^ k % 8) * 16)[n % 8] = b[n * 64 + k];
+  }
+  ptx::fence_proxy_async();
+  __syncthreads();
+  uint32_t fragments[4][4];
+  for (int k = 0; k < 4; ++k)
+    for (int i = 0; i < 4; ++i)
+      fragments[k][i] = *reinterpret_cast<const uint32_t*>(a + (thread / 32 * 16 + g + i % 2 * 8) * 64 + 16 * k + 2 * t + i / 2 * 8);
+  float sums[32];
+  for (float& sum : sums) sum = 7;  // which the first product overwrites
+  const auto rows = [&](int k) { return ptx::wgmma_descriptor_128b(shared + k * 16 * 128); };
+  ptx::wgmma_fence();
+  ptx::wgmma_m64k16_bf16_rows_first<64>(sums, fragments[2], rows(2));
+  for (const int k : {0, 3, 1}) ptx::wgmma_m64k16_bf16_rows<64>(sums, fragments[k], rows(k));
+  ptx::wgmma_commit_group();
+  if (kOverwritten && thread == 77) fragments[3][1] = 0;
+  ptx::wgmma_wait_group<0>();
+  for (int i = 0; i < 32; ++i) c[(thread / 32 * 16 + g + i / 2 % 2 * 8) * 64 + i / 4 * 8 + 2 * t + i % 2] = sums[i];
+}
+template <bool kOverwritten>
+double rows_of_k() {
+  static const harness::GemmCase problem(64, 64, 64);
+  GpuVector<uint16_t> a(problem.a), b(problem.b);
+  GpuVector<float> c(problem.expected.size());
+  (void)launch(product_with_rows_of_k<kOverwritten>, {.grid = 1, .block = 128, .dynamic_shared = 64 * 128}, a.data(), b.data(),
+               c.data());
+  return harness::worst(c.host(), problem.expected, problem.tolerance());
+}
+
+// --- cvt to bf16, ties included, and powers of two.
+
+__global__ void to_bf16(const float* in, uint32_t* out) { out[threadIdx.x] = ptx::cvt_bf16x2(in[threadIdx.x], -in[threadIdx.x]); }
+double all_bf16() {
+  const std::vector<float> numbers{0, 1, 0x1.01p0f, 0x1.03p0f, 0x1.010002p0f, 3.3895e38f, 0x1p-140f, INFINITY, NAN};
+  const std::vector<uint16_t> expected{0, 0x3f80, 0x3f80, 0x3f82, 0x3f81, 0x7f7f, 0, 0x7f80, 0x7fff};
+  GpuVector<float> in(numbers);
+  GpuVector<uint32_t> out(numbers.size());
+  (void)launch(to_bf16, {.grid = 1, .block = dim3(static_cast<unsigned>(numbers.size()))}, in.data(), out.data());
+  const std::vector<uint32_t> got = out.host();
+  for (size_t i = 0; i < got.size(); ++i) {
+    const uint32_t high = std::isnan(numbers[i]) ? expected[i] : expected[i] ^ 0x8000u;
+    if (got[i] != (expected[i] | high << 16)) return 2;
+  }
+  return 0;
+}
+
+__global__ void powers(const float* in, float* out) { out[threadIdx.x] = ptx::ex2(in[threadIdx.x]); }
+double all_powers() {
+  const std::vector<float> numbers{0, 1, -1, -0.3f, 10.7f, -126, -126.5f, -1000, -INFINITY};
+  GpuVector<float> in(numbers), out(numbers.size());
+  (void)launch(powers, {.grid = 1, .block = dim3(static_cast<unsigned>(numbers.size()))}, in.data(), out.data());
+  const std::vector<float> got = out.host();
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double expected = numbers[i] < -126 ? 0 : std::exp2(double{numbers[i]});
+    if (!(std::abs(got[i] - expected) <= 0x1p-22 * expected)) return 2;
+  }
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -437,5 +504,9 @@ int main(int argc, char** argv) {
   expect_clean("wgmma, n = 64", product<64>, 4);
   expect_clean("wgmma, n = 128", product<128>, 2);
   expect_clean("wgmma, n = 256", product<256>, 1);
+  expect_clean("wgmma, rows of k", rows_of_k<false>, 4);
+  expect_caught("wgmma, a register of A overwritten", {Kind::kInFlight}, rows_of_k<true>, "overwritten the registers of A");
+  expect_clean("cvt to bf16", all_bf16, 1);
+  expect_clean("powers of two", all_powers, 1);
   return harness::finish("instruction_test");
 }

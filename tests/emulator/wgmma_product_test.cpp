@@ -1,7 +1,8 @@
 // The products of cuda/wgmma, through the interface that the backend uses, against float64 and against the bits of
-// cuda/mma; and faults planted in copies of their sources (cmake/PlantFaults.cmake).
+// cuda/mma; faults planted in copies of their sources (cmake/PlantFaults.cmake); and when attention is wgmma's.
 #include <cstring>
 
+#include "attention_cases.h"
 #include "mma/kernels.h"
 #include "planted/wgmma.h"
 #include "product_cases.h"
@@ -33,6 +34,31 @@ double linear_bits(int tokens, int k, int rows) {
 double down_bits(int tokens) {
   return differing(product::down_result(*make(product::options(1)), tokens, 1).y,
                    product::down_result(*make_mma(product::options(1)), tokens, 1).y);
+}
+
+// --- Attention, of a card with four multiprocessors. A block takes 24 tokens of a KV head.
+
+BackendOptions with_cache(KvDType kv_dtype) {
+  BackendOptions options = product::options(1);
+  options.kv_dtype = kv_dtype;
+  return options;
+}
+double attention_of(int tokens, bool expected, KvDType kv_dtype = KvDType::bf16, bool wanted = true) {
+  const attention::Case c(8, 1, 0, {tokens}, {tokens});
+  attention::Operands operands(c);
+  const std::unique_ptr<cuda::WideProducts> kernels = cuda::make_wgmma_products(with_cache(kv_dtype), wanted);
+  const bool named = kernels->name().find("attention") != std::string::npos;
+  if (named != (wanted && kv_dtype == KvDType::bf16)) return HUGE_VAL;
+  const bool taken = kernels->attn(operands.args(), product::to(tokens));
+  if (taken != expected) return HUGE_VAL;
+  return taken ? operands.error() : 0;
+}
+double attention_of_all_kernels(int tokens) {
+  const attention::Case c(8, 1, 100, {tokens}, {tokens});
+  attention::Operands operands(c);
+  const std::unique_ptr<simt::MatrixKernels> kernels = make(with_cache(KvDType::bf16));
+  if (!kernels->attn(operands.args(), product::to(tokens))) return HUGE_VAL;
+  return operands.error();
 }
 
 // --- Planted
@@ -88,6 +114,11 @@ int main(int argc, char** argv) {
   expect_clean("linear: the bits of mma.sync", [] { return linear_bits(140, 576, 176); }, 1);
   expect_clean("linear, a short k: the bits of mma.sync", [] { return linear_bits(70, 192, 48); }, 1);
   expect_clean("moe_down: the bits of mma.sync", [] { return down_bits(kTokens); }, 1);
+  expect_clean("attention, a block for each multiprocessor", [] { return attention_of(73, true); }, 1);
+  expect_clean("attention, one block less", [] { return attention_of(72, false); }, 1);
+  expect_clean("attention over a cache in float32", [] { return attention_of(73, false, KvDType::f32); }, 1);
+  expect_clean("attention left out", [] { return attention_of(73, false, KvDType::bf16, false); }, 1);
+  for (int tokens : {72, 100}) expect_clean("attention, whosever", [=] { return attention_of_all_kernels(tokens); }, 1);
   expect_clean("as launched for faults", [] { return product::down(make, kTokens, 1, GPTOSS_START(cuda::wgmma)); }, 4);
 
   expect_clean("linear, as launched for faults", [] { return linear_as_launched(GPTOSS_START_LINEAR(cuda::wgmma)); }, 2);

@@ -88,6 +88,7 @@ def real_cases() -> Iterator[Case]:
         yield attention([1] * 4, [129, 1030, 2100, 5], HEADS, KV_HEADS, HEAD_DIM, None, precision)
         yield attention([40], [300], HEADS, KV_HEADS, HEAD_DIM, None, precision)
         yield attention([40], [300], HEADS, KV_HEADS, HEAD_DIM, WINDOW, precision)
+        yield attention([100, 300], [200, 400], HEADS, KV_HEADS, HEAD_DIM, WINDOW, precision)  # fills a card
         yield rms_norm(3, HIDDEN, precision)
         yield swiglu(3, HIDDEN, precision)
         yield rope(HEADS, HEAD_DIM, precision)

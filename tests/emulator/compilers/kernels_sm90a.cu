@@ -29,6 +29,18 @@ __global__ void one_product(float* c) {
   wgmma_wait_group<0>();
   for (int i = 0; i < kN / 2; ++i) c[i * 128 + threadIdx.x] = sums[i];
 }
+__global__ void product_with_rows_of_k(float* c) {
+  using namespace gptoss::ptx;
+  GPTOSS_DYNAMIC_SHARED(unsigned char, shared);
+  float sums[32];
+  const uint32_t fragment[4] = {cvt_bf16x2(c[0], c[1]), cvt_bf16x2(ex2(c[2]), c[3]), 2, 3};
+  wgmma_fence();
+  wgmma_m64k16_bf16_rows_first<64>(sums, fragment, wgmma_descriptor_128b(shared));
+  wgmma_m64k16_bf16_rows<64>(sums, fragment, wgmma_descriptor_128b(shared + 2048));
+  wgmma_commit_group();
+  wgmma_wait_group<0>();
+  for (int i = 0; i < 32; ++i) c[i * 128 + threadIdx.x] = sums[i];
+}
 template __global__ void one_product<8>(float*);
 template __global__ void one_product<16>(float*);
 template __global__ void one_product<32>(float*);

@@ -2,7 +2,7 @@
 //
 // From the first product on, the accumulators are the tensor cores': what the program finds in its registers
 // is NaN until it has waited, and what it writes there is lost. The tiles in shared memory are being read
-// until then.
+// until then, and so are the registers of A: whoever has written them when the wait is over is told.
 #include "emulated/wgmma.cuh"
 
 #include <limits>
@@ -39,32 +39,39 @@ Descriptor decode(uint64_t bits, Site site) {
           static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4, swizzle};
 }
 
-// Eight elements along k, 16 bytes: where they are. Groups of eight rows are `stride` apart.
+struct Tile {
+  Descriptor descriptor;
+  int rows;                    // of n or m; or,
+  bool rows_are_of_k = false;  // with the ISA's transposition, rows of k: `rows` is how long they are
+};
+
+// Eight elements that lie side by side, 16 bytes: where they are. Groups of eight rows are `stride` apart; a row that is
+// longer than the swizzle goes on `leading` behind.
 uint32_t unit_address(const Descriptor& d, int row, int unit) {
   const uint32_t group = d.start + row / 8 * d.stride;
   if (d.swizzle == 0) return group + unit * d.leading + row % 8 * 16;
-  const uint32_t address = group + row % 8 * d.swizzle + unit * 16;
-  return address ^ ((address >> 7 & (d.swizzle / 16 - 1)) << 4);
+  const uint32_t units = d.swizzle / 16;
+  const uint32_t address = group + unit / units * d.leading + row % 8 * d.swizzle + unit % units * 16;
+  return address ^ ((address >> 7 & (units - 1)) << 4);
 }
-
-struct Tile {
-  Descriptor descriptor;
-  int rows;
-};
 
 template <class F>
 void for_each_unit(Block& block, const Tile& tile, Site site, F&& f) {
-  for (int row = 0; row < tile.rows; ++row)
-    for (int unit = 0; unit < kDepth / 8; ++unit)
+  const int rows = tile.rows_are_of_k ? kDepth : tile.rows, columns = tile.rows_are_of_k ? tile.rows : kDepth;
+  for (int row = 0; row < rows; ++row)
+    for (int unit = 0; unit < columns / 8; ++unit)
       f(row, unit, shared_pointer(block, unit_address(tile.descriptor, row, unit), 16, "wgmma", site));
 }
 
+// As (rows, kDepth), however it lies.
 void read_tile(Block& block, const Tile& tile, float* values, Site site) {
   for_each_unit(block, tile, site, [&](int row, int unit, const char* bytes) {
     for (int i = 0; i < 8; ++i) {
       uint16_t bits;
       std::memcpy(&bits, bytes + 2 * i, sizeof bits);
-      values[row * kDepth + unit * 8 + i] = std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+      const int column = unit * 8 + i;
+      values[tile.rows_are_of_k ? column * kDepth + row : row * kDepth + column] =
+          std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
     }
   });
 }
@@ -77,6 +84,7 @@ struct Operand {  // of one thread
   bool first;  // d is overwritten
   const uint32_t* a_registers;
   uint64_t a, b;
+  bool rows;  // b's rows are those of k
   Site site;
 };
 
@@ -86,6 +94,8 @@ struct Work {  // of the warpgroup, kept until it lands
   Tile a{}, b{};
   bool a_in_registers = false;
   std::vector<float> a_values;
+  std::vector<const uint32_t*> a_registers;  // and what they held when the product began
+  std::vector<uint32_t> a_bits;
   std::vector<float*> accumulators;
   AsyncPointer before;
   Site site;
@@ -96,13 +106,24 @@ void take_a_from_registers(Work& work, Participants& group) {
   work.a_values.resize(kRows * kDepth);
   for (int thread = 0; thread < 128; ++thread) {
     const int g = thread % 32 / 4, t = thread % 4, first_row = thread / 32 * 16;
+    const uint32_t* registers = group.operand<Operand>(thread).a_registers;
+    work.a_registers.push_back(registers);
+    work.a_bits.insert(work.a_bits.end(), registers, registers + 4);
     for (int i = 0; i < 4; ++i)
       for (int half = 0; half < 2; ++half) {
-        const uint32_t pair = group.operand<Operand>(thread).a_registers[i];
+        const uint32_t pair = registers[i];
         work.a_values[(first_row + g + i % 2 * 8) * kDepth + 2 * t + half + i / 2 * 8] =
             std::bit_cast<float>((pair >> (16 * half)) << 16);
       }
   }
+}
+
+// They are the tensor cores' until the program has waited.
+void look_at_a_registers(const Work& work) {
+  for (size_t thread = 0; thread < work.a_registers.size(); ++thread)
+    if (!std::equal(work.a_registers[thread], work.a_registers[thread] + 4, &work.a_bits[4 * thread]))
+      fault(Kind::kInFlight, Where::of(work.site),
+            "wgmma: thread %zu of the warpgroup has overwritten the registers of A before it waited for the product", thread);
 }
 
 void multiply(Block& block, Warpgroup& warpgroup, Work& work) {
@@ -157,7 +178,9 @@ void apply_product(Participants& group) {
   auto work = std::make_shared<Work>();
   work->n = first.n;
   work->first = first.first;
-  work->b = {decode(first.b, first.site), first.n};
+  work->b = {decode(first.b, first.site), first.n, first.rows};
+  if (first.rows && work->b.descriptor.swizzle == 0)
+    fault(Kind::kInstruction, Where::of(first.site), "wgmma: the emulator has no tiles with rows of k without a swizzle");
   work->a_in_registers = first.a_registers != nullptr;
   work->site = first.site;
   work->before = warpgroup.newest;
@@ -176,6 +199,7 @@ void apply_product(Participants& group) {
   if (!work->a_in_registers) for_each_unit(block, work->a, first.site, mark);
   for_each_unit(block, work->b, first.site, mark);
   operation->release = [&block, work] {
+    look_at_a_registers(*work);
     const auto unmark = [&](int, int, char* bytes) {
       end_async_read(block, bytes, 16, Where::of(work->site));
     };
@@ -241,10 +265,11 @@ void wgmma_wait_group(int pending, Site site) {
   collect_warpgroup(kWait, &pending, site);
 }
 
-void wgmma_m64k16_bf16(int n, float* d, bool first, const uint32_t* a_registers, uint64_t a, uint64_t b, Site site) {
+void wgmma_m64k16_bf16(int n, float* d, bool first, const uint32_t* a_registers, uint64_t a, uint64_t b, bool rows,
+                       Site site) {
   const Inside inside;
   static const Collective kProduct{"wgmma", Scope::kWarpgroup, apply_product};
-  Operand operand{n, d, first, a_registers, a, b, site};
+  Operand operand{n, d, first, a_registers, a, b, rows, site};
   collect_warpgroup(kProduct, &operand, site);
 }
 

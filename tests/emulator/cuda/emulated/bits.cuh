@@ -31,6 +31,16 @@ inline uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
   return result;
 }
 
+inline uint32_t cvt_bf16x2(float low, float high) {
+  const auto half = [](float value) -> uint32_t { return value != value ? 0x7fff : ::gptoss::simt::float_to_bf16(value); };
+  return half(low) | half(high) << 16;
+}
+
+inline float ex2(float x) {
+  const float result = exp2f(x);
+  return result < 0x1p-126f ? 0.0f : result;
+}
+
 inline uint16_t cvt_e4m3x2(float low, float high) {
   return static_cast<uint16_t>(::emulator::to_e4m3(low) | ::emulator::to_e4m3(high) << 8);
 }
