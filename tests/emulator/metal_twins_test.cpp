@@ -535,7 +535,7 @@ double sample_case(uint64_t seed) {
       params(10, 5e-6f, 0, 1, 0, -1, 0, 0, -1)});
   std::vector<TokenEdit> edits;
   for (int i = 0; i < 8; ++i) edits.push_back({i * kEdited % kVocab, i % 2, i % 3, 0.5f * i, 0});
-  edits.push_back({100, 0, 0, NAN, 0});  // of the last sample: the model's logits are numbers, these are not
+  edits.push_back({100, 0, 0, -NAN, 0});  // the model's logits are numbers there; this one, the last of all in order, is none
   GpuVector<TokenEdit> edit(edits);
   std::vector<uint32_t> allowed = whole_numbers<uint32_t>(2 * kWords, 0xffffffff, seed + 1);
   allowed[kEdited / 32] |= 1u << (kEdited % 32);
