@@ -326,7 +326,22 @@ gptoss_plant_faults(hip/matrix matrix gptoss::hip product.cuh
   weights.cuh wrong_scale "unit[kMxfp4CodeBytes + row]" "unit[kMxfp4CodeBytes + (row + 1) % kStripRows]"
   weights.cuh wrong_half "unpack(words[i] >> 4, second)" "unpack(words[i] >> 3, second)"
   weights.cuh wrong_permute "0x06040200u" "0x04060200u"
-  weights.cuh no_sign ", magnitude) | sign" ", magnitude) | (sign & 0)")
+  weights.cuh no_sign ", magnitude) | sign" ", magnitude) | (sign & 0)"
+  weights.cuh wrong_table "permute_bytes(low[1], low[0], magnitude)" "permute_bytes(low[0], low[1], magnitude)"
+  weights.cuh sign_in_magnitude "codes & 0x07070707u" "codes & 0x0f0f0f0fu"
+  weights.cuh not_cleared "quarter[i] = {0, 0, 0, 0}" "(void)0"
+  product.cuh columns_overlap "static constexpr int kPitch =\n      kStrips * kStripRows + 4" "static constexpr int kPitch =\n      kStrips * kStripRows - 4"
+  product.cuh first_term "term < terms; ++term" "term < 1; ++term"
+  product.cuh same_term "* terms + c % terms)" "* terms)"
+  core.cuh other_order "&b, x.pairs + i * kPairs" "&b, x.pairs + (kUnitDepth / MatrixCore::kElements - 1 - i) * kPairs"
+  core.cuh exchanged "MatrixCore::multiply(sums, a, b)" "MatrixCore::multiply(sums, b, a)")
+gptoss_plant_faults(hip/matrix matrix_scaled gptoss::hip "product.cuh;scaled.cuh"
+  scaled.cuh scaled_large "(largest >> 23) - 7" "(largest >> 23) - 8"
+  scaled.cuh scaled_second "max(x.scale - 4, 0)" "max(x.scale - 3, 0)"
+  scaled.cuh scaled_exchanged "w.codes, w.scale, x.nearest, x.scale" "w.codes, x.scale, x.nearest, w.scale"
+  scaled.cuh scaled_byte "unpack_fp8<3>(word)" "unpack_fp8<2>(word)"
+  scaled.cuh scaled_half "max(x.pairs[i] << 16 & 0x7fff0000u, x.pairs[i] & 0x7fff0000u)" "x.pairs[i] & 0x7fff0000u"
+  scaled.cuh scaled_wraps "max(x.scale - 4, 0)" "x.scale - 4")
 gptoss_plant_faults(hip/matrix matrix_attention gptoss::hip attention.cuh
   attention.cuh no_page_barrier "__syncthreads();  // the page" "// the page"
   attention.cuh no_reuse_barrier "__syncthreads();  // all have read" "// all have read"

@@ -1,8 +1,8 @@
-# gptoss_plant_faults(folder name namespace header file fault find replace ...): for each fault a copy of the headers of
+# gptoss_plant_faults(folder name namespace headers file fault find replace ...): for each fault a copy of the headers of
 # `folder`, in a namespace of the fault's name instead of `namespace`, with one text of one file replaced; and a header
-# planted/<name>.h that includes `header` of each. A text that is not there exactly once is an error: a
+# planted/<name>.h that includes `headers`, a list, of each. A text that is not there exactly once is an error: a
 # fault that is not planted would not be missed.
-function(gptoss_plant_faults folder kernels namespace header)
+function(gptoss_plant_faults folder kernels namespace headers)
   set(folder ${PROJECT_SOURCE_DIR}/${folder})
   set(out ${CMAKE_BINARY_DIR}/planted_faults)
   set(all "")
@@ -31,7 +31,9 @@ function(gptoss_plant_faults folder kernels namespace header)
       string(REPLACE "namespace ${namespace} " "namespace gptoss::${fault} " text "${text}")
       file(CONFIGURE OUTPUT ${out}/${kernels}/${fault}/${name} CONTENT "${text}" @ONLY)
     endforeach()
-    string(APPEND all "#include \"../${kernels}/${fault}/${header}\"\n")
+    foreach(header ${headers})
+      string(APPEND all "#include \"../${kernels}/${fault}/${header}\"\n")
+    endforeach()
   endforeach()
   file(CONFIGURE OUTPUT ${out}/planted/${kernels}.h CONTENT "${all}" @ONLY)
 endfunction()

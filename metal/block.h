@@ -5,6 +5,11 @@
 
 namespace gptoss {
 
+// Which element a thread takes, where blocks of element_grid() have one for each.
+inline int element(uint3 block, uint thread_index, uint3 block_extent) {
+  return static_cast<int>(block.y * block_extent.x + thread_index);
+}
+
 // op over all threads' values, in every thread: lanes in a tree, then warps in ascending order. `slots`:
 // threadgroup memory, a number for each warp.
 template <class T, class Op>

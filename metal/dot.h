@@ -5,6 +5,10 @@
 
 namespace gptoss {
 
+inline int global_warp(uint3 block, uint warp) {
+  return static_cast<int>(block.x) * kBlockWarps + static_cast<int>(warp);
+}
+
 // The rows of activations of a tile.
 struct TileRows {
   device const float* at[kTileTokens];

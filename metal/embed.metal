@@ -4,7 +4,7 @@
 // Bound by latency: hidden_size * 6 bytes a token (17 KB of the 20b), and head_dim cosines.
 // No sums, no sharing.
 // Tested by test_metal.py. Reads as csrc/simt/embed.cuh, but for the cosines, which are float64 there.
-#include "port.h"
+#include "block.h"
 
 using namespace gptoss;
 

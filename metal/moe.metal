@@ -5,6 +5,8 @@
 // Bound by reading the experts, 3 * hidden * intermediate * 17 / 32 bytes each (13.2 MB of the 20b), once a tile.
 // Every element is one warp's sum in a fixed order, ranks are added in order; grouping decides only who reads.
 // Tested by test_metal.py. Reads as csrc/simt/moe.cuh. For many tokens: moe_up_matrix and its like of matrix.metal.
+#include "block.h"
+#include "combine.h"
 #include "dot.h"
 #include "mxfp4.h"
 #include "operand.h"
@@ -71,13 +73,7 @@ template [[host_name("moe_down_mxfp4")]] kernel MoeProduct moe_down<Mxfp4Row>;
 // A thread per element.
 kernel void moe_combine(constant CombineArgs& a [[buffer(0)]], GPTOSS_PLACE, GPTOSS_STRIDES) {
   const int token = block.x, i = element(block, thread_index, block_extent);
-  if (token >= a.live->tokens || i >= a.size) return;
-  device const float* weight = a.weight + static_cast<size_t>(token) * a.chosen;
-  device const float* y = a.y + static_cast<size_t>(token) * a.chosen * a.size + i;
-  float sum = weight[0] * y[0];
-  for (int rank = 1; rank < a.chosen; ++rank)
-    sum = sum + weight[rank] * y[static_cast<size_t>(rank) * a.size];
-  a.residual[static_cast<size_t>(token) * a.size + i] += sum;
+  if (token < a.live->tokens && i < a.size) add_ranks(a, token, i);
 }
 
 // swiglu by itself, for gptoss_native.ops: a warp per row.

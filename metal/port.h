@@ -30,14 +30,6 @@ constant constexpr int kWarp = 32;  // a SIMD group of every Apple GPU; the host
 #define GPTOSS_STRIDES \
   uint3 block_extent [[threads_per_threadgroup]], uint3 grid_extent [[threadgroups_per_grid]]
 
-inline int global_warp(uint3 block, uint warp) {
-  return static_cast<int>(block.x) * kBlockWarps + static_cast<int>(warp);
-}
-// Which element a thread takes, where blocks of element_grid() have one for each.
-inline int element(uint3 block, uint thread_index, uint3 block_extent) {
-  return static_cast<int>(block.y * block_extent.x + thread_index);
-}
-
 // --- Barriers. Of a block: for its threads' stores to both memories, as __syncthreads() is. Macros, so that whoever
 // watches barriers sees the kernel's own line.
 

@@ -66,8 +66,10 @@ def test_the_cpu_passes_and_the_report_says_so(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.slow
-def test_an_emulated_gpu_passes(tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]) -> None:
-    device = register_emulated(tmp_path_factory)
+@pytest.mark.parametrize("name", ["emulated", "emulated_wave64"])
+def test_an_emulated_gpu_passes(tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str], name: str) -> None:
+    """With CUDA's headers, and with HIP's; Metal's is in test_metal.py."""
+    device = register_emulated(tmp_path_factory, name)
     assert main(["selftest", "--device", device, "--quick"]) == 0
     out, err = capfd.readouterr()
     assert f"### {device}" in out and "model: greedy tokens" in out and "emulator:" not in err

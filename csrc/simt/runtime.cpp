@@ -21,7 +21,7 @@ int warp_size() {
 #endif
 }
 
-DeviceMemory::DeviceMemory(size_t bytes, const char* what) : bytes_(bytes) {
+DeviceMemory::DeviceMemory(size_t bytes, const char* what) : MemoryBlock(bytes) {
   if (bytes == 0) return;
   const GPU(Error_t) status = GPU(Malloc)(&data_, bytes);
   if (status == GPU(Success)) return;
@@ -42,7 +42,7 @@ DeviceMemory::~DeviceMemory() {
 PinnedMemory::PinnedMemory(size_t) {}  // nothing would come of it
 PinnedMemory::~PinnedMemory() = default;
 #else
-PinnedMemory::PinnedMemory(size_t bytes) : bytes_(bytes) {
+PinnedMemory::PinnedMemory(size_t bytes) : MemoryBlock(bytes) {
   if (bytes == 0) return;
 #if GPTOSS_HIP_DEVICE
   const hipError_t status = hipHostMalloc(&data_, bytes, hipHostMallocDefault);

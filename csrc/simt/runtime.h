@@ -25,14 +25,11 @@ inline constexpr char kLaunchBlocking[] = "CUDA_LAUNCH_BLOCKING";
 // plug-in may hold kernels for waves of 32 and of 64.
 int warp_size();
 
-// Device memory, asked for once. Throws std::runtime_error with figures where there is not enough.
-class DeviceMemory {
+// A block of memory that one of the classes below owns: to move one is to exchange the blocks.
+class MemoryBlock {
  public:
-  DeviceMemory() = default;
-  DeviceMemory(size_t bytes, const char* what);
-  ~DeviceMemory();
-  DeviceMemory(DeviceMemory&& other) noexcept { *this = std::move(other); }
-  DeviceMemory& operator=(DeviceMemory&& other) noexcept {
+  MemoryBlock(MemoryBlock&& other) noexcept { *this = std::move(other); }
+  MemoryBlock& operator=(MemoryBlock&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     return *this;
@@ -40,9 +37,21 @@ class DeviceMemory {
   uint8_t* data() const { return data_; }
   size_t bytes() const { return bytes_; }
 
- private:
+ protected:
+  explicit MemoryBlock(size_t bytes = 0) : bytes_(bytes) {}
+  ~MemoryBlock() = default;
   uint8_t* data_ = nullptr;
   size_t bytes_ = 0;
+};
+
+// Device memory, asked for once. Throws std::runtime_error with figures where there is not enough.
+class DeviceMemory : public MemoryBlock {
+ public:
+  DeviceMemory() = default;
+  DeviceMemory(size_t bytes, const char* what);
+  ~DeviceMemory();
+  DeviceMemory(DeviceMemory&&) = default;
+  DeviceMemory& operator=(DeviceMemory&&) = default;
 };
 
 // Whether a copy from or to PinnedMemory goes on while the host does other things; otherwise it waits for the stream.
@@ -53,23 +62,13 @@ inline constexpr bool kCopiesAreAsynchronous = true;
 #endif
 
 // Host memory that the device copies from and to by itself.
-class PinnedMemory {
+class PinnedMemory : public MemoryBlock {
  public:
   PinnedMemory() = default;
   explicit PinnedMemory(size_t bytes);
   ~PinnedMemory();
-  PinnedMemory(PinnedMemory&& other) noexcept { *this = std::move(other); }
-  PinnedMemory& operator=(PinnedMemory&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
-    return *this;
-  }
-  uint8_t* data() const { return data_; }
-  size_t bytes() const { return bytes_; }
-
- private:
-  uint8_t* data_ = nullptr;
-  size_t bytes_ = 0;
+  PinnedMemory(PinnedMemory&&) = default;
+  PinnedMemory& operator=(PinnedMemory&&) = default;
 };
 
 // Hands out aligned pieces of one block, or only counts them: plan() and state() cannot disagree.

@@ -150,13 +150,13 @@ metalError_t metalEventRecord(metalEvent_t event, metalStream_t stream) {
 }
 metalError_t metalEventQuery(metalEvent_t event) {
   return call(
-      [&] { return !event->stream || event->stream->done(*event) ? metalSuccess : metalErrorNotReady; },
+      [&] { return Stream::done(*event) ? metalSuccess : metalErrorNotReady; },
       metalErrorLaunchFailure);
 }
 metalError_t metalEventSynchronize(metalEvent_t event) {
   return call(
       [&] {
-        if (event->stream) event->stream->wait(*event);
+        Stream::wait(*event);
         return metalSuccess;
       },
       metalErrorLaunchFailure);

@@ -200,8 +200,8 @@ void Stream::record(Event& event) {
 
 bool Stream::done(const Event& event) {
   const Pool pool;
-  collect();
   if (!event.after) return true;
+  if (event.after->buffer) event.stream->collect();
   if (event.after->buffer) return false;
   if (!event.after->error.empty()) throw std::runtime_error(event.after->error);
   return true;
@@ -214,7 +214,6 @@ void Stream::wait(const Event& event) {
 }
 
 void Stream::wait() {
-  submit();
   Event all;
   record(all);
   wait(all);

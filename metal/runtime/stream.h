@@ -36,7 +36,7 @@ struct Submitted {
 };
 
 struct Event {
-  Stream* stream = nullptr;
+  Stream* stream = nullptr;          // which may have ended, once `after` is done
   std::shared_ptr<Submitted> after;  // null: nothing was before it
 };
 
@@ -58,8 +58,8 @@ class Stream {
 
   void record(Event& event);
   // Whether what was before the event is done; throws what went wrong there.
-  bool done(const Event& event);
-  void wait(const Event& event);
+  static bool done(const Event& event);
+  static void wait(const Event& event);
   void wait();  // for everything
   // Retains and appends what has been committed and may still run. The one call that other threads make.
   void append_submitted(std::vector<MTL::CommandBuffer*>& to);

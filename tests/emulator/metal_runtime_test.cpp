@@ -112,8 +112,10 @@ void copies_inside_the_device_keep_their_place() {
   k.copy(b.data(), d.data(), s);
   good(metalEventRecord(submitted, s));
   good(metalMemsetAsync(d.data(), 0, kBytes, s));
+  good(metalMemcpyAsync(c.data() + 3, b.data() + 1, 8, kInside, s));
   good(metalStreamSynchronize(s));
   expect(holds(b, 1), "memory is filled behind the kernel that reads it");
+  expect(c.host()[3] == numbers(1)[1] && c.host()[4] == numbers(1)[2] && c.host()[5] == 0, "a part of what the kernel wrote");
   std::vector<float> columns(kSize);
   good(metalMemcpy2DAsync(columns.data(), 8, b.data() + 1, 16, 8, 4, kToHost, s));
   const std::vector<float> all = numbers(1);
@@ -179,17 +181,25 @@ void memory_is_freed_when_nobody_uses_it() {
   expect(free_then == free + kBytes + page, "what was freed is free");
   good(metalStreamSynchronize(s));
   expect(holds(b, 1) && holds(c, 3), "what kernels read from memory that was freed behind them");
+  k.copy(c.data(), b.data(), s);  // with what is left
+  good(metalStreamSynchronize(s));
+  expect(holds(c, 1), "memory that was not freed");
   refused(metalFree(a), "freed memory that the device does not have");
 }
 
 void a_stream_ends_when_its_work_has() {
   Kernels k;
   Memory a(numbers(1)), b(numbers(0));
+  Event end;
   {
     Stream s;
     k.copy(b.data(), a.data(), s);
+    good(metalEventRecord(end, s));
+    k.copy(b.data(), a.data(), s);
   }
   expect(holds(b, 1), "what was put into the stream");
+  expect(metalEventQuery(end) == metalSuccess, "an event of a stream that has ended");
+  good(metalEventSynchronize(end));
 }
 
 void kernels_reach_memory_that_came_later() {
@@ -219,6 +229,8 @@ void graphs_are_run_when_they_are_launched() {
   k.add(b.data(), a.data(), s);
   good(metalMemcpyAsync(c.data(), b.data(), kBytes, kInside, s));
   refused(metalMemcpyAsync(b.data(), numbers(9).data(), kBytes, kToDevice, s), "cannot be captured");
+  refused(metalMemcpyAsync(b.data(), numbers(9).data(), kBytes, kInside, s), "in none of the device's buffers");
+  refused(metalMemsetAsync(numbers(9).data(), 0, kBytes, s), "in none of the device's buffers");
   refused(metalStreamBeginCapture(s, metalStreamCaptureModeThreadLocal), "capturing already");
   good(metalStreamEndCapture(s, &graph));
   refused(metalStreamEndCapture(s, &graph), "captures nothing");
@@ -244,11 +256,14 @@ void what_cannot_be_is_refused() {
   refused(metalLaunch("no_such_kernel", dim3(1), dim3(32), 0, nullptr, 0, s), "has no kernel no_such_kernel");
   refused(metalLaunch("round_rows", dim3(1), dim3(32), 0, std::vector<char>(5000).data(), 5000, s), "setBytes takes 4096");
   refused(metalLaunch("round_rows", dim3(1), dim3(1024), 0, two.data(), sizeof(RoundArgs), s), "of which this GPU allows 256");
+  refused(metalLaunch("round_rows", dim3(1), dim3(32, 4, 4), 0, two.data(), sizeof(RoundArgs), s), "of which this GPU allows 256");
   refused(metalLaunch("round_rows", dim3(1), dim3(32), 32769, two.data(), sizeof(RoundArgs), s), "of which this GPU has 32768");
   refused(metalMemcpyAsync(two.data(), a.data(), 2 * kBytes, kToHost, s), "in none of the device's buffers");
   refused(metalMemcpyAsync(wide.data(), a.data(), 2 * kBytes, kInside, s), "in none of the device's buffers");
   refused(metalMemsetAsync(two.data(), 0, kBytes, s), "in none of the device's buffers");
   void* much = nullptr;
+  good(metalMapHost(&much, nullptr, size_t{1} << 40));
+  expect(much == nullptr, "so much of the host's memory is not mapped");
   refused(metalMallocBytes(&much, size_t{1} << 40), "no buffer of this size");
   expect(metalGetLastError() == metalErrorMemoryAllocation && metalGetLastError() == metalSuccess, "an error is told once");
   setenv("FAKE_METAL_FAILS", "run", 1);

@@ -12,10 +12,12 @@
 #include "harness.h"
 #include "matrix_shape.h"
 #include "metal/library.h"
+#include "metal/pairs.h"
 #include "numeric.h"
 #include "runtime/overlap.h"
 #include "sample_shared.h"
 #include "simt/attention.cuh"
+#include "simt/ceilings.cuh"
 #include "simt/embed.cuh"
 #include "simt/grids.h"
 #include "simt/linear.cuh"
@@ -461,8 +463,51 @@ double elementwise_case(bool round) {
                              [&] { run_metal("dequantize_rows", grid, kThreads, 0, d); }));
 }
 
+// What the reading kernel sums up is told by its sink, which it writes where a thread's sum is -1: each of two threads, the
+// first and the last one of the grid, has to have read all of its part, once.
+double ceilings_case() {
+  constexpr int kThreads = 64, kBlocks = 3, kAll = kThreads * kBlocks, kTurns = 4 * 2 + 1;
+  double worst = 0;
+  for (int thread : {0, kAll - 1}) {
+    std::vector<float> numbers(4 * kAll * kTurns, 0.0f);
+    for (int turn = 0; turn < kTurns; ++turn)  // -2^-1, -2^-2 and so on, and the last one again: each once makes -1
+      numbers[4 * (kAll * turn + thread) + turn % 4] = -std::ldexp(1.0f, -std::min(turn + 1, kTurns - 1));
+    GpuVector<float> data(numbers), sink(1);
+    const ReadArgs a{.data = data.data(), .count = numbers.size(), .sink = sink.data()};
+    worst = std::max(worst, twins<float>(
+                                sink, [&] { run_cuda(simt::read, dim3(kBlocks), kThreads, 0, a); },
+                                [&] { run_metal("read_ceiling", dim3(kBlocks), kThreads, 0, a); }));
+    if (sink.host()[0] != -1) worst = INFINITY;
+  }
+  return worst;
+}
+
+// Pairs in place of float64, against it: exp to 2^-44 of itself and log to 2^-44 of what is larger, itself or 1.
+double pairs_case() {
+  constexpr int kCount = 4096;
+  std::vector<float> numbers(2 * kCount);
+  emulator::Random random(25);
+  for (int i = 0; i < kCount; ++i) {
+    const double x = i == 0 ? 0 : -std::exp2(static_cast<double>(random.below(60000)) / 60000 * 46 - 40);  // to -64
+    numbers[2 * i] = static_cast<float>(x);
+    numbers[2 * i + 1] = static_cast<float>(x - static_cast<double>(numbers[2 * i]));
+  }
+  GpuVector<float> x(numbers), exp(2 * kCount), log(2 * kCount);
+  run_metal("exp_and_log", dim3(kCount / 256), 256, 0,
+            PairsArgs{.x = x.data(), .exp = exp.data(), .log = log.data(), .count = kCount});
+  const auto exps = exp.host(), logs = log.host();
+  double worst = 0;
+  for (int i = 0; i < kCount; ++i) {
+    const auto value = [&](const std::vector<float>& of) { return double{of[2 * i]} + double{of[2 * i + 1]}; };
+    const double e = std::exp(value(numbers)), l = std::log1p(-value(numbers));
+    for (const double error : {std::abs(value(exps) - e) / e, std::abs(value(logs) - l) / std::max(l, 1.0)})
+      worst = error * 0x1p44 <= worst ? worst : std::isnan(error) ? INFINITY : error * 0x1p44;
+  }
+  return worst;
+}
+
 double sample_case(uint64_t seed) {
-  constexpr int kVocab = kSliceTokens + 176, kSamples = 6, kWords = (kVocab + 31) / 32, kTop = 20;
+  constexpr int kVocab = kSliceTokens + 176, kSamples = 11, kWords = (kVocab + 31) / 32, kTop = 20;
   constexpr int kFirstRow = static_cast<int>(kFar / kVocab + 1);  // as if there were many rows of logits before these
   std::vector<float> values = normal_numbers(kSamples * kVocab, seed);
   for (float& value : values) value *= 3;
@@ -472,6 +517,8 @@ double sample_case(uint64_t seed) {
     values[2 * kVocab + v] = 5 - 0.01f * static_cast<float>(v % 20);  // masses that add up to many 2^32
   constexpr int kEdited = 37;  // the most probable token of the second sample, and what is drawn there
   values[kVocab + kEdited] = 20;
+  for (int row : {6, 7, 8, 10})  // many best tokens: one more than top_k wins one draw in two
+    for (int v = 0; v < kVocab; ++v) values[row * kVocab + v] = v % 5 == 0 ? 4.0f : v % 7 == 0 ? 4.0f : -4.0f;
   values[4 * kVocab + 300] = -NAN;  // the last of all in order, and yet nothing is drawn from such a row
   const auto params = [&](int row, float temperature, int top_k, float top_p, float min_p, int mask,
                           int first, int last, int logprobs) {
@@ -482,22 +529,26 @@ double sample_case(uint64_t seed) {
   GpuVector<SampleParams> sampling(std::vector<SampleParams>{
       params(0, 0.0f, 0, 1, 0, -1, 0, 0, 5), params(1, 1.0f, 0, 1, 0, 0, 0, 3, 1),
       params(2, 0.7f, 0, 0.08f, 0, -1, 0, 0, 20), params(3, 1.5f, 40, 0.8f, 0.01f, 1, 3, 8, -1),
-      params(4, 1.0f, 1, 1, 0, -1, 0, 0, 1), params(5, 0.9f, 7, 1, 0.2f, 0, 0, 0, 2)});
+      params(4, 1.0f, 1, 1, 0, -1, 0, 0, 1), params(5, 0.9f, 7, 1, 0.2f, 0, 0, 0, 2),
+      params(6, 1.0f, 1, 1, 0, -1, 0, 0, -1), params(7, 1.0f, 1, 1, 0, -1, 0, 0, -1),
+      params(8, 1.0f, 2, 0.3f, 0, -1, 0, 0, -1), params(9, 1.0f, 0, 1, 0, -1, 8, 9, 0),
+      params(10, 5e-6f, 0, 1, 0, -1, 0, 0, -1)});
   std::vector<TokenEdit> edits;
   for (int i = 0; i < 8; ++i) edits.push_back({i * kEdited % kVocab, i % 2, i % 3, 0.5f * i, 0});
+  edits.push_back({100, 0, 0, -NAN, 0});  // the model's logits are numbers there; this one, the last of all in order, is none
   GpuVector<TokenEdit> edit(edits);
   std::vector<uint32_t> allowed = whole_numbers<uint32_t>(2 * kWords, 0xffffffff, seed + 1);
   allowed[kEdited / 32] |= 1u << (kEdited % 32);
   GpuVector<uint32_t> masks(allowed);
-  GpuVector<int32_t> position(std::vector<int32_t>{5, 0, 99, 131000, 1, 2}),
-      row(std::vector<int32_t>{0, 1, 2, 3, 4, 5});
+  GpuVector<int32_t> position(std::vector<int32_t>{5, 0, 99, 131000, 1, 2, 7, 8, 9, 10, 11}),
+      row(std::vector<int32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10});
   GpuVector<float> logits(values), logprob(kSamples), top_logprob(kSamples * kTop);
   GpuVector<int32_t> next(kSamples), top(kSamples * kTop);
   const int slice_count = simt::sample_slices(kVocab);
   GpuVector<SampleSlice> slices(static_cast<size_t>(kSamples) * slice_count);
   GpuVector<GPTOSS_U64> bins(kSamples * kSampleBins);
   GpuVector<int32_t> collected(kSamples), candidates(kSamples * kVocab);
-  const SampleArgs a{.live = live(6, 6, kSamples),
+  const SampleArgs a{.live = live(kSamples, kSamples, kSamples),
                      .logits = at_index(logits.data(), size_t{kFirstRow} * kVocab),
                      .sampling = sampling.data(),
                      .edits = edit.data(),
@@ -530,7 +581,7 @@ double sample_case(uint64_t seed) {
   run_cuda(simt::sample_weigh, grid, kSampleThreads, simt::weigh_shared(), a);
   run_cuda(simt::sample_collect, grid, kSampleThreads, slots, a);
   run_cuda(simt::sample_finish, dim3(kSamples + 1), kFinishThreads, sizeof(simt::FinishShared), a);
-  const auto next_cuda = next.host(), top_cuda = top.host();
+  const auto next_cuda = next.host(), top_cuda = top.host(), collected_cuda = collected.host();
   const auto logits_cuda = logits.host(), logprob_cuda = logprob.host(), top_logprob_cuda = top_logprob.host();
   fresh();
   spoil(slices);
@@ -542,6 +593,7 @@ double sample_case(uint64_t seed) {
   run_metal("sample_collect", grid, kSampleThreads, slots, a);
   run_metal("sample_finish", dim3(kSamples + 1), kFinishThreads, sizeof(gptoss::FinishShared), a);
   return std::max({difference(next_cuda, next.host(), 0), difference(top_cuda, top.host(), 0),
+                   difference(collected_cuda, collected.host(), 0),
                    difference(logits_cuda, logits.host(), 0), difference(logprob_cuda, logprob.host(), 2e-6),
                    difference(top_logprob_cuda, top_logprob.host(), 2e-6)});
 }
@@ -581,6 +633,8 @@ int main(int argc, char** argv) {
   expect_clean("experts, bf16", [] { return moe_case(7, false, false); }, 1);
   expect_clean("elementwise", [] { return elementwise_case(false); }, 1);
   expect_clean("elementwise to bf16", [] { return elementwise_case(true); }, 1);
+  expect_clean("ceilings", ceilings_case, 1);
+  expect_clean("pairs", pairs_case, 1);
   expect_clean("sample", [] { return sample_case(31); }, 1);
   expect_clean("sample, other logits", [] { return sample_case(77); }, 1);
   return harness::finish("metal_twins_test");

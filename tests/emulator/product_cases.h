@@ -59,6 +59,17 @@ struct Rows {
       }
     }
   }
+
+  // The first terms times 2^-125, without others: some of them subnormal numbers.
+  void become_tiny() {
+    for (size_t row = 0; row < size_t(count); ++row)
+      for (size_t n = 0; n < size_t(terms); ++n)
+        for (size_t i = 0; i < size_t(size); ++i) {
+          uint16_t& term = bits[(row * terms + n) * size + i];
+          term = n == 0 ? simt::float_to_bf16(widen(term) * 0x1p-125f) : uint16_t{0};
+          if (n == 0) values[row * size + i] = widen(term);
+        }
+  }
 };
 
 struct Bf16Matrix {
@@ -170,12 +181,13 @@ inline double linear(Make make, int tokens, int live, int terms, int k = 576, in
 struct ExpertCase {
   static constexpr int kExperts = 3, kChosen = 2, kRows = 32, kDepth = 576;
   int rows;
-  Mxfp4Matrix w{kExperts, rows, kDepth, 5};
+  Mxfp4Matrix w;
   std::vector<float> bias = harness::normal_numbers(kExperts * rows, 6);
   std::vector<int32_t> pairs;
   std::vector<ExpertTile> tiles;
   int tokens, terms;
-  ExpertCase(int tokens, int terms, int tile, int rows = kRows) : rows(rows), tokens(tokens), terms(terms) {
+  ExpertCase(int tokens, int terms, int tile, int rows = kRows, int depth = kDepth)
+      : rows(rows), w(kExperts, rows, depth, 5), tokens(tokens), terms(terms) {
     // Each token's first choice is expert 2 for two thirds of them, 0 otherwise; the second is the other one.
     std::vector<int32_t> of[kExperts];
     for (int t = 0; t < tokens; ++t) {
@@ -196,7 +208,7 @@ struct ExpertCase {
   }
   double dot(int e, int r, const Rows& x, int row) const {
     double sum = bias[e * rows + r];
-    for (int i = 0; i < kDepth; ++i) sum += w(e, r, i) * x(row, i);
+    for (int i = 0; i < w.k; ++i) sum += w(e, r, i) * x(row, i);
     return sum;
   }
 };
@@ -241,8 +253,8 @@ inline size_t scratch_bytes(const simt::MatrixKernels& kernels, int tokens) {
 // In place of the kernels' own launch, where a fault is planted.
 using Start = std::function<void(const MoeArgs&)>;
 
-// What kernels multiply: activations as they come, or what MXFP8 leaves of them.
-enum class Seen { kAsGiven, kInMxfp8 };
+// What kernels multiply: activations as they come, what MXFP8 leaves of them, or some that are next to nothing.
+enum class Seen { kAsGiven, kInMxfp8, kTiny };
 
 inline double up(Make make, int tokens, int terms, Seen seen = Seen::kAsGiven, int rows = ExpertCase::kRows) {
   const auto kernels = make(options(terms));
@@ -274,10 +286,11 @@ struct DownResult {
   std::vector<double> expected;
 };
 inline DownResult down_result(const simt::MatrixKernels& kernels, int tokens, int terms, const Start& start = {},
-                              Seen seen = Seen::kAsGiven, int rows = ExpertCase::kRows) {
-  const ExpertCase c(tokens, terms, kernels.tile(ExpertCase::config(), tokens), rows);
-  Rows h(tokens * c.kChosen, c.kDepth, terms, 8);
+                              Seen seen = Seen::kAsGiven, int rows = ExpertCase::kRows, int depth = ExpertCase::kDepth) {
+  const ExpertCase c(tokens, terms, kernels.tile(ExpertCase::config(), tokens), rows, depth);
+  Rows h(tokens * c.kChosen, depth, terms, 8);
   if (seen == Seen::kInMxfp8) h.become_mxfp8();
+  if (seen == Seen::kTiny) h.become_tiny();
   std::vector<double> expected(size_t(tokens) * c.kChosen * rows, 0.0);
   for (const ExpertTile& tile : c.tiles)
     for (int i = tile.first; i < tile.first + tile.count; ++i)
@@ -295,8 +308,8 @@ inline DownResult down_result(const simt::MatrixKernels& kernels, int tokens, in
   return {y.host(), expected};
 }
 inline double down(Make make, int tokens, int terms, const Start& start = {}, Seen seen = Seen::kAsGiven,
-                   int rows = ExpertCase::kRows) {
-  const DownResult result = down_result(*make(options(terms)), tokens, terms, start, seen, rows);
+                   int rows = ExpertCase::kRows, int depth = ExpertCase::kDepth) {
+  const DownResult result = down_result(*make(options(terms)), tokens, terms, start, seen, rows, depth);
   return harness::worst(result.y, result.expected, tolerance(result.expected));
 }
 

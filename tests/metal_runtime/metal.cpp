@@ -242,6 +242,26 @@ std::vector<Buffer*>& all_buffers() {
   return *all;
 }
 
+// Float32 subnormals count as 0 on Apple's GPUs, as operands and as results.
+class SubnormalsAreZero {
+ public:
+  SubnormalsAreZero() : before_(mode()) { set_mode(before_ | kZero); }
+  ~SubnormalsAreZero() { set_mode(before_); }
+  SubnormalsAreZero(const SubnormalsAreZero&) = delete;
+
+ private:
+#if defined(__x86_64__)
+  static constexpr unsigned long kZero = 0x8040;  // FTZ, DAZ
+  static unsigned long mode() { return __builtin_ia32_stmxcsr(); }
+  static void set_mode(unsigned long mode) { __builtin_ia32_ldmxcsr(static_cast<unsigned>(mode)); }
+#elif defined(__aarch64__)
+  static constexpr unsigned long kZero = 1ul << 24;  // FZ
+  static unsigned long mode() { return __builtin_aarch64_get_fpcr(); }
+  static void set_mode(unsigned long mode) { __builtin_aarch64_set_fpcr(static_cast<unsigned>(mode)); }
+#endif
+  unsigned long before_;
+};
+
 bool run_kernel(const msl::Function& function, const std::shared_ptr<msl::Arguments>& arguments, Size grid,
                 Size block, size_t threadgroup_bytes, const std::set<Buffer*>& resident) {
   std::vector<Buffer*> hidden;
@@ -250,6 +270,7 @@ bool run_kernel(const msl::Function& function, const std::shared_ptr<msl::Argume
   for (Buffer* one : hidden) emulator::set_reachable(one->memory, false);
   const emulator::Launch launch =
       msl::make_launch(function, arguments, to_dim3(grid), to_dim3(block), threadgroup_bytes);
+  const SubnormalsAreZero as_there;
   const bool good = emulator::run_launches({launch});
   for (Buffer* one : hidden) emulator::set_reachable(one->memory, true);
   return good;
@@ -434,8 +455,11 @@ struct Device : Object {
   Device() : Object("MTLDevice") {}
 };
 
-Object* new_buffer(size_t bytes, const void* host) {
-  if (bytes == 0 || bytes > kLargestBuffer) return nullptr;
+Object* new_buffer(const Object* device, size_t bytes, const void* host) {
+  if (bytes == 0 || bytes > kLargestBuffer) {
+    note(device, "a buffer of " + std::to_string(bytes) + " bytes; the largest has " + std::to_string(kLargestBuffer));
+    return nullptr;
+  }
   auto* const buffer = new Buffer(bytes, host);
   if (!buffer->memory) return nullptr;
   all_buffers().push_back(buffer);
@@ -461,7 +485,7 @@ Object* new_library(String* source, CompileOptions* options, Error** error) {
 void add_device() {
   method(
       "MTLDevice", "name",
-      +[](Object*, const char*) { return autorelease(new String("an emulated Apple GPU")); });
+      +[](Object*, const char*) { return autorelease(new String("Apple M0, an emulated GPU")); });
   method(
       "MTLDevice",
       "supportsFamily:", +[](Object*, const char*, long family) -> bool {
@@ -484,16 +508,20 @@ void add_device() {
   method("MTLDevice", "newCommandQueue", +[](Object*, const char*) -> Object* { return new Queue; });
   method(
       "MTLDevice", "newBufferWithLength:options:",
-      +[](Object*, const char*, unsigned long bytes, unsigned long) { return new_buffer(bytes, nullptr); });
+      +[](Object* self, const char*, unsigned long bytes, unsigned long options) {
+        if (options != 0) note(self, "newBufferWithLength: not of shared memory, which the host reads and writes");
+        return new_buffer(self, bytes, nullptr);
+      });
   method(
       "MTLDevice", "newBufferWithBytesNoCopy:length:options:deallocator:",
-      +[](Object* self, const char*, void* host, unsigned long bytes, unsigned long,
+      +[](Object* self, const char*, void* host, unsigned long bytes, unsigned long options,
           void* deallocator) -> Object* {
         const auto page = static_cast<unsigned long>(getpagesize());
         if (reinterpret_cast<unsigned long>(host) % page != 0 || bytes % page != 0)
           return note(self, "newBufferWithBytesNoCopy: not whole pages"), nullptr;
         if (deallocator) note(self, "newBufferWithBytesNoCopy: a deallocator that is not modelled");
-        return new_buffer(bytes, host);
+        if (options != 0) note(self, "newBufferWithBytesNoCopy: not of shared memory");
+        return new_buffer(self, bytes, host);
       });
   method(
       "MTLDevice", "newLibraryWithSource:options:error:",

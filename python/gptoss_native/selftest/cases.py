@@ -312,14 +312,16 @@ def route(tokens: int, count: int, chosen: int) -> Case:
 
 
 def dequantize_every_code() -> Case:
-    """16 codes under every scale whose values are float32."""
+    """16 codes under every scale whose values are float32. Apple's GPUs take the subnormal ones for 0."""
     codes = np.arange(32, dtype=np.uint8) % 16
     scales = np.arange(253, dtype=np.uint8)[:, None]
     blocks = np.broadcast_to(codes[0::2] | codes[1::2] << 4, (len(scales), 1, 16)).copy()
 
     def check(device: ops.Device, rng: Rng) -> list[Error]:
-        got = ops.dequantize_mxfp4(blocks, scales, device=device)
-        return [equal("w", got, reference.dequantize_mxfp4(blocks, scales))]
+        got, want = ops.dequantize_mxfp4(blocks, scales, device=device), reference.dequantize_mxfp4(blocks, scales)
+        if device.lab().detail.startswith("Apple"):
+            want = np.where(np.abs(want) < np.finfo(np.float32).tiny, 0, want)
+        return [equal("w", got, want)]
 
     return Case("dequantize_mxfp4", "16 codes under 253 scales", "", costs.dequantize_mxfp4(len(scales), 32), check)
 

@@ -37,11 +37,30 @@ void expect_wave(const Participants& wave, int lanes, const char* name) {
                "%s in divergent code: lane %d takes no part", name, lane);
 }
 
+// Of registers that nobody has set, -ftrivial-auto-var-init=pattern makes 0xfe in every byte. The other operand's zeros are no
+// excuse: in hardware there may be a NaN.
+template <class V>
+bool is_unset(const V& registers) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(&registers);
+  for (size_t i = 0; i < sizeof registers; i += 4)
+    if (bytes[i] == 0xfe && bytes[i + 1] == 0xfe && bytes[i + 2] == 0xfe && bytes[i + 3] == 0xfe) return true;
+  return false;
+}
+template <class O>
+void expect_set(const Participants& wave, const char* name) {
+  for (int lane = 0; lane < wave.size; ++lane) {
+    const O& o = wave.operand<O>(lane);
+    if (is_unset(*o.a) || is_unset(*o.b))
+      fault_of(*wave.thread[lane], Kind::kInstruction, Where::of(o.site), "%s: lane %d's operands were never set", name, lane);
+  }
+}
+
 // d[kSize, kSize] += a[kSize, kDepth] b[kSize, kDepth]^T, four elements along k in each lane.
 template <int kSize, int kDepth, class D>
 void apply_mfma(Participants& wave) {
   using O = Operand<Bf16x4, D>;
   expect_wave<O>(wave, 64, "mfma");
+  expect_set<O>(wave, "mfma");
   float a[kSize][kDepth], b[kSize][kDepth];
   for (int lane = 0; lane < 64; ++lane)
     for (int i = 0; i < 4; ++i) {
@@ -61,6 +80,7 @@ void apply_mfma(Participants& wave) {
 void apply_wmma(Participants& wave) {
   using O = Operand<Bf16x16, Float8>;
   expect_wave<O>(wave, 32, "wmma");
+  expect_set<O>(wave, "wmma");
   for (int lane = 0; lane < 16; ++lane)
     for (int k = 0; k < 16; ++k) {
       const O &low = wave.operand<O>(lane), &high = wave.operand<O>(lane + 16);
@@ -81,6 +101,7 @@ void apply_wmma(Participants& wave) {
 void apply_wmma_halves(Participants& wave) {
   using O = Operand<Bf16x8, Float8>;
   expect_wave<O>(wave, 32, "wmma");
+  expect_set<O>(wave, "wmma");
   for (int lane = 0; lane < 32; ++lane)
     for (int i = 0; i < 8; ++i) {
       const int row = 8 * (lane / 16) + i, column = lane % 16;
@@ -102,6 +123,7 @@ void apply_scaled_mfma(Participants& wave) {
   constexpr float kMagnitude[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
   using O = ScaledOperand;
   expect_wave<O>(wave, 64, "mfma");
+  expect_set<O>(wave, "mfma");
   static float a[16][128], b[16][128];  // all on one thread of the host
   for (int lane = 0; lane < 64; ++lane)
     for (int i = 0; i < 32; ++i) {

@@ -9,6 +9,7 @@ endif()
 set(GPTOSS_METAL_PROGRAM ${PROJECT_SOURCE_DIR}/metal CACHE PATH "The Metal program: a copy, where a test plants faults")
 file(GLOB stages CONFIGURE_DEPENDS ${GPTOSS_METAL_PROGRAM}/*.metal)
 list(REMOVE_ITEM stages ${GPTOSS_METAL_PROGRAM}/gptoss.metal)
+list(APPEND stages ${emulator}/metal/pairs.metal)  # which is for metal_twins_test
 file(GLOB metal_headers CONFIGURE_DEPENDS ${GPTOSS_METAL_PROGRAM}/*.h)
 set(bind ${emulator}/metal/bind.py)
 foreach(stage ${stages})
@@ -16,8 +17,8 @@ foreach(stage ${stages})
   set(source ${CMAKE_CURRENT_BINARY_DIR}/metal_kernels/${name}.cpp)
   file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/metal_kernels)
   add_custom_command(OUTPUT ${source}
-    COMMAND ${Python3_EXECUTABLE} ${bind} ${stage} ${PROJECT_SOURCE_DIR}/csrc > ${source}
-    DEPENDS ${stage} ${metal_headers} ${PROJECT_SOURCE_DIR}/csrc/args.h ${PROJECT_SOURCE_DIR}/csrc/language.h
+    COMMAND ${Python3_EXECUTABLE} ${bind} ${stage} ${GPTOSS_METAL_PROGRAM} ${PROJECT_SOURCE_DIR}/csrc > ${source}
+    DEPENDS ${stage} ${metal_headers} ${emulator}/metal/pairs.h ${PROJECT_SOURCE_DIR}/csrc/args.h ${PROJECT_SOURCE_DIR}/csrc/language.h
       ${PROJECT_SOURCE_DIR}/csrc/numeric.h ${PROJECT_SOURCE_DIR}/csrc/pair.h ${PROJECT_SOURCE_DIR}/csrc/sampling.h ${PROJECT_SOURCE_DIR}/csrc/swiglu.h ${bind} VERBATIM)
   list(APPEND kernel_sources ${source})
 endforeach()
