@@ -405,6 +405,7 @@ double moe_case(int tokens, bool mxfp4, bool round) {
                     .h = plain(y.data(), kInner, round),
                     .y = y.data(),
                     .chosen = kChosen,
+                    .experts = kExperts,
                     .limit = 7,
                     .alpha = 1.702f};
     const dim3 grid(simt::warp_grid(up ? kInner : rows).x, most_tiles(pairs, kExperts));
