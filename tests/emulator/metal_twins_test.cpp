@@ -400,12 +400,12 @@ double moe_case(int tokens, bool mxfp4, bool round) {
                                 .arranged = nullptr,
                                 .bias = at_index(bias.data(), first_row),
                                 .rows = rows,
-                                .k = k},
+                                .k = k,
+                                .experts = kExperts},
                     .x = plain(x.data(), k),
                     .h = plain(y.data(), kInner, round),
                     .y = y.data(),
                     .chosen = kChosen,
-                    .experts = kExperts,
                     .limit = 7,
                     .alpha = 1.702f};
     const dim3 grid(simt::warp_grid(up ? kInner : rows).x, most_tiles(pairs, kExperts));
