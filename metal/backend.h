@@ -15,6 +15,7 @@ class MetalBackend : public simt::GpuBackend {
  protected:
   void run(simt::GpuState& state, const simt::Call& call) override;
   const void* map(const Tensor& tensor, simt::Mappings& mappings) override;
+  bool maps_tensors() const override { return true; }
 
  private:
   bool matrix_units_ = true;

@@ -22,8 +22,10 @@ from conftest import CaseMaker
 from emulated import EMULATED, register_emulated
 from engines import all_logits, ids, logits_together, skip_unless_present
 from gptoss_native import _core, ops
+from gptoss_native.config.config import Config
+from gptoss_native.engine import planning
 from gptoss_native.ops import reference as oracle
-from make_checkpoint import hf_config, make_tensors, write_bf16
+from make_checkpoint import PRESETS, hf_config, make_tensors, write_bf16
 from shapes import FULL, SLIDING, Shape
 from test_device_plugin import FIELDS, generate, open_on
 from test_sampling import KINDS, assert_same_draws
@@ -292,6 +294,22 @@ def test_a_model_that_does_not_fit_is_refused_with_figures(case_of: CaseMaker, d
     sequences = 64 if device in EMULATED else 8192
     with pytest.raises(RuntimeError, match=rf"out of memory: the KV cache \(\d+ bytes\).* of device {device}.*, \d+ of"):
         open_on(device, case_of(DEFAULT).folder, max_context=131072, max_sequences=sequences)
+
+
+@pytest.mark.parametrize(("preset", "card"), [("20b", 16), ("120b", 80)])
+def test_the_released_models_fit_one_card(device: str, preset: str, card: int) -> None:
+    """The plan of a card of so many GB (10^9), for four sequences of 8,192 tokens, against a count by hand."""
+    fields = PRESETS[preset]
+    layers, experts = fields["num_hidden_layers"], fields["num_local_experts"]
+    config = Config.from_hf(hf_config(**fields, layer_types=[SLIDING, FULL] * (layers // 2)), "by hand")
+    memory = planning.checked_options(
+        device=device, precision="fast", kv_dtype="bf16", max_context=8192, max_sequences=4, max_total_tokens=None,
+        max_outputs=64, token_budget=512, max_checkpoints=32, threads=None, experts=None).native(config).device["memory"]
+    attention = 2 * (5120 * 2880 + 2880 * 4096 + experts * 2880) + 4 * (5120 + 2880 + experts + 2 * 2880 + 64)
+    up_and_down = experts * (3 * 2880 * 2880 * 17 // 32 + 4 * 3 * 2880)
+    weights = layers * (attention + up_and_down) + 2 * 2 * 201088 * 2880 + 4 * 2880
+    assert weights <= memory["weights"] <= weights + 256 * 12 * (layers + 1), "pieces begin at whole cache lines"
+    assert sum(memory.values()) < card * 10**9 - 5 * 10**8, "half a GB is the runtime's own"
 
 
 @pytest.mark.parametrize(("asked", "words"), [(":99", "99"), (":x", "expected a number behind the colon")])

@@ -108,7 +108,8 @@ StateBytes GpuBackend::plan(const Config& c, const Limits& limits) const {
   Buffers shape;
   Arena activations(nullptr), logits(nullptr);
   arrange(shape, c, limits, needs(c, limits), activations, logits);
-  return {.kv = page_bytes(c) * limits.pages,
+  return {.weights = weight_bytes(c),
+          .kv = page_bytes(c) * limits.pages,
           .activations = activations.used(),
           .logits = logits.used(),
           .kept = kept_bytes(c, limits)};

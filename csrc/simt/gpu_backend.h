@@ -61,6 +61,8 @@ class GpuBackend : public Backend {
   virtual void run(GpuState& state, const Call& call);
   // Where the device reads this tensor of the checkpoint itself; null if it has to be copied.
   virtual const void* map(const Tensor&, Mappings&) { return nullptr; }
+  // Whether it does so wherever a tensor's address allows it.
+  virtual bool maps_tensors() const { return false; }
 
   bool step_is_one_chunk_ = false;  // all of it is started together, though the caller may then wait longer to stop it
   BackendOptions options_;
@@ -69,6 +71,7 @@ class GpuBackend : public Backend {
   friend class GpuOps;
 
   void use_device() const;
+  size_t weight_bytes(const Config& config) const;  // in the device's memory, of a checkpoint with MXFP4 experts
   void send(GpuState& state, void* to, const void* data, size_t bytes, const char* what);
   static void write_down(State& state, Stage stage, const Layer& layer, const Batch& batch);
   static void write_down(State& state, Stage stage, const Ends& ends, const Batch& batch);

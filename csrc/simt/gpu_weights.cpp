@@ -165,7 +165,82 @@ class Loader {
 
 constexpr int kLargestHeadDim = 128;
 
+struct LayerShapes {
+  MatrixShape qkv, o, router, gate_up, down;
+  LayerShapes(const Config& c, const HostLayer& host)
+      : qkv{Use::qkv, 1, c.q_size() + 2 * c.kv_size(), c.hidden_size, false, c.head_dim},
+        o{Use::attn_out, 1, c.hidden_size, c.q_size(), false},
+        router{Use::router, 1, c.num_local_experts, c.hidden_size, false},
+        gate_up{Use::gate_up, c.num_local_experts, 2 * c.intermediate_size, c.hidden_size, host.gate_up_proj.dense.empty()},
+        down{Use::down, c.num_local_experts, c.hidden_size, c.intermediate_size, host.down_proj.dense.empty()} {}
+
+ private:
+  using Use = MatrixShape::Use;
+};
+MatrixShape head_shape(const Config& c) { return {MatrixShape::Use::unembed, 1, c.vocab_size, c.hidden_size, false}; }
+
+// What is taken of the arena: where everything of a layer, or of the ends, comes to lie.
+void take(Arena& arena, Loader& loader, const LayerShapes& shapes, const HostLayer& host, GpuLayer& layer) {
+  const bool experts = loader.arranged_bytes(shapes.gate_up) > 0 && loader.arranged_bytes(shapes.down) > 0;
+  loader.take(arena, shapes.qkv, layer.qkv);
+  arena.take(layer.qkv_bias, shapes.qkv.rows);
+  loader.take(arena, shapes.o, layer.o, &host.o_proj_weight);
+  arena.take(layer.o_bias, shapes.o.rows);
+  loader.take(arena, shapes.router, layer.router, &host.router_weight);
+  arena.take(layer.router_bias, shapes.router.rows);
+  arena.take(layer.input_layernorm, host.input_layernorm.count());
+  arena.take(layer.post_attention_layernorm, host.post_attention_layernorm.count());
+  arena.take(layer.sinks, host.sinks.count());
+  loader.take(arena, host.gate_up_proj, shapes.gate_up, experts, layer.gate_up);
+  loader.take(arena, host.down_proj, shapes.down, experts, layer.down);
+}
+void take(Arena& arena, Loader& loader, const Config& c, const HostEnds& host, GpuEnds& ends) {
+  loader.take(arena, host.embed_tokens, ends.embed_tokens);
+  loader.take(arena, head_shape(c), ends.lm_head, &host.lm_head);
+  arena.take(ends.norm, host.norm.count());
+}
+
+// Tensors that a checkpoint with MXFP4 experts has, without their contents.
+Tensor of_shape(DType dtype, int64_t a, int64_t b = 1, int64_t c = 1) {
+  return {.data = nullptr, .dtype = dtype, .rank = 3, .shape = {a, b, c}};
+}
+ExpertWeights experts_of(int experts, int rows, int k) {
+  ExpertWeights weights;
+  weights.blocks = of_shape(DType::u8, experts, rows, k / 2);
+  weights.scales = of_shape(DType::u8, experts, rows, k / 32);
+  weights.bias = of_shape(DType::bf16, experts, rows);
+  return weights;
+}
+HostLayer layer_of(const Config& c) {
+  HostLayer layer;
+  layer.input_layernorm = layer.post_attention_layernorm = of_shape(DType::bf16, c.hidden_size);
+  layer.sinks = of_shape(DType::bf16, c.num_attention_heads);
+  layer.o_proj_weight = of_shape(DType::bf16, c.hidden_size, c.q_size());
+  layer.router_weight = of_shape(DType::bf16, c.num_local_experts, c.hidden_size);
+  layer.gate_up_proj = experts_of(c.num_local_experts, 2 * c.intermediate_size, c.hidden_size);
+  layer.down_proj = experts_of(c.num_local_experts, c.hidden_size, c.intermediate_size);
+  return layer;
+}
+HostEnds ends_of(const Config& c) {
+  HostEnds ends;
+  ends.embed_tokens = ends.lm_head = of_shape(DType::bf16, c.vocab_size, c.hidden_size);
+  ends.norm = of_shape(DType::bf16, c.hidden_size);
+  return ends;
+}
+
 }  // namespace
+
+size_t GpuBackend::weight_bytes(const Config& c) const {
+  static const char place = 0;  // of what the device reads where it lies in the checkpoint
+  Loader loader(matrix_.get(), [&](const Tensor&) { return maps_tensors() ? &place : nullptr; });
+  GpuLayer layer;
+  GpuEnds ends;
+  const HostLayer host = layer_of(c);
+  Arena of_layer(nullptr), of_ends(nullptr);
+  take(of_layer, loader, LayerShapes(c, host), host, layer);
+  take(of_ends, loader, c, ends_of(c), ends);
+  return c.num_hidden_layers * of_layer.used() + of_ends.used();
+}
 
 std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) {
   if (c.head_dim > kLargestHeadDim)
@@ -174,47 +249,30 @@ std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) 
   use_device();
   auto layer = std::make_unique<GpuLayer>();
   Loader loader(matrix_.get(), [&](const Tensor& tensor) { return map(tensor, layer->mappings); });
-  using Use = MatrixShape::Use;
-  const MatrixShape qkv{Use::qkv, 1, c.q_size() + 2 * c.kv_size(), c.hidden_size, false, c.head_dim};
-  const MatrixShape o{Use::attn_out, 1, c.hidden_size, c.q_size(), false};
-  const MatrixShape router{Use::router, 1, c.num_local_experts, c.hidden_size, false};
-  const MatrixShape gate_up{Use::gate_up, c.num_local_experts, 2 * c.intermediate_size, c.hidden_size,
-                            host.gate_up_proj.dense.empty()};
-  const MatrixShape down{Use::down, c.num_local_experts, c.hidden_size, c.intermediate_size, host.down_proj.dense.empty()};
-  const bool experts = loader.arranged_bytes(gate_up) > 0 && loader.arranged_bytes(down) > 0;
+  const LayerShapes shapes(c, host);
   const auto arrange_all = [&](uint8_t* base) {
     Arena arena(base);
-    loader.take(arena, qkv, layer->qkv);
-    arena.take(layer->qkv_bias, qkv.rows);
-    loader.take(arena, o, layer->o, &host.o_proj_weight);
-    arena.take(layer->o_bias, o.rows);
-    loader.take(arena, router, layer->router, &host.router_weight);
-    arena.take(layer->router_bias, router.rows);
-    arena.take(layer->input_layernorm, host.input_layernorm.count());
-    arena.take(layer->post_attention_layernorm, host.post_attention_layernorm.count());
-    arena.take(layer->sinks, host.sinks.count());
-    loader.take(arena, host.gate_up_proj, gate_up, experts, layer->gate_up);
-    loader.take(arena, host.down_proj, down, experts, layer->down);
+    take(arena, loader, shapes, host, *layer);
     return arena.used();
   };
   layer->memory = DeviceMemory(arrange_all(nullptr), ("weights of layer " + std::to_string(host.index)).c_str());
   arrange_all(layer->memory.data());
 
-  loader.copy(qkv, {&host.q_proj_weight, &host.k_proj_weight, &host.v_proj_weight}, layer->qkv, "qkv");
+  loader.copy(shapes.qkv, {&host.q_proj_weight, &host.k_proj_weight, &host.v_proj_weight}, layer->qkv, "qkv");
   float* bias = layer->qkv_bias;
   for (const Tensor* part : {&host.q_proj_bias, &host.k_proj_bias, &host.v_proj_bias}) {
     copy_floats(bias, *part, "qkv");
     bias += part->count();
   }
-  loader.copy(o, {&host.o_proj_weight}, layer->o, "o_proj");
+  loader.copy(shapes.o, {&host.o_proj_weight}, layer->o, "o_proj");
   copy_floats(layer->o_bias, host.o_proj_bias, "o_proj");
-  loader.copy(router, {&host.router_weight}, layer->router, "the router");
+  loader.copy(shapes.router, {&host.router_weight}, layer->router, "the router");
   copy_floats(layer->router_bias, host.router_bias, "the router");
   copy_floats(layer->input_layernorm, host.input_layernorm, "norms");
   copy_floats(layer->post_attention_layernorm, host.post_attention_layernorm, "norms");
   copy_floats(layer->sinks, host.sinks, "sinks");
-  loader.copy(host.gate_up_proj, gate_up, layer->gate_up);
-  loader.copy(host.down_proj, down, layer->down);
+  loader.copy(host.gate_up_proj, shapes.gate_up, layer->gate_up);
+  loader.copy(host.down_proj, shapes.down, layer->down);
   wait_for_copies();
   layer->id = ++loaded;
   return layer;
@@ -224,18 +282,15 @@ std::unique_ptr<Ends> GpuBackend::load(const Config& c, const HostEnds& host) {
   use_device();
   auto ends = std::make_unique<GpuEnds>();
   Loader loader(matrix_.get(), [&](const Tensor& tensor) { return map(tensor, ends->mappings); });
-  const MatrixShape head{MatrixShape::Use::unembed, 1, c.vocab_size, c.hidden_size, false};
   const auto arrange_all = [&](uint8_t* base) {
     Arena arena(base);
-    loader.take(arena, host.embed_tokens, ends->embed_tokens);
-    loader.take(arena, head, ends->lm_head, &host.lm_head);
-    arena.take(ends->norm, host.norm.count());
+    take(arena, loader, c, host, *ends);
     return arena.used();
   };
   ends->memory = DeviceMemory(arrange_all(nullptr), "embedding and head");
   arrange_all(ends->memory.data());
   loader.copy(host.embed_tokens, ends->embed_tokens, "the embedding");
-  loader.copy(head, {&host.lm_head}, ends->lm_head, "the head");
+  loader.copy(head_shape(c), {&host.lm_head}, ends->lm_head, "the head");
   copy_floats(ends->norm, host.norm, "the last norm");
   wait_for_copies();
   ends->id = ++loaded;

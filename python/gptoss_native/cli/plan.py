@@ -35,13 +35,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print(planned: Plan, plain: bool) -> None:
     options = planned.options
+    copied = "" if options.device.partition(":")[0] == "cpu" else "in the device's memory"
     tokens = f"{options.max_sequences} sequences of {options.max_context} tokens"
     if options.max_total_tokens is not None:
         tokens = f"{options.max_total_tokens} tokens of all sequences"
     rows = [
         ("weights, mapped", planned.weights_mapped, "stay in the files, shared, given up when room is needed"),
         ("weights, copied", planned.weights_copied,
-         "attention and unembedding in 8 bits" if options.dense == "int8" else ""),
+         "attention and unembedding in 8 bits" if options.dense == "int8" else copied),
         ("KV cache, full", planned.kv_full, f"{options.kv_dtype}, {tokens}"),
         ("KV cache, window", planned.kv_window, f"sliding layers, and {options.max_checkpoints} checkpoints"),
         ("activations", planned.activations, f"of {options.token_budget} tokens"),

@@ -58,13 +58,14 @@ class Plan:
 
     weights_mapped: of tensors that stay in the checkpoint's files, shared with other processes and given up by the
         system when it needs room. weights_copied: what is made of others: quantised experts, attention and unembedding
-        in 8 bits, and vectors in float32. What they were made of is read once, and not counted as mapped.
+        in 8 bits, and vectors in float32. What they were made of is read once, and not counted as mapped. On CUDA and
+        HIP all weights are copied, into the card's memory; on Metal those stay mapped that its kernels can read there.
     kv_full, kv_window: of the one pool of KV pages, what max_total_tokens take in full-attention layers, and the
         rest: windows of sliding layers, and checkpoints.
     activations, logits: of one step.
     total: all but weights_mapped, which is what has to fit. Code, and a device's own runtime, are not in it.
     available: what the system can still give; None where it does not say, and for devices other than the CPU, which
-        have memory of their own.
+        have memory of their own: there `total` is of theirs.
     largest_context: the largest max_context that would fit with everything else as it is, at most max_total_tokens
         and the model's max_position_embeddings; 0 where none does.
     """
@@ -163,7 +164,10 @@ def plan_for(checkpoint: Checkpoint, options: Options) -> Plan:
     available = available_bytes() if on_cpu else None  # other devices say themselves what fits
     mapped, copied = _weights(checkpoint, options)
     room = None if available is None else available - copied
-    copied += memory["weights"]
+    if on_cpu:
+        copied += memory["weights"]
+    else:
+        mapped, copied = _weights_on_a_card(checkpoint, options, memory["weights"], mapped)
     return Plan(
         path=checkpoint.path, options=options, weights_mapped=mapped, weights_copied=copied,
         kv_full=memory["kv_full"], kv_window=memory["kv_window"], activations=memory["activations"],
@@ -209,6 +213,15 @@ def _weights(checkpoint: Checkpoint, options: Options) -> tuple[int, int]:
     if options.dense == "int8":
         mapped -= dense_bytes(checkpoint)
     return mapped, copied
+
+
+def _weights_on_a_card(checkpoint: Checkpoint, options: Options, in_memory: int, mapped: int) -> tuple[int, int]:
+    """The same for a GPU, which says itself what it holds of a checkpoint with MXFP4 experts."""
+    if checkpoint.expert_format == "bf16" and options.experts is None:
+        layers = (checkpoint.layer(index) for index in range(checkpoint.config.num_hidden_layers))
+        weights = sum(tensor.size for tensors in layers for tensor in tensors.values() if tensor.ndim == 3)
+        in_memory += 2 * weights - weights * 17 // 32
+    return mapped if options.device.startswith("metal") else 0, in_memory
 
 
 def dense_bytes(checkpoint: Checkpoint) -> int:
