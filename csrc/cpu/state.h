@@ -59,7 +59,7 @@ struct QueryTile {
 struct Scratch {
   float* y = nullptr;         // (max tokens of a product, kTaskRows)
   float* dot = nullptr;       // dot_scratch_floats of the longest k
-  float* q = nullptr;         // (tile queries, head_dim), or those as columns of tiles and behind them as floats
+  float* q = nullptr;         // (tile queries, head_dim), or those as columns and behind them as floats
   float* ml = nullptr;        // (4, tile queries): m and l of the split and of the whole
   float* acc = nullptr;       // (2, tile queries, padded_dim)
   float* attn = nullptr;      // attn_scratch_floats
@@ -79,7 +79,7 @@ struct CpuState : State {
   Limits limits;
   Rope rope;
   int padded_dim = 0;
-  int key_dim = 0;              // row length of keys, where attention is on tiles
+  int key_dim = 0;              // row length of keys, where queries are columns
   bool column_attention = false;
   int tile_tokens = 0;
   int tile_queries = 0;

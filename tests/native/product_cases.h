@@ -208,8 +208,8 @@ inline void products_of(const Kernels& kernels, Format format, int k, size_t mis
                                       {3, 8}, {0, 9}, {0, 11}, {4, 16}, {0, 27}};
   const std::vector<Range> token_ranges =
       transposed ? std::vector<Range>{{3, 1}, {0, 2}, {1, 5}, {2, 6}, {0, 7}, {1, 13}, {0, 15}}
-                 : std::vector<Range>{{3, 1},  {1, 2},  {0, 3},  {2, 4},  {0, 5},  {1, 6},  {2, 7},
-                                      {0, 12}, {0, 17}, {0, 48}, {1, 49}, {4, 53}, {0, 55}, {2, 97}};
+                 : std::vector<Range>{{3, 1},  {1, 2},  {0, 3},  {2, 4},  {0, 5},  {1, 6},  {2, 7},  {1, 8},  {0, 12},
+                                      {0, 17}, {3, 24}, {0, 25}, {0, 48}, {1, 49}, {4, 53}, {0, 55}, {2, 97}};
   for (const Range& rs : row_ranges)
     for (const Range& ts : token_ranges) {
       const auto y =
