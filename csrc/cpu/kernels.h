@@ -82,8 +82,8 @@ static constexpr size_t attn_scratch_floats(int padded_dim) {
   return page > columns ? page : columns;
 }
 
-// Attention by products of bf16, of bf16 keys and values: one KV head and the pages of one split, from nothing. A page holds keys
-// (64, head_dim in whole 32s), the padding 0, and values (padded_dim, 64).
+// Attention by products of bf16, of keys and values in it: one KV head and the pages of one split, from nothing. A page holds
+// keys (64, head_dim in whole 32s), the padding 0, and values (padded_dim, 64).
 struct AttnSplitArgs {
   const void* q;               // Kernels::attn_columns of the queries
   int queries;
