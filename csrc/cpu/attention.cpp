@@ -87,6 +87,12 @@ struct TileAttention {
     if (s.column_attention) kernels.attn_columns(q, queries(), s.config.head_dim, scratch.q);
   }
 
+  // What this thread wants behind the pages [.., last): a later one, or the next head's first.
+  const uint8_t* next_page(const int32_t* pages, int last) const {
+    if (last <= last_page()) return s.keys(pages[last], layer, head);
+    return next_head < s.config.num_key_value_heads ? s.keys(pages[first_page()], layer, next_head) : nullptr;
+  }
+
   void run_split_by_columns(int first, int last, const Softmax& sums) const {
     const int32_t* pages = s.page_table(layer, s.sequence[tile.first]);
     const uint8_t* page[kSplitPages];
@@ -104,9 +110,7 @@ struct TileAttention {
                         .padded_dim = s.padded_dim,
                         .page = page,
                         .pages = last - first,
-                        .next = last <= last_page()                            ? s.keys(pages[last], layer, head)
-                                : next_head < s.config.num_key_value_heads ? s.keys(pages[first_page()], layer, next_head)
-                                                                           : nullptr,
+                        .next = next_page(pages, last),
                         .scale = 1.0f / std::sqrt(static_cast<float>(s.config.head_dim)),
                         .first = visible_first,
                         .last = visible_last,

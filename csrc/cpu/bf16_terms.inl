@@ -93,6 +93,8 @@ static void terms_swiglu_pack(const float* u, const uint16_t* bias, int n, float
 
 // ---- sums --------------------------------------------------------------------------------------------------
 
+static inline V other_of_two(V x) { return _mm512_permute_ps(x, 0b10110001); }  // lane 1 in lane 0, and so on
+
 // C (16 rows, 16 columns, of which `tokens` matter) -> y[t * y_stride + r].
 static inline void store_columns(const uint8_t* c, int rows, int tokens, float* y, size_t y_stride) {
   V r[16];

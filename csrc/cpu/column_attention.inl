@@ -37,7 +37,6 @@ static void attn_columns(const float* q, int queries, int head_dim, void* to) {
     }
 }
 
-static inline V other_of_two(V x) { return _mm512_permute_ps(x, 0b10110001); }
 static inline __m512i twice(__m512i x) {
   return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), x);
 }

@@ -104,51 +104,65 @@ struct ColumnUnit {
 };
 constexpr bool kPairedColumns = true;
 
+// Eight rows and 16 columns at a time.
+static inline void multiply_all_columns(const uint8_t* a, size_t row_bytes, int rows, const uint8_t* columns, int steps,
+                                        float* out, const uint8_t* later) {
+  constexpr int kRows = 8;
+  for (int row = 0; row < rows; row += kRows, a += kRows * row_bytes) {
+    V sum[2][kRows];  // of each chain
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sum[0][r] = sum[1][r] = zero();
+    const float* x = (const float*)columns;
+    for (size_t at = 0; at < (size_t)steps * 64; at += 8, later += 64) {
+      __builtin_prefetch(later);
+#pragma GCC unroll 2
+      for (int chain = 0; chain < 2; ++chain, x += kLanes) {
+        const Words pair = WordFormat::load_w(x);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r)
+          sum[chain][r] = fma(WordFormat::broadcast_w((const float*)(a + r * row_bytes + at) + chain), pair, sum[chain][r]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r, out += kLanes) store(out, add(sum[0][r], sum[1][r]));
+  }
+}
+
+// Sixteen rows and eight paired columns at a time: an even lane has the first chain, its neighbour the second.
+static inline void multiply_paired_columns(const uint8_t* a, size_t row_bytes, int rows, const uint8_t* columns, int steps,
+                                           float* out, const uint8_t* later) {
+  constexpr int kRows = 16;
+  for (int row = 0; row < rows; row += kRows, a += kRows * row_bytes) {
+    V sum[kRows];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) sum[r] = zero();
+    const float* x = (const float*)columns;
+    for (size_t at = 0; at < (size_t)steps * 64; at += 8, x += kLanes, later += 128) {
+      __builtin_prefetch(later);
+      __builtin_prefetch(later + 64);
+      const Words both = WordFormat::load_w(x);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        long long pairs;
+        __builtin_memcpy(&pairs, a + r * row_bytes + at, sizeof pairs);
+        sum[r] = fma(Words{_mm512_set1_epi64(pairs)}, both, sum[r]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) sum[r] = add(sum[r], other_of_two(sum[r]));
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; r += 4, out += 2 * kLanes) {
+      store(out, _mm512_mask_mov_ps(sum[r], 0xaaaa, sum[r + 2]));
+      store(out + kLanes, _mm512_mask_mov_ps(sum[r + 1], 0xaaaa, sum[r + 3]));
+    }
+  }
+}
+
 template <bool paired>
 static inline void multiply_columns(const uint8_t* a, size_t row_bytes, int rows, const uint8_t* columns, int steps, float* out,
                                     const uint8_t* later) {
-  constexpr int kRows = paired ? 16 : 8, kSums = 16, kPairBytes = 2 * sizeof(uint16_t);
-  for (int row = 0; row < rows; row += kRows, a += kRows * row_bytes) {
-    V sum[kSums];  // paired: of each row; else of each row the first chain, then the second of each
-#pragma GCC unroll 16
-    for (int i = 0; i < kSums; ++i) sum[i] = zero();
-    const float* x = (const float*)columns;
-    for (size_t at = 0; at < (size_t)steps * 64; at += 2 * kPairBytes, later += kRows * 8) {
-      __builtin_prefetch(later);
-      if (paired) __builtin_prefetch(later + 64);
-      if constexpr (paired) {
-        const Words both = WordFormat::load_w(x);
-        x += kLanes;
-#pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) {
-          long long pairs;
-          __builtin_memcpy(&pairs, a + r * row_bytes + at, sizeof pairs);
-          sum[r] = fma(Words{_mm512_set1_epi64(pairs)}, both, sum[r]);
-        }
-      } else {
-#pragma GCC unroll 2
-        for (int chain = 0; chain < 2; ++chain, x += kLanes) {
-          const Words pair = WordFormat::load_w(x);
-#pragma GCC unroll 8
-          for (int r = 0; r < kRows; ++r)
-            sum[chain * kRows + r] =
-                fma(WordFormat::broadcast_w((const float*)(a + r * row_bytes + at + chain * kPairBytes)), pair, sum[chain * kRows + r]);
-        }
-      }
-    }
-    if constexpr (paired) {
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) sum[r] = add(sum[r], _mm512_permute_ps(sum[r], 0b10110001));
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r, r += r % 4 == 2 ? 2 : 0) {
-        store(out, _mm512_mask_mov_ps(sum[r], 0xaaaa, sum[r + 2]));
-        out += kLanes;
-      }
-    } else {
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r, out += kLanes) store(out, add(sum[r], sum[kRows + r]));
-    }
-  }
+  paired ? multiply_paired_columns(a, row_bytes, rows, columns, steps, out, later)
+         : multiply_all_columns(a, row_bytes, rows, columns, steps, out, later);
 }
 
 // ---- activations, ceiling ----------------------------------------------------------------------------------
