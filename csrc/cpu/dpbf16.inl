@@ -26,7 +26,7 @@ struct WordFormat : Rows {
 };
 
 struct Bf16Words : WordFormat {
-  static constexpr int kGroupBytes = 2 * kPackGroup, kMostRows = 4;
+  static constexpr int kGroupBytes = 2 * kPackGroup;
   static constexpr int kDirectTokens = 24, kAheadBytes = 2048;
   void fetch(int row, int group, int, Group, Words (&w)[1]) const {
     w[0] = {_mm512_loadu_si512(at(row, group * kGroupBytes))};
@@ -34,13 +34,13 @@ struct Bf16Words : WordFormat {
   }
 };
 struct Mxfp4Words : WordFormat {
-  static constexpr int kGroupBytes = kPackGroup / 2, kMostRows = 4, kDirectTokens = 48;
+  static constexpr int kGroupBytes = kPackGroup / 2, kDirectTokens = 48;
   void fetch(int row, int group, int, Group, Words (&w)[1]) const {
     w[0] = {mxfp4_bf16(at(row, group * kGroupBytes), scale(row, group))};
   }
 };
 struct Int8Words : WordFormat {
-  static constexpr int kGroupBytes = kPackGroup, kMostRows = 4, kDirectTokens = 24;
+  static constexpr int kGroupBytes = kPackGroup, kDirectTokens = 24;
   void fetch(int row, int group, int, Group, Words (&w)[1]) const {
     w[0] = {int8_bf16((const int8_t*)at(row, group * kGroupBytes), scale(row, group))};
   }

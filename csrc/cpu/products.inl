@@ -67,7 +67,7 @@ struct FloatFormat : Rows {
 };
 
 struct Bf16Rows : FloatFormat {
-  static constexpr int kGroupBytes = 2 * kPackGroup, kMostRows = 4;
+  static constexpr int kGroupBytes = 2 * kPackGroup;
   struct Group {};
   Group group(int, int) const { return {}; }
   void fetch(int row, int group, int chunk, Group, V (&w)[2]) const {
@@ -77,7 +77,7 @@ struct Bf16Rows : FloatFormat {
 };
 
 struct Mxfp4Rows : FloatFormat {
-  static constexpr int kGroupBytes = kPackGroup / 2, kMostRows = 4;  // more are slower
+  static constexpr int kGroupBytes = kPackGroup / 2;
   static constexpr int kFetched = kMxfp4Registers, kGroupChunks = 2 * kChunks / kFetched;
   static constexpr int place(int group, int chunk, int i) {
     return FloatFormat::place(group, chunk * (kFetched / 2) + i / 2, i % 2);
@@ -90,7 +90,7 @@ struct Mxfp4Rows : FloatFormat {
 };
 
 struct Int8Rows : FloatFormat {
-  static constexpr int kGroupBytes = kPackGroup, kMostRows = 4;
+  static constexpr int kGroupBytes = kPackGroup;
   struct Group {
     V scale;
   };
@@ -353,8 +353,7 @@ template <class Format>
 static inline void dot(const Format all, const DotArgs& a) {
   static_assert(Format::kDirectTokens + 1 >= kPanelFrom);
   const int groups = (int)round_up(a.k, kPackGroup) / kPackGroup;
-  if (a.tokens == 1) return dot_strips<Format::kMostRows>(all, a, groups);
-  if (a.tokens <= kTileSums / 4) return dot_strips<4>(all, a, groups);
+  if (a.tokens <= kTileSums / 4) return dot_strips<4>(all, a, groups);  // more rows are slower
   if (Format::kFetched == 1 && a.tokens <= kTileSums / 3) return dot_strips<3>(all, a, groups);
   if (a.tokens > Format::kDirectTokens) return dot_panels(all, a, groups);
   dot_strips<kTileSums / 6>(all, a, groups);
