@@ -90,7 +90,8 @@ enum DrawError : int32_t {
 
 // Bytes that a device asks for, by class: exactly these. All but `weights`, which load() makes, are State's.
 struct StateBytes {
-  // The CPU's: matrices in another form than the checkpoint's. A GPU's: what is in its memory, experts in MXFP4.
+  // The CPU's: matrices in another form than the checkpoint's. A GPU's: what is in its memory, before load() with experts in
+  // MXFP4.
   size_t weights = 0;
   size_t kv = 0;
   size_t activations = 0;

@@ -65,7 +65,6 @@ Engine::Engine(const Config& config, const EngineLimits& limits, std::unique_ptr
   state_limits_.pages = static_cast<int>(pages);
   prefixes_ = PrefixCache(limits.max_checkpoints ? state_limits_.pages : 0);  // hardly two of them share all pages
   limits_.max_outputs = state_limits_.max_outputs;
-  bytes_ = backend_->plan(config, state_limits_);
 }
 
 Engine::~Engine() {

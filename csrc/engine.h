@@ -126,7 +126,7 @@ class Engine {
   const Config& config() const { return model_.config; }
   const EngineLimits& limits() const { return limits_; }
   DeviceFacts facts() const { return backend_->facts(); }
-  StateBytes bytes() const { return bytes_; }
+  StateBytes bytes() const { return backend_->plan(model_.config, state_limits_); }
   int free_pages() const { return pool_ ? pool_->free_pages() : 0; }
   int pages() const { return state_limits_.pages; }
   int64_t full_pages() const { return full_pages_; }  // of them, for max_total_tokens
@@ -157,7 +157,6 @@ class Engine {
   std::unique_ptr<State> state_;
   std::shared_ptr<PagePool> pool_;
   PrefixCache prefixes_;
-  StateBytes bytes_;
   int64_t full_pages_ = 0;
   std::deque<std::shared_ptr<Step>> under_way_;  // submitted, and their results not read; the oldest first
   std::mutex mutex_;  // of the two below

@@ -308,8 +308,25 @@ def test_the_released_models_fit_one_card(device: str, preset: str, card: int) -
     attention = 2 * (5120 * 2880 + 2880 * 4096 + experts * 2880) + 4 * (5120 + 2880 + experts + 2 * 2880 + 64)
     up_and_down = experts * (3 * 2880 * 2880 * 17 // 32 + 4 * 3 * 2880)
     weights = layers * (attention + up_and_down) + 2 * 2 * 201088 * 2880 + 4 * 2880
-    assert weights <= memory["weights"] <= weights + 256 * 12 * (layers + 1), "pieces begin at whole cache lines"
+    assert weights <= memory["weights"] <= weights + 256 * 12 * (layers + 1), "pieces begin at multiples of 256"
     assert sum(memory.values()) < card * 10**9 - 5 * 10**8, "half a GB is the runtime's own"
+
+
+@pytest.mark.parametrize("experts", ["mxfp4", "bf16"])
+def test_the_plan_of_a_card_is_what_it_is_asked_for(case_of: CaseMaker, device: str, experts: str, tmp_path: Path) -> None:
+    folder = case_of(DEFAULT).folder
+    if experts == "bf16":
+        config = hf_config(**SMALL)
+        write_bf16(tmp_path, config, make_tensors(config, 7), tokenizer=False)
+        folder = tmp_path
+    planned = gptoss.plan(folder, device=device, max_context=256, max_sequences=1)
+    with gptoss.load(folder, device=device, max_context=256, max_sequences=1) as engine:
+        memory = engine.device.memory
+    for name in ("kv_full", "kv_window", "activations", "logits"):
+        assert memory[name] == getattr(planned, name)
+    padding = 0 if experts == "mxfp4" else 4 * 256 * SMALL["num_hidden_layers"]  # pieces of MXFP4 end elsewhere
+    assert planned.weights_mapped == 0 and abs(planned.weights_copied - memory["weights"]) <= padding
+    assert planned.total == planned.weights_copied + sum(memory.values()) - memory["weights"]
 
 
 @pytest.mark.parametrize(("asked", "words"), [(":99", "99"), (":x", "expected a number behind the colon")])

@@ -71,7 +71,8 @@ class GpuBackend : public Backend {
   friend class GpuOps;
 
   void use_device() const;
-  size_t weight_bytes(const Config& config) const;  // in the device's memory, of a checkpoint with MXFP4 experts
+  // In the device's memory: what load() has taken, or, before, what it will for a checkpoint with MXFP4 experts.
+  size_t weight_bytes(const Config& config) const;
   void send(GpuState& state, void* to, const void* data, size_t bytes, const char* what);
   static void write_down(State& state, Stage stage, const Layer& layer, const Batch& batch);
   static void write_down(State& state, Stage stage, const Ends& ends, const Batch& batch);
@@ -87,6 +88,7 @@ class GpuBackend : public Backend {
   std::string name_, detail_;
   std::unique_ptr<MatrixKernels> matrix_;
   Counters counters_;
+  size_t loaded_bytes_ = 0;  // of weights
   bool graphs_ = true, ahead_ = true, dependent_launches_ = false;
 };
 

@@ -231,6 +231,7 @@ HostEnds ends_of(const Config& c) {
 }  // namespace
 
 size_t GpuBackend::weight_bytes(const Config& c) const {
+  if (loaded_bytes_ > 0) return loaded_bytes_;
   static const char place = 0;  // of what the device reads where it lies in the checkpoint
   Loader loader(matrix_.get(), [&](const Tensor&) { return maps_tensors() ? &place : nullptr; });
   GpuLayer layer;
@@ -257,6 +258,7 @@ std::unique_ptr<Layer> GpuBackend::load(const Config& c, const HostLayer& host) 
   };
   layer->memory = DeviceMemory(arrange_all(nullptr), ("weights of layer " + std::to_string(host.index)).c_str());
   arrange_all(layer->memory.data());
+  loaded_bytes_ += layer->memory.bytes();
 
   loader.copy(shapes.qkv, {&host.q_proj_weight, &host.k_proj_weight, &host.v_proj_weight}, layer->qkv, "qkv");
   float* bias = layer->qkv_bias;
@@ -289,6 +291,7 @@ std::unique_ptr<Ends> GpuBackend::load(const Config& c, const HostEnds& host) {
   };
   ends->memory = DeviceMemory(arrange_all(nullptr), "embedding and head");
   arrange_all(ends->memory.data());
+  loaded_bytes_ += ends->memory.bytes();
   loader.copy(host.embed_tokens, ends->embed_tokens, "the embedding");
   loader.copy(head_shape(c), {&host.lm_head}, ends->lm_head, "the head");
   copy_floats(ends->norm, host.norm, "the last norm");

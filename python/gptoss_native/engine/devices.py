@@ -18,8 +18,8 @@ class DeviceFacts:
 
     isa: the instruction set in use, or the name of the card. threads: 0 where it means nothing.
     dense: the form of attention and unembedding weights, "bf16" or "int8".
-    memory: bytes by class, as the device allocated them; weights are those in another form than the files', or, of a
-        checkpoint with MXFP4 experts, in a GPU's own memory.
+    memory: bytes by class, as the device allocated them; weights are those in another form than the files', or
+        in a GPU's own memory.
     quantization_error: relative RMS error sqrt(sum (w - q)^2 / sum w^2) of each class of experts that was quantised at
     load; empty where none was. dense_errors: of each matrix that is held in 8 bits, the relative RMS error, and the
     largest |w - q| / sqrt(mean w^2); empty with dense "bf16".
