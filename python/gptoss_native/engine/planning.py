@@ -216,8 +216,8 @@ def _weights(checkpoint: Checkpoint, options: Options) -> tuple[int, int]:
 
 
 def _weights_on_a_card(checkpoint: Checkpoint, options: Options, in_memory: int, mapped: int) -> tuple[int, int]:
-    """The same for a GPU, which says itself what it holds of a checkpoint with MXFP4 experts. Others weigh more, and their
-    padding is taken to be the same."""
+    """The same for a GPU, which says itself what it holds of a checkpoint with MXFP4 experts. Others weigh more, and
+    their padding is taken to be the same."""
     if checkpoint.expert_format == "bf16" and options.experts is None:
         layers = (checkpoint.layer(index) for index in range(checkpoint.config.num_hidden_layers))
         weights = sum(tensor.size for tensors in layers for tensor in tensors.values() if tensor.ndim == 3)
