@@ -22,7 +22,7 @@ DEVICE = os.environ["GPTOSS_BACKEND"]  # see conftest.py
 ISAS = [isa["name"] for isa in _core.info()["cpu_isas"]] if DEVICE == "cpu" else [DEVICE]
 """Instruction sets that this build holds, best first; the last is the baseline. Another device counts as one."""
 
-INTEGER_ISAS = {"avx2"}
+INTEGER_ISAS = {"avx2", "avx2_vnni", "avx512_vnni"}
 """Those that multiply MXFP4 and 8-bit weights by integers in precision="fast"; see csrc/cpu/integers.inl."""
 
 

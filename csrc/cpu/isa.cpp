@@ -36,6 +36,10 @@ bool has_amx_bf16() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1) && (d >> 24 & 1);  // AMX-BF16, AMX-TILE
 }
+bool has_avx_vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
 #endif
 
 std::vector<Isa> detect() {
@@ -52,8 +56,10 @@ std::vector<Isa> detect() {
   add(kAmx, avx512_bf16 && has_amx_bf16() && kAmx && tiles_permitted());
   // VDPBF16PS does twice the multiply-adds of float32 on AMD's cores, and half of them on Intel's.
   if (made_by_amd()) add(kAvx512Bf16, avx512_bf16);
+  add(kAvx512Vnni, avx512 && __builtin_cpu_supports("avx512vnni"));
   add(kAvx512, avx512);
   if (!made_by_amd()) add(kAvx512Bf16, avx512_bf16);
+  add(kAvx2Vnni, avx2 && has_avx_vnni());
   add(kAvx2, avx2);
 #endif
 #if defined(__aarch64__) && defined(__linux__)

@@ -224,6 +224,31 @@ inline void products_of(const Kernels& kernels, Format format, int k, size_t mis
     }
 }
 
+// More tokens than kernels keep sums of at a time.
+inline void very_many_tokens(const Kernels& kernels, Format format, bool rounded) {
+  const int rows = 34, k = 288, tokens = 1100;
+  Random random(9);
+  Matrix m(format, rows, k, 8);
+  m.fill(random);
+  std::vector<std::unique_ptr<Fenced<float>>> activations;
+  std::vector<const float*> x;
+  for (int t = 0; t < tokens; ++t) {
+    std::vector<float> values(k);
+    for (float& value : values) value = random.normal();
+    activations.push_back(packed(kernels, values.data(), k, rounded));
+    x.push_back(activations.back()->data());
+  }
+  for (int count : {512, 517, 1030, tokens}) {
+    const auto y = multiply(kernels, m, 0, rows, {x.begin(), x.begin() + count}, !rounded);
+    for (int t = 0; t < count; t += t < 500 ? 101 : 13) {
+      const auto alone = multiply(kernels, m, 0, rows, {x[t]}, !rounded);
+      bool same = true;
+      for (int r = 0; r < rows; ++r) same = same && same_bits(y[static_cast<size_t>(t) * rows + r], alone[r]);
+      CHECK(same, "%s %s: token %d of %d has other bits than alone", kernels.name, name_of(format), t, count);
+    }
+  }
+}
+
 // With one activation of 1 among zeros, y is a weight: exact, so every code under every scale can be checked.
 inline void every_mxfp4_value(const Kernels& kernels, bool rounded) {
   Matrix m(Format::mxfp4, 255, 32, 0);
@@ -386,15 +411,17 @@ inline void integer_extremes(const Kernels& kernels, Format format) {
     activations.push_back(packed(kernels, values.data(), k, true));
     x.push_back(activations.back()->data());
   }
-  for (int count : {1, 4, tokens})
-    for (int first = 0; first + count <= tokens; ++first) {
+  for (int again = 0; again < 2; ++again) x.insert(x.end(), x.begin(), x.begin() + tokens);
+  for (int count : {1, 4, 9, 3 * tokens})
+    for (int first = 0; first < tokens && first + count <= 3 * tokens; ++first) {
       const auto y = multiply(kernels, m, 0, rows, {x.begin() + first, x.begin() + first + count}, false);
       for (int t = 0; t < count; ++t)
         for (int r = 0; r < rows; ++r) {
+          const int token = (first + t) % tokens;
           double sum = 0, size = 0;
           for (int g = 0; g < k; g += 32) {
             double group[32];
-            for (int i = 0; i < 32; ++i) group[i] = value(first + t, g + i);
+            for (int i = 0; i < 32; ++i) group[i] = value(token, g + i);
             if (kernels.integers && std::isfinite(group[8]) && std::isfinite(group[6])) as_integers(group, 32);
             for (int i = 0; i < 32; ++i) {
               sum += m.value(r, g + i) * group[i];
@@ -402,10 +429,10 @@ inline void integer_extremes(const Kernels& kernels, Format format) {
             }
           }
           const float got = y[static_cast<size_t>(t) * rows + r];
-          const bool spoiled = first + t == 5 || first + t == 6;
+          const bool spoiled = token == 5 || token == 6;
           CHECK(spoiled ? !std::isfinite(got) : std::fabs(got - sum) <= (kernels.integers ? 4 : k) * 0x1p-23 * size,
-                "%s %s row %d token %d beside %d: %.9g, wanted %.9g", kernels.name, name_of(format), r, first + t, count - 1,
-                got, sum);
+                "%s %s row %d token %d beside %d: %.9g, wanted %.9g", kernels.name, name_of(format), r, token, count - 1, got,
+                sum);
         }
     }
 }
@@ -456,7 +483,10 @@ inline void product_cases(const Kernels& kernels) {
     every_bf16_value(kernels, Format::bf16, rounded);
     every_bf16_value(kernels, Format::transposed, rounded);
   }
-  for (Format format : {Format::mxfp4, Format::int8}) integer_extremes(kernels, format);
+  for (Format format : {Format::mxfp4, Format::int8}) {
+    integer_extremes(kernels, format);
+    very_many_tokens(kernels, format, true);
+  }
   one_bad_weight(kernels, Format::bf16);
   one_bad_weight(kernels, Format::transposed);
 }
