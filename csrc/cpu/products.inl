@@ -58,7 +58,7 @@ static inline Format every(Format rows, int i, int n) {
 struct FloatFormat : Rows {
   using W = V;
   static constexpr int kFetched = 2, kGroupChunks = kChunks, kAheadBytes = 2048;
-  static constexpr int kDirectTokens = 12;  // as many meet the weights as they come, more by way of a panel
+  static constexpr int kDirectTokens = kLanes == 16 ? 24 : 12;  // as many meet the weights as they come, more by way of a panel
   // Where in a packed row the activations are that a register meets.
   static constexpr int place(int group, int chunk, int i) { return group * kPackGroup + i * kHalf + chunk * kLanes; }
   static V load_w(const float* p) { return load(p); }
