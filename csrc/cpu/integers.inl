@@ -33,29 +33,32 @@ static_assert(kTileColumns % kIntegerTile == 0);
 
 // ---- weights -----------------------------------------------------------------------------------------------
 
-// The rows in the lanes of a register; where there are fewer, the last one stands in for the rest.
-struct LaneRows {
-  const uint8_t* weight[kLanes];
-  const uint8_t* scales[kLanes];
-  LaneRows(const Rows& all, int rows) {
-    for (int r = 0; r < kLanes; ++r) {
-      const int row = r < rows ? r : rows - 1;
-      weight[r] = all.weight + row * all.row_bytes;
-      scales[r] = all.scales + row * all.scale_bytes;
-    }
-  }
-};
-
-// Of registers which hold 16 bytes of each fourth row, turned[i] has of every row the bytes 4 i to 4 i + 3 in its lane.
-static inline void turn_quarters(const LaneRows& rows, size_t offset, Ints (&turned)[4]) {
+// Of kLanes rows, turned[i] has the four bytes from offset + 4 i on, each row's in its lane.
+static inline void turn_quarters(const Rows& rows, size_t offset, Ints (&turned)[4]) {
+  const uint8_t* at = rows.weight + offset;
+  asm("" : "+r"(at));  // or GCC keeps a pointer to each row, for which there are not enough registers
   Ints row[4];
-  for (int r = 0; r < 4; ++r) row[r] = load_quarters(rows.weight + r, offset);
+  for (int r = 0; r < 4; ++r) row[r] = load_quarters(at + r * rows.row_bytes, rows.row_bytes);
   const Ints low01 = low_dwords(row[0], row[1]), low23 = low_dwords(row[2], row[3]);
   const Ints high01 = high_dwords(row[0], row[1]), high23 = high_dwords(row[2], row[3]);
   turned[0] = low_pairs(low01, low23);
   turned[1] = high_pairs(low01, low23);
   turned[2] = low_pairs(high01, high23);
   turned[3] = high_pairs(high01, high23);
+}
+
+// Fewer rows than there are lanes, in a copy: the last one stands in for what is missing.
+template <class Format>
+static inline Format filled_up(const Format& all, int rows, int groups, float* scratch) {
+  const size_t row_bytes = (size_t)groups * Format::kGroupBytes;
+  uint8_t* const weight = (uint8_t*)scratch;
+  uint8_t* const scales = weight + kLanes * row_bytes;
+  for (int r = 0; r < kLanes; ++r) {
+    const int row = r < rows ? r : rows - 1;
+    __builtin_memcpy(weight + r * row_bytes, all.weight + row * all.row_bytes, row_bytes);
+    __builtin_memcpy(scales + r * groups, all.scales + row * all.scale_bytes, groups);
+  }
+  return {{weight, scales, row_bytes, (size_t)groups}};
 }
 
 // fetch: a row in every lane, in register i four weights as bytes, of packed places 4 i to 4 i + 3: signed, or with kOffset
@@ -66,7 +69,7 @@ struct Mxfp4Integers : Rows {
   static constexpr float kUnit = 0.5f;  // twice the values
   static constexpr bool kFewAsBytes = true;
   template <bool offset>
-  static void fetch(const LaneRows& rows, int group, Ints (&w)[kQuads]) {
+  static void fetch(const Rows& rows, int group, Ints (&w)[kQuads]) {
     const __m128i values = offset ? _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0)
                                   : _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
     Ints codes[4];
@@ -83,7 +86,7 @@ struct Int8Integers : Rows {
   static constexpr float kUnit = 1.0f;
   static constexpr bool kFewAsBytes = !kWordSums;
   template <bool offset>
-  static void fetch(const LaneRows& rows, int group, Ints (&w)[kQuads]) {
+  static void fetch(const Rows& rows, int group, Ints (&w)[kQuads]) {
     for (int half = 0; half < 2; ++half) {
       Ints bytes[4];
       turn_quarters(rows, (size_t)group * kGroupBytes + half * 16, bytes);
@@ -97,19 +100,13 @@ struct Scales {
   int base;
   uint8_t byte[8][kLanes];  // of each group, of each row
 
-  Scales(const LaneRows& rows, int g, int groups) : base(g + 8 <= groups ? g : groups < 8 ? 0 : groups - 8) {
+  Scales(const Rows& rows, int g, int groups) : base(g + 8 <= groups ? g : groups < 8 ? 0 : groups - 8) {
+    uint8_t few[8][8] = {};
     for (int first = 0; first < kLanes; first += 8) {
-      if (groups >= 8) {
-        turn(rows.scales + first, base, first);
-        continue;
-      }
-      uint8_t few[8][8] = {};
-      const uint8_t* row[8];
-      for (int r = 0; r < 8; ++r) {
-        row[r] = few[r];
-        for (int i = 0; i < groups; ++i) few[r][i] = rows.scales[first + r][i];
-      }
-      turn(row, 0, first);
+      const uint8_t* const row = rows.scales + first * rows.scale_bytes;
+      for (int r = 0; groups < 8 && r < 8; ++r)
+        for (int i = 0; i < groups; ++i) few[r][i] = row[r * rows.scale_bytes + i];
+      groups < 8 ? turn(few[0], 8, first) : turn(row + base, rows.scale_bytes, first);
     }
   }
   // 2^(scale - 127); scale 0 is a subnormal, and 255 spoils the row.
@@ -119,8 +116,8 @@ struct Scales {
 
  private:
   static constexpr int kSubnormal = 0x00400000;
-  void turn(const uint8_t* const* row, int at, int first) {
-    const auto eight = [&](int r) { return _mm_loadl_epi64((const __m128i*)(row[r] + at)); };
+  void turn(const uint8_t* p, size_t stride, int first) {
+    const auto eight = [&](int r) { return _mm_loadl_epi64((const __m128i*)(p + r * stride)); };
     __m128i pair[4];  // rows i and i + 4: the bytes of a group side by side
     for (int i = 0; i < 4; ++i) pair[i] = _mm_unpacklo_epi8(eight(i), eight(i + 4));
     for (int half = 0; half < 2; ++half) {
@@ -268,7 +265,7 @@ static inline V add_group(V acc, Ints sums, float unit, V row_scales) {
 template <class Format, bool as_bytes>
 struct LaneGroup {
   Ints w[kQuads];
-  LaneGroup(const LaneRows& rows, int g) { Format::template fetch<true>(rows, g, w); }
+  LaneGroup(const Rows& rows, int g) { Format::template fetch<true>(rows, g, w); }
   Ints dot(const FewTokens& x, int token, int g) const {
     const uint8_t* const bytes = x.group(token, g);
     const int* const start = x.starts(token) + 2 * g;
@@ -294,13 +291,13 @@ static inline Ints sums_of_eight(const Ints (&v)[kLanes]) {
 
 template <class Format>
 struct LaneGroup<Format, false> {  // 16 registers of words: fetched again for every token
-  const LaneRows& rows;
-  LaneGroup(const LaneRows& all, int) : rows(all) {}
+  const Rows& rows;
+  LaneGroup(const Rows& all, int) : rows(all) {}
   Ints dot(const FewTokens& x, int token, int g) const {
     const Ints x0 = load_ints(x.group(token, g)), x1 = load_ints(x.group(token, g) + 32);
     Ints sums[kLanes];
     for (int r = 0; r < kLanes; ++r) {
-      const __m128i* const w = (const __m128i*)(rows.weight[r] + (size_t)g * Format::kGroupBytes);
+      const __m128i* const w = (const __m128i*)(rows.weight + r * rows.row_bytes + (size_t)g * Format::kGroupBytes);
       sums[r] = _mm256_add_epi32(_mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(w)), x0),
                                  _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(w + 1)), x1));
     }
@@ -309,18 +306,17 @@ struct LaneGroup<Format, false> {  // 16 registers of words: fetched again for e
 };
 #endif
 
-// The rows in the lanes meet T tokens; y[t * y_stride + r * y_rows] for `count` of them. `later`: the first of the rows that
-// are wanted soon, as far apart as these.
+// kLanes rows meet T tokens; y[t * y_stride + r * y_rows] for `count` of them.
 template <int T, class Format>
-__attribute__((noinline)) static void integer_rows(const LaneRows& rows, int count, const FewTokens& x, float* y, size_t y_stride,
-                                                   size_t y_rows, const uint8_t* later, size_t row_bytes) {
+__attribute__((noinline)) static void integer_rows(const Format rows, int count, const FewTokens& x, float* y, size_t y_stride,
+                                                   size_t y_rows, const uint8_t* later) {
   V acc[T];
   for (int t = 0; t < T; ++t) acc[t] = zero();
   for (int first = 0; first < x.groups; first += 8) {
     const Scales scales(rows, first, x.groups);
     const int last = first + 8 < x.groups ? first + 8 : x.groups;
     for (int g = first; g < last; ++g) {
-      if (g % (64 / Format::kGroupBytes) == 0) ask<kLanes>(later + (size_t)g * Format::kGroupBytes, row_bytes);
+      if (g % (64 / Format::kGroupBytes) == 0) ask<kLanes>(later + (size_t)g * Format::kGroupBytes, rows.row_bytes);
       const V row_scales = scales.of(g);
       const LaneGroup<Format, Format::kFewAsBytes> group(rows, g);
       for (int t = 0; t < T; ++t) acc[t] = add_group(acc[t], group.dot(x, t, g), x.units(t)[g], row_scales);
@@ -339,13 +335,12 @@ static inline void integer_strips(const Format& all, const FewTokens& x, const D
   const Strips strips(a, kLanes);
   for (int i = 0; i < strips.rows; ++i) {
     strips.ask_scales(i);
-    const Format rows = every(all, i, strips.rows);
-    integer_rows<T, Format>(LaneRows(rows, kLanes), kLanes, x, a.y + i, a.y_stride, strips.rows, strips.later<Format>(i), rows.row_bytes);
+    integer_rows<T>(every(all, i, strips.rows), kLanes, x, a.y + i, a.y_stride, strips.rows, strips.later<Format>(i));
   }
   const int done = strips.rows * kLanes;
   if (done == a.rows) return;
-  const LaneRows rest(advance(all, done), a.rows - done);
-  integer_rows<T, Format>(rest, a.rows - done, x, a.y + done, a.y_stride, 1, rest.weight[0], 0);
+  const Format rest = filled_up(advance(all, done), a.rows - done, x.groups, a.scratch);
+  integer_rows<T>(rest, a.rows - done, x, a.y + done, a.y_stride, 1, rest.weight);
 }
 
 // ---- many tokens -------------------------------------------------------------------------------------------
@@ -360,10 +355,13 @@ struct IntegerPanel {
   int16_t* words;  // (groups, kGroupSteps, kIntegerRows, 2)
   float* scales;   // (groups, kIntegerRows)
   explicit IntegerPanel(float* scratch) : words((int16_t*)(scratch + kPanelGroups * kIntegerRows)), scales(scratch) {}
+  float* end(int groups) const {
+    return (float*)words + (size_t)(groups < kPanelGroups ? groups : kPanelGroups) * kGroupSteps * kIntegerRows;
+  }
 
   // The rows of one register, groups [first, last).
   template <class Format>
-  void fill(const LaneRows& rows, int half, int first, int last, int groups) const {
+  void fill(const Format& rows, int half, int first, int last, int groups) const {
     const Scales row_scales(rows, first, groups);
     int16_t* to = words + half * kLanes * 2;
     for (int g = first; g < last; ++g) {
@@ -377,7 +375,7 @@ struct IntegerPanel {
       to += kQuads * kIntegerRows * 2;
     }
     for (int at = 0; at < kPanelGroups * Format::kGroupBytes; at += 64)  // the next panel's
-      for (int r = 0; r < kLanes; ++r) __builtin_prefetch(rows.weight[r] + (size_t)(first + kPanelGroups) * Format::kGroupBytes + at);
+      for (int r = 0; r < kLanes; ++r) __builtin_prefetch(rows.weight + r * rows.row_bytes + (size_t)(first + kPanelGroups) * Format::kGroupBytes + at);
   }
 };
 
@@ -416,9 +414,11 @@ static inline void integer_tile(const IntegerPanel& panel, int groups, const int
 template <class Format>
 static inline void integer_panels(const Format& all, int rows, const ManyTokens& x, int token, int tokens, float* scratch, float* y,
                                   size_t y_stride) {
-  const LaneRows half[2] = {LaneRows(all, rows), LaneRows(advance(all, rows > kLanes ? kLanes : 0), rows > kLanes ? rows - kLanes : rows)};
   float* const waiting = scratch;
-  const IntegerPanel panel(scratch + kWaitingTokens * kIntegerRows);
+  const IntegerPanel panel(waiting + kWaitingTokens * kIntegerRows);
+  Format half[2] = {all, rows > kLanes ? advance(all, kLanes) : all};
+  if (const int rest = rows % kLanes) half[rows / kLanes] = filled_up(half[rows / kLanes], rest, x.groups, panel.end(x.groups));
+  if (rows < kLanes) half[1] = half[0];
   const auto tiles = [&](auto use) {  // use(tile of T, its first token)
     for (int t = 0; t < tokens; t += kIntegerTile)
       tokens - t > kIntegerTile / 2 ? use(Count<kIntegerTile>{}, t) : use(Count<kIntegerTile / 2>{}, t);

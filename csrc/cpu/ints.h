@@ -23,12 +23,13 @@ static inline V floats_as(Ints bits) { return _mm512_castsi512_ps(bits); }
 static inline Ints unsigned_bytes(const void* p) { return _mm512_cvtepu8_epi32(load_quarter((const uint8_t*)p)); }
 static inline Ints larger(Ints a, Ints b) { return _mm512_max_epi32(a, b); }
 static inline Ints exponents(Ints x) { return _mm512_slli_epi32(x, 23); }
-// 16 bytes of row i, of row i + 4, and so on.
-static inline Ints load_quarters(const uint8_t* const* row, size_t offset) {
-  Ints x = _mm512_castsi128_si512(load_quarter(row[0] + offset));
-  x = _mm512_inserti32x4(x, load_quarter(row[4] + offset), 1);
-  x = _mm512_inserti32x4(x, load_quarter(row[8] + offset), 2);
-  return _mm512_inserti32x4(x, load_quarter(row[12] + offset), 3);
+// 16 bytes of a row, of the fourth one after it, and so on.
+static inline Ints load_quarters(const uint8_t* row, size_t row_bytes) {
+  const uint8_t* const eighth = row + 8 * row_bytes;
+  Ints x = _mm512_castsi128_si512(load_quarter(row));
+  x = _mm512_inserti32x4(x, load_quarter(row + 4 * row_bytes), 1);
+  x = _mm512_inserti32x4(x, load_quarter(eighth), 2);
+  return _mm512_inserti32x4(x, load_quarter(eighth + 4 * row_bytes), 3);
 }
 // Within each quarter.
 static inline Ints low_dwords(Ints a, Ints b) { return _mm512_unpacklo_epi32(a, b); }
@@ -59,8 +60,8 @@ static inline V floats_as(Ints bits) { return _mm256_castsi256_ps(bits); }
 static inline Ints unsigned_bytes(const void* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
 static inline Ints larger(Ints a, Ints b) { return _mm256_max_epi32(a, b); }
 static inline Ints exponents(Ints x) { return _mm256_slli_epi32(x, 23); }
-static inline Ints load_quarters(const uint8_t* const* row, size_t offset) {
-  return _mm256_inserti128_si256(_mm256_castsi128_si256(load_quarter(row[0] + offset)), load_quarter(row[4] + offset), 1);
+static inline Ints load_quarters(const uint8_t* row, size_t row_bytes) {
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(load_quarter(row)), load_quarter(row + 4 * row_bytes), 1);
 }
 static inline Ints low_dwords(Ints a, Ints b) { return _mm256_unpacklo_epi32(a, b); }
 static inline Ints high_dwords(Ints a, Ints b) { return _mm256_unpackhi_epi32(a, b); }
