@@ -16,6 +16,7 @@ int main() {
     std::printf("skipped: a forced choice: %s\n", error.what());
   }
   for (int k : {32, 100, 352}) test::quantised_to_int8(k);
+  std::vector<const Kernels*> of_integers;
   for (const Isa& isa : isas()) {
     if (!isa.present) {
       std::printf("skipped: %s: this processor, or the system, does not have it\n", isa.name);
@@ -26,6 +27,8 @@ int main() {
     test::product_cases(*isa.kernels);
     test::attention_cases(*isa.kernels);
     test::elementwise_cases(*isa.kernels);
+    if (isa.kernels->integers) of_integers.push_back(isa.kernels);
   }
+  test::same_integers(of_integers);
   return test::finish("kernels_test");
 }

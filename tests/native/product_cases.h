@@ -376,6 +376,33 @@ inline void quantised_to_int8(int k) {
   }
 }
 
+// Products of integers are the same, bit for bit, whatever multiplies them.
+inline void same_integers(const std::vector<const Kernels*>& all) {
+  for (Format format : {Format::mxfp4, Format::int8})
+    for (int k : {32, 352, 480}) {
+      const int rows = 41, tokens = 21;
+      Random random(static_cast<uint64_t>(k) + 3);
+      Matrix m(format, rows, k, 8);
+      m.fill(random);
+      std::vector<float> values(static_cast<size_t>(tokens) * k);
+      for (float& value : values) value = random.normal() * std::ldexp(1.0f, random.below(12));
+      std::vector<float> first;
+      for (const Kernels* kernels : all) {
+        std::vector<std::unique_ptr<Fenced<float>>> activations;
+        std::vector<const float*> x;
+        for (int t = 0; t < tokens; ++t) {
+          activations.push_back(packed(*kernels, values.data() + static_cast<size_t>(t) * k, k, true));
+          x.push_back(activations.back()->data());
+        }
+        const auto y = multiply(*kernels, m, 0, rows, x, false);
+        if (first.empty()) first = y;
+        bool same = true;
+        for (size_t i = 0; i < y.size(); ++i) same = same && same_bits(y[i], first[i]);
+        CHECK(same, "%s: %s gives other bits than %s", name_of(format), kernels->name, all[0]->name);
+      }
+    }
+}
+
 // Products of integers where they are largest, and of what is no integer: zeros, numbers that are all tiny, infinities.
 inline void integer_extremes(const Kernels& kernels, Format format) {
   const int rows = 18, k = 96, tokens = 9;
