@@ -59,8 +59,8 @@ SAME_OPERANDS = Tolerance(
     "truncate where it adds: each of K / 8 sums then loses half a unit, 2^-24, on average of what was added up so far, "
     "all to the same side: 3e-5 for K = 4096")
 """One product in precision="fast" against a reference that rounds the operands. Where MXFP4 meets integers (AVX2,
-VNNI), what is below 1/64 of the largest of its 32 is rounded again, to steps of 2^-13 of that one's power of two p: of normal
-numbers 1 in 40, by 2^-13 p / sqrt(12), where p is 1.5 to 2 of their RMS: 1.1e-5 in all."""
+VNNI), what is below 1/64 of the largest of its 32 is rounded again, to steps of 2^-13 of that one's power of two p: of
+normal numbers 1 in 40, by 2^-13 p / sqrt(12), where p is 1.5 to 2 of their RMS: 1.1e-5 in all."""
 
 ROUNDED_RESULT = Tolerance(
     0.5 * EPSILON, 2e-4, "(largest: beyond one unit of bfloat16, 2^-7, of each value) the result is rounded to "
