@@ -98,7 +98,7 @@ struct Int8Integers : Rows {
 // The scales of the rows: those of groups g to g + 7, or of the last eight, or of as many as there are.
 struct Scales {
   int base;
-  uint8_t byte[8][kLanes];  // of each group, of each row
+  alignas(16) uint8_t byte[8][kLanes];  // of each group, of each row
 
   Scales(const Rows& rows, int g, int groups) : base(g + 8 <= groups ? g : groups < 8 ? 0 : groups - 8) {
     uint8_t few[8][8] = {};

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -376,31 +377,69 @@ inline void quantised_to_int8(int k) {
   }
 }
 
-// Products of integers are the same, bit for bit, whatever multiplies them.
-inline void same_integers(const std::vector<const Kernels*>& all) {
-  for (Format format : {Format::mxfp4, Format::int8})
-    for (int k : {32, 352, 480}) {
-      const int rows = 41, tokens = 21;
-      Random random(static_cast<uint64_t>(k) + 3);
-      Matrix m(format, rows, k, 8);
-      m.fill(random);
-      std::vector<float> values(static_cast<size_t>(tokens) * k);
-      for (float& value : values) value = random.normal() * std::ldexp(1.0f, random.below(12));
+// Every instruction set that has them makes the same products of integers, whatever the scales and the activations; a scale
+// of 255 spoils its row and no other. Rows and scales end at their fences: nothing is read beyond the last ones.
+inline void integers_agree(const std::vector<const Kernels*>& sets, Format format) {
+  const int tokens = 21, spoiled = 21;
+  for (const auto& [rows, k] : {std::pair{32, 32}, {32, 224}, {32, 256}, {32, 288}, {41, 480}}) {
+    Random random(static_cast<uint64_t>(k));
+    Matrix m(format, rows, k, 0);
+    for (size_t i = 0; i < m.weight.size(); ++i) m.weight[i] = static_cast<uint8_t>(random.below(256));
+    for (size_t i = 0; i < m.scales.size(); ++i) m.scales[i] = static_cast<uint8_t>(random.below(8) ? 100 + random.below(40) : 0);
+    m.scales[spoiled * m.scale_bytes + random.below(k / 32)] = 255;
+    std::vector<std::vector<float>> values(tokens, std::vector<float>(k));
+    for (auto& token : values)
+      for (float& value : token) value = std::ldexp(random.normal(), random.below(24) - 12);
+    for (int count : {1, 8, 9, tokens}) {
       std::vector<float> first;
-      for (const Kernels* kernels : all) {
+      for (const Kernels* kernels : sets) {
         std::vector<std::unique_ptr<Fenced<float>>> activations;
         std::vector<const float*> x;
-        for (int t = 0; t < tokens; ++t) {
-          activations.push_back(packed(*kernels, values.data() + static_cast<size_t>(t) * k, k, true));
+        for (int t = 0; t < count; ++t) {
+          activations.push_back(packed(*kernels, values[t].data(), k, true));
           x.push_back(activations.back()->data());
         }
         const auto y = multiply(*kernels, m, 0, rows, x, false);
         if (first.empty()) first = y;
-        bool same = true;
-        for (size_t i = 0; i < y.size(); ++i) same = same && same_bits(y[i], first[i]);
-        CHECK(same, "%s: %s gives other bits than %s", name_of(format), kernels->name, all[0]->name);
+        for (size_t j = 0; j < y.size(); ++j) {
+          const bool bad = j % rows == spoiled;
+          CHECK(bad ? !std::isfinite(y[j]) : std::isfinite(y[j]) && same_bits(y[j], first[j]),
+                "%s %s k %d, %d tokens, row %zu: %.9g, but %s has %.9g", kernels->name, name_of(format), k, count, j % rows,
+                y[j], sets[0]->name, first[j]);
+        }
       }
     }
+  }
+}
+
+// An activation of every size meets a weight of 1.
+inline void every_activation_size(const Kernels& kernels, Format format) {
+  Matrix m(format, 1, 32, 0);
+  std::fill_n(m.weight.data(), m.weight.size(), 0);
+  m.scales[0] = 127;
+  if (format == Format::mxfp4)
+    m.set_code(0, 9, 2);
+  else
+    m.int8_at(0, 9) = 1;
+  std::vector<std::unique_ptr<Fenced<float>>> activations;
+  std::vector<const float*> x;
+  std::vector<double> want;
+  for (int exponent = -133; exponent < 128; ++exponent) {
+    float values[32] = {};
+    values[9] = std::ldexp(exponent < -126 ? 1.0f : 0x1.aap0f, exponent);  // bf16, subnormal ones too
+    double group[32] = {};
+    group[9] = used(kernels, true, values[9]);
+    if (of_integers(kernels, format)) as_integers(group, 32);
+    want.push_back(group[9]);
+    activations.push_back(packed(kernels, values, 32, true));
+    x.push_back(activations.back()->data());
+  }
+  const auto together = multiply(kernels, m, 0, 1, x, false);
+  for (size_t t = 0; t < x.size(); ++t) {
+    const float alone = multiply(kernels, m, 0, 1, {x[t]}, false)[0];
+    CHECK(alone == want[t] && together[t] == want[t], "%s %s: alone %.9g, together %.9g, wanted %.9g", kernels.name, name_of(format),
+          alone, together[t], want[t]);
+  }
 }
 
 // Products of integers where they are largest, and of what is no integer: zeros, numbers that are all tiny, infinities.
@@ -512,6 +551,7 @@ inline void product_cases(const Kernels& kernels) {
   }
   for (Format format : {Format::mxfp4, Format::int8}) {
     integer_extremes(kernels, format);
+    every_activation_size(kernels, format);
     very_many_tokens(kernels, format, true);
   }
   one_bad_weight(kernels, Format::bf16);
