@@ -245,7 +245,8 @@ template <class Format>
 static inline void integers_for(const float* const* x, int tokens, int of, int k, void* to) {
   const int groups = (int)round_up(k, kPackGroup) / kPackGroup;
   if (of < kIntegerPanelFrom)
-    for (int t = 0; t < tokens; ++t) few_token<Format>(x[t], groups, (uint8_t*)to + (size_t)t * groups * kPackGroup * sizeof(float));
+    for (int t = 0; t < tokens; ++t)
+      few_token<Format>(x[t], groups, (uint8_t*)to + (size_t)t * groups * kPackGroup * sizeof(float));
   else
     for (int t = 0; t < (int)round_up(tokens, kIntegerTile); ++t)
       token_column<Format>(t < tokens ? x[t] : nullptr, groups, (int*)to + t);
@@ -374,8 +375,8 @@ struct IntegerPanel {
       }
       to += kQuads * kIntegerRows * 2;
     }
-    for (int at = 0; at < kPanelGroups * Format::kGroupBytes; at += 64)  // the next panel's
-      for (int r = 0; r < kLanes; ++r) __builtin_prefetch(rows.weight + r * rows.row_bytes + (size_t)(first + kPanelGroups) * Format::kGroupBytes + at);
+    const uint8_t* const next = rows.weight + (size_t)(first + kPanelGroups) * Format::kGroupBytes;
+    for (int at = 0; at < kPanelGroups * Format::kGroupBytes; at += 64) ask<kLanes>(next + at, rows.row_bytes);
   }
 };
 
@@ -412,8 +413,8 @@ static inline void integer_tile(const IntegerPanel& panel, int groups, const int
 
 // Up to kWaitingTokens of them, from one of `x` on, meet up to kIntegerRows rows.
 template <class Format>
-static inline void integer_panels(const Format& all, int rows, const ManyTokens& x, int token, int tokens, float* scratch, float* y,
-                                  size_t y_stride) {
+static inline void integer_panels(const Format& all, int rows, const ManyTokens& x, int token, int tokens, float* scratch,
+                                  float* y, size_t y_stride) {
   float* const waiting = scratch;
   const IntegerPanel panel(waiting + kWaitingTokens * kIntegerRows);
   Format half[2] = {all, rows > kLanes ? advance(all, kLanes) : all};
@@ -435,7 +436,8 @@ static inline void integer_panels(const Format& all, int rows, const ManyTokens&
     constexpr int T = decltype(count)::value;
     for (int h = 0; h < 2 && h * kLanes < rows; ++h)
       for (int i = 0; i < T && t + i < tokens; ++i)
-        store_some(y + (t + i) * y_stride + h * kLanes, rows - h * kLanes, load(waiting + t * kIntegerRows + (h * T + i) * kLanes));
+        store_some(y + (t + i) * y_stride + h * kLanes, rows - h * kLanes,
+                   load(waiting + t * kIntegerRows + (h * T + i) * kLanes));
   });
 }
 
@@ -458,10 +460,11 @@ static inline void integer_dot(const DotArgs& a) {
     case 1: return integer_strips<1>(all, few, a);
   }
   const ManyTokens many(a.panel, groups);
+  const auto at_most = [](int most, int n) { return n < most ? n : most; };
   for (int row = 0; row < a.rows; row += kIntegerRows)
     for (int t = 0; t < a.tokens; t += kWaitingTokens)
-      integer_panels(advance(all, row), a.rows - row < kIntegerRows ? a.rows - row : kIntegerRows, many, t,
-                     a.tokens - t < kWaitingTokens ? a.tokens - t : kWaitingTokens, a.scratch, a.y + t * a.y_stride + row, a.y_stride);
+      integer_panels(advance(all, row), at_most(kIntegerRows, a.rows - row), many, t, at_most(kWaitingTokens, a.tokens - t),
+                     a.scratch, a.y + t * a.y_stride + row, a.y_stride);
 }
 static void integer_dot_mxfp4(const DotArgs& a) { a.exact ? dot_mxfp4(a) : integer_dot<Mxfp4Integers>(a); }
 static void integer_dot_int8(const DotArgs& a) { a.exact ? dot_int8(a) : integer_dot<Int8Integers>(a); }

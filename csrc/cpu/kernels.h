@@ -158,13 +158,13 @@ struct Kernels {
 
 // The table of an ISA file, and of one with integers.inl.
 #define GPTOSS_KERNELS(isa) GPTOSS_KERNELS_OF(isa, isa::dot_mxfp4, isa::dot_int8, nullptr, nullptr)
-#define GPTOSS_INTEGER_KERNELS(isa) \
+#define GPTOSS_INTEGER_KERNELS(isa)                                                                              \
   GPTOSS_KERNELS_OF(isa, isa::integer_dot_mxfp4, isa::integer_dot_int8, isa::integers, isa::integer_multiply_add)
-#define GPTOSS_KERNELS_OF(isa, of_mxfp4, of_int8, to_integers, matrix_rate)                                              \
-  {#isa,             isa::kLanes,    isa::dot_bf16, of_mxfp4,         of_int8,    isa::dot_bf16_transposed, \
-   isa::attn_page,   isa::attn_merge, isa::attn_finish, isa::sum_squares, kPackGroup, kPackGroup,                        \
-   isa::pack,        isa::swiglu_pack, isa::read_sum,   isa::multiply_add, isa::kPanelFrom, 1 << 30,                     \
-   isa::columns,     to_integers,    matrix_rate,       nullptr,          nullptr}
+#define GPTOSS_KERNELS_OF(isa, of_mxfp4, of_int8, to_integers, matrix_rate)                                      \
+  {#isa,           isa::kLanes,      isa::dot_bf16,    of_mxfp4,          of_int8,         isa::dot_bf16_transposed, \
+   isa::attn_page, isa::attn_merge,  isa::attn_finish, isa::sum_squares,  kPackGroup,      kPackGroup,           \
+   isa::pack,      isa::swiglu_pack, isa::read_sum,    isa::multiply_add, isa::kPanelFrom, 1 << 30,              \
+   isa::columns,   to_integers,      matrix_rate,      nullptr,           nullptr}
 
 // The tables of the ISA files; null where not compiled for this architecture.
 extern const Kernels* const kBaseline;
