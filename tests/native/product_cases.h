@@ -227,7 +227,7 @@ inline void products_of(const Kernels& kernels, Format format, int k, size_t mis
 
 // More tokens than kernels keep sums of at a time.
 inline void very_many_tokens(const Kernels& kernels, Format format, bool rounded) {
-  const int rows = 34, k = 288, tokens = 1100;
+  const int rows = 34, k = 576, tokens = 1100;
   Random random(9);
   Matrix m(format, rows, k, 8);
   m.fill(random);
